@@ -1,0 +1,57 @@
+---A barrier for coroutines and callbacks on luv, after Python's asyncio.Barrier.
+---
+---```lua
+---local uv = require "luv"
+---local barrier = require "barrier"
+---
+---local b = barrier.new(3)
+---for i = 1, 3 do
+---  coroutine.wrap(function()
+---    print("party " .. i .. " passed, position " .. b:wait())
+---  end)()
+---end
+---uv.run()
+---```
+---@class barrier
+local M = { _VERSION = "luv-barrier 1.0.0" }
+
+local core = require "barrier.core"
+
+---Neovim's own luv, or the rock.
+---@return table uv
+local function find_luv()
+  if type(vim) == "table" and (vim.uv or vim.loop) then
+    return vim.uv or vim.loop
+  end
+  return require "luv"
+end
+
+local missing = core.bind(find_luv())
+if missing then
+  error("barrier needs luv with timers, and this luv has no function " .. missing)
+end
+
+M.BrokenBarrierError = core.BrokenBarrierError
+M.CancelledError = core.CancelledError
+M.TimeoutError = core.TimeoutError
+
+-- In Neovim waiters resume where vim.api may be called.
+M.new = core.make_new(type(vim) == "table" and vim.schedule or nil)
+
+local methods = core.methods
+local arrive, finish, isyieldable = core.arrive, core.finish, core.isyieldable
+
+if arrive then -- before Lua 5.3; see src/wait.h
+  function methods.wait(self, ...)
+    return finish(self, arrive(self, isyieldable(), ...))
+  end
+end
+
+local wait, check_with = methods.wait, core.check_with
+
+function methods.with(self, body)
+  check_with(self, body)
+  return body(wait(self))
+end
+
+return M

@@ -1,0 +1,199 @@
+/*
+** The differences between the Lua versions, and nothing else. Where a function
+** of a newer Lua is missing, it is here under its own name; what no Lua has
+** under one name starts with compat_.
+**
+** Code for 5.1 uses nothing but the API of 5.1, so that a build against its
+** headers also loads into LuaJIT, which is how LuaRocks builds for Neovim.
+*/
+#ifndef BARRIER_COMPAT_H
+#define BARRIER_COMPAT_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include <lauxlib.h>
+
+#include "internal.h"
+
+/* Can a C function yield with a continuation, and ask whether it can yield?
+** Otherwise lua/barrier/init.lua wraps `wait` (see wait.c). */
+#define COMPAT_YIELDK (LUA_VERSION_NUM >= 503)
+
+/* To-be-closed variables and coroutine.close. */
+#define COMPAT_CLOSE (LUA_VERSION_NUM >= 504)
+
+/* The longest timeout that luv's timers take, in milliseconds. */
+#define COMPAT_MAX_TIMEOUT ((uint64_t)(sizeof(lua_Integer) < 8 ? INT32_MAX : INT64_C(1) << 53))
+
+#if LUA_VERSION_NUM >= 503
+typedef lua_Integer compat_index; /* of lua_rawgeti, lua_rawseti */
+#else
+typedef int compat_index;
+#define LUA_OK 0
+#endif
+
+#if LUA_VERSION_NUM < 502
+
+#define lua_rawlen(L, i) lua_objlen(L, i)
+#define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)
+
+/* LuaJIT's headers have some of these, PUC's do not. */
+#undef luaL_setfuncs
+#define luaL_setfuncs compat_setfuncs
+#undef luaL_traceback
+#define luaL_traceback compat_traceback
+
+/* [-nup, +0] */
+static inline void luaL_setfuncs(lua_State *L, const luaL_Reg *l, int nup) {
+  for (; l->name; l++) {
+    for (int i = 0; i < nup; i++) lua_pushvalue(L, -nup);
+    lua_pushcclosure(L, l->func, nup);
+    lua_setfield(L, -(nup + 2), l->name);
+  }
+  lua_pop(L, nup);
+}
+
+/* [-0, +1] */
+static inline void lua_rawgetp(lua_State *L, int i, const void *p) {
+  i = lua_absindex(L, i);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)p);
+  lua_rawget(L, i);
+}
+
+/* [-1, +0] */
+static inline void lua_rawsetp(lua_State *L, int i, const void *p) {
+  i = lua_absindex(L, i);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)p);
+  lua_insert(L, -2);
+  lua_rawset(L, i);
+}
+
+/* [-0, +1] */
+static inline const char *luaL_tolstring(lua_State *L, int i, size_t *len) {
+  i = lua_absindex(L, i);
+  if (luaL_callmeta(L, i, "__tostring")) {
+    if (!lua_isstring(L, -1)) luaL_error(L, "'__tostring' must return a string");
+  } else if (lua_type(L, i) == LUA_TNUMBER || lua_type(L, i) == LUA_TSTRING) {
+    lua_pushvalue(L, i);
+  } else if (lua_isboolean(L, i)) {
+    lua_pushstring(L, lua_toboolean(L, i) ? "true" : "false");
+  } else if (lua_isnil(L, i)) {
+    lua_pushliteral(L, "nil");
+  } else {
+    lua_pushfstring(L, "%s: %p", luaL_typename(L, i), lua_topointer(L, i));
+  }
+  return lua_tolstring(L, -1, len);
+}
+
+/* Through debug.traceback; without the debug library the message as it is.
+** [-0, +1] */
+static inline void luaL_traceback(lua_State *L, lua_State *L1, const char *msg, int level) {
+  lua_getglobal(L, "debug");
+  if (lua_istable(L, -1)) {
+    lua_getfield(L, -1, "traceback");
+    lua_remove(L, -2);
+  }
+  if (!lua_isfunction(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushstring(L, msg);
+    return;
+  }
+  if (L1 != L) {
+    lua_pushthread(L1);
+    lua_xmove(L1, L, 1);
+  }
+  lua_pushstring(L, msg);
+  lua_pushinteger(L, L1 == L ? level + 1 : level);
+  lua_call(L, L1 == L ? 2 : 3, 1);
+}
+
+#endif
+
+/* A full userdata with one user value, a new table with room for `narr`
+** elements. [-0, +1] */
+static inline void *compat_newuserdata(lua_State *L, size_t size, int narr) {
+  void *p;
+#if LUA_VERSION_NUM >= 504
+  p = lua_newuserdatauv(L, size, 1);
+#else
+  p = lua_newuserdata(L, size);
+#endif
+  lua_createtable(L, narr, 0);
+#if LUA_VERSION_NUM >= 504
+  lua_setiuservalue(L, -2, 1);
+#elif LUA_VERSION_NUM >= 502
+  lua_setuservalue(L, -2);
+#else
+  lua_setfenv(L, -2);
+#endif
+  return p;
+}
+
+/* The user value; false if it is no table (any more). [-0, +1] */
+static inline bool compat_getuservalue(lua_State *L, int i) {
+#if LUA_VERSION_NUM >= 504
+  return lua_getiuservalue(L, i, 1) == LUA_TTABLE;
+#else
+#if LUA_VERSION_NUM >= 502
+  lua_getuservalue(L, i);
+#else
+  lua_getfenv(L, i);
+#endif
+  return lua_istable(L, -1);
+#endif
+}
+
+/* The integer that a number (not a string) stands for; false if none does. */
+static inline bool compat_tointeger(lua_State *L, int i, lua_Integer *value) {
+  if (lua_type(L, i) != LUA_TNUMBER) return false;
+#if LUA_VERSION_NUM >= 503
+  {
+    int isnum;
+    *value = lua_tointegerx(L, i, &isnum);
+    return isnum != 0;
+  }
+#else
+  {
+    lua_Number n = lua_tonumber(L, i);
+    if (!(n >= -9007199254740992.0 && n <= 9007199254740992.0) || n != floor(n)) return false;
+    *value = (lua_Integer)n;
+    return (lua_Number)*value == n;
+  }
+#endif
+}
+
+/* Resumes `co` with `nargs` values from its top; what it yields or returns is
+** dropped. */
+static inline int compat_resume(lua_State *co, lua_State *from, int nargs) {
+  int status;
+#if LUA_VERSION_NUM >= 504
+  int n;
+  status = lua_resume(co, from, nargs, &n);
+  if (status <= LUA_YIELD) lua_pop(co, n);
+#else
+#if LUA_VERSION_NUM >= 502
+  status = lua_resume(co, from, nargs);
+#else
+  (void)from;
+  status = lua_resume(co, nargs);
+#endif
+  if (status <= LUA_YIELD) lua_settop(co, 0);
+#endif
+  return status;
+}
+
+/* Closes the pending variables of a coroutine that died, with its error on its
+** top; afterwards the error that remains is there. */
+static inline void compat_closethread(lua_State *co) {
+#if COMPAT_CLOSE
+  lua_resetthread(co); /* every 5.4 has it; lua_closethread came with 5.4.6 */
+#else
+  (void)co;
+#endif
+}
+
+#endif
