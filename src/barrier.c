@@ -24,9 +24,6 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint64_t parties)
   b->type = NULL; /* not before it is complete */
   b->scheduler = s;
   b->has_action = b->has_schedule = b->has_reason = false;
-  b->released = NULL;
-  b->outcome = MACHINE_PASSED;
-  b->position = 0;
   machine_init(&b->job.machine, parties, alloc, ud);
   compat_getuservalue(L, -1);
   lua_pushboolean(L, 0); /* so that setting them later allocates nothing */

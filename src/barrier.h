@@ -21,10 +21,6 @@ struct barrier {
   bool has_action;
   bool has_schedule;
   bool has_reason;
-  /* What the coroutine gets that is being resumed. */
-  const lua_State *released;
-  enum machine_outcome outcome;
-  uint64_t position;
 };
 
 /* A new, empty barrier without metatable, for `parties` >= 1. [-0, +1, m] */

@@ -215,32 +215,30 @@ static void push_waiting(lua_State *L, const struct barrier *b) {
   lua_pushinteger(L, (lua_Integer)machine_waiting(&b->job.machine));
 }
 
-static void push_property(lua_State *L, const struct barrier *b, const char *name) {
+/* The numbers in the table of members, where methods are functions. */
+enum { PARTIES = 1, N_WAITING, BROKEN, STATE, GENERATION, PROPERTIES };
+
+static const char *const property_names[PROPERTIES] = {NULL,     "parties", "n_waiting",
+                                                       "broken", "state",   "generation"};
+
+static int push_property(lua_State *L, const struct barrier *b, int property) {
   const struct machine *m = &b->job.machine;
-  if (strcmp(name, "n_waiting") == 0)
-    push_waiting(L, b);
-  else if (strcmp(name, "parties") == 0)
-    lua_pushinteger(L, (lua_Integer)m->parties);
-  else if (strcmp(name, "broken") == 0)
-    lua_pushboolean(L, m->state == MACHINE_BROKEN);
-  else if (strcmp(name, "state") == 0)
-    lua_pushstring(L, state_of(b));
-  else if (strcmp(name, "generation") == 0)
-    lua_pushinteger(L, (lua_Integer)m->generation);
-  else
-    lua_pushnil(L);
+  switch (property) {
+    case PARTIES: lua_pushinteger(L, (lua_Integer)m->parties); break;
+    case N_WAITING: push_waiting(L, b); break;
+    case BROKEN: lua_pushboolean(L, m->state == MACHINE_BROKEN); break;
+    case STATE: lua_pushstring(L, state_of(b)); break;
+    default: lua_pushinteger(L, (lua_Integer)m->generation); break;
+  }
+  return 1;
 }
 
-/* Upvalue 1: the methods. */
+/* (barrier, name); upvalue 1: the members. On the way of every b:wait(). */
 static int barrier_index(lua_State *L) {
-  const struct barrier *b = barrier_at(L, 1);
-  lua_settop(L, 2);
-  lua_pushvalue(L, 2);
-  lua_rawget(L, lua_upvalueindex(1));
-  if (!lua_isnil(L, -1)) return 1;
-  if (b == NULL || lua_type(L, 2) != LUA_TSTRING) return 1;
-  push_property(L, b, lua_tostring(L, 2));
-  return 1;
+  const struct barrier *b;
+  if (compat_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) return 1;
+  b = barrier_at(L, 1);
+  return b ? push_property(L, b, (int)lua_tointeger(L, 2)) : 0;
 }
 
 static int barrier_newindex(lua_State *L) {
@@ -324,15 +322,21 @@ static const luaL_Reg helpers[] = {
     {NULL, NULL},
 };
 
-/* The metatable of barriers, with the methods at `methods`. [-0, +1] */
-static void push_metatable(lua_State *L, int method_table) {
-  lua_newtable(L);
-  luaL_setfuncs(L, metamethods, 0);
+/* Room in tables that every wait looks something up in: much of it stays empty, so
+** that few keys collide. */
+#define SPARSE 64
+
+/* The metatable of barriers, with the members and the core at these indices.
+** [-0, +1] */
+static void push_metatable(lua_State *L, int members, int core) {
+  lua_createtable(L, 0, SPARSE);
+  lua_pushvalue(L, core);
+  luaL_setfuncs(L, metamethods, 1);
   lua_pushliteral(L, "barrier.Barrier");
   lua_setfield(L, -2, "__name");
   lua_pushliteral(L, "barrier.Barrier");
   lua_setfield(L, -2, "__metatable");
-  lua_pushvalue(L, method_table);
+  lua_pushvalue(L, members);
   lua_pushcclosure(L, barrier_index, 1);
   lua_setfield(L, -2, "__index");
 }
@@ -348,8 +352,8 @@ static int make_new(lua_State *L) {
 }
 
 /*
-** The module: BrokenBarrierError, CancelledError, TimeoutError; methods, the table
-** of them; bind, make_new; check_with, and before Lua 5.3 arrive, finish and
+** The module: BrokenBarrierError, CancelledError, TimeoutError; members, the table
+** of methods and properties; bind, make_new; check_with, and before Lua 5.3 arrive, finish and
 ** isyieldable (see wait.h). However often it is loaded, there is one of it in a
 ** Lua state.
 */
@@ -359,15 +363,19 @@ LUALIB_API int luaopen_barrier_core(lua_State *L) {
   lua_newtable(L);
   errors_open(L);
   luaL_setfuncs(L, helpers, 0);
-  lua_newtable(L);
+  lua_createtable(L, 0, SPARSE);
   luaL_setfuncs(L, methods, 0);
+  for (int i = 1; i < PROPERTIES; i++) {
+    lua_pushinteger(L, i);
+    lua_setfield(L, -2, property_names[i]);
+  }
   lua_pushvalue(L, -1);
-  lua_setfield(L, -3, "methods");
+  lua_setfield(L, -3, "members");
   push_core(L);
   lua_pushvalue(L, -1);
   lua_pushcclosure(L, bind, 1);
   lua_setfield(L, -4, "bind");
-  push_metatable(L, lua_gettop(L) - 1);
+  push_metatable(L, lua_gettop(L) - 1, lua_gettop(L));
   lua_pushcclosure(L, make_new, 2);
   lua_setfield(L, -3, "make_new");
   lua_pop(L, 1);

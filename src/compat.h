@@ -147,6 +147,16 @@ static inline bool compat_getuservalue(lua_State *L, int i) {
 #endif
 }
 
+/* lua_rawget that tells the type of the value, as from Lua 5.3 on. */
+static inline int compat_rawget(lua_State *L, int i) {
+#if LUA_VERSION_NUM >= 503
+  return lua_rawget(L, i);
+#else
+  lua_rawget(L, i);
+  return lua_type(L, -1);
+#endif
+}
+
 /* The integer that a number (not a string) stands for; false if none does. */
 static inline bool compat_tointeger(lua_State *L, int i, lua_Integer *value) {
   if (lua_type(L, i) != LUA_TNUMBER) return false;
@@ -173,7 +183,7 @@ static inline int compat_resume(lua_State *co, lua_State *from, int nargs) {
 #if LUA_VERSION_NUM >= 504
   int n;
   status = lua_resume(co, from, nargs, &n);
-  if (status <= LUA_YIELD) lua_pop(co, n);
+  if (n && status <= LUA_YIELD) lua_pop(co, n);
 #else
 #if LUA_VERSION_NUM >= 502
   status = lua_resume(co, from, nargs);

@@ -96,26 +96,27 @@ static void clear(lua_State *L, const struct pass *p, uint32_t node) {
 ** back in the barrier. [-0, +0] */
 static bool resume(lua_State *L, const struct pass *p, lua_State *co,
                    const struct machine_leaver *leaver) {
-  struct barrier *b = p->b;
-  struct machine *m = &b->job.machine;
-  uint32_t previous;
+  struct machine *m = &p->b->job.machine;
+  struct scheduler *s = p->b->scheduler;
+  uint32_t previous = machine_park(m, leaver->node);
+  int nargs = 0;
   int status;
-  b->released = co;
-  b->outcome = leaver->outcome;
-  b->position = leaver->position;
-  previous = machine_park(m, leaver->node);
+  s->released = co;
+  s->outcome = leaver->outcome;
+  s->position = leaver->position;
   if (leaver->outcome == MACHINE_FAILED) {
     lua_getfield(L, p->elements, "failure");
     lua_xmove(L, co, 1);
+    nargs = 1;
   }
-  status = compat_resume(co, L, leaver->outcome == MACHINE_FAILED);
-  if (status > LUA_YIELD && b->released == co && lua_status(co) == LUA_YIELD) {
+  status = compat_resume(co, L, nargs);
+  if (status > LUA_YIELD && s->released == co && lua_status(co) == LUA_YIELD) {
     lua_pop(co, 1); /* "C stack overflow"; nothing has run */
     m->parked = previous;
-    machine_put_back(m, leaver, b->scheduler->turn);
+    machine_put_back(m, leaver, s->turn);
     return false;
   }
-  b->released = NULL;
+  s->released = NULL;
   if (machine_unpark(m, leaver->node, previous)) clear(L, p, leaver->node);
   if (status > LUA_YIELD) bury(L, p, co);
   return true;
@@ -168,7 +169,6 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
   lua_State *co;
   struct waiter *w;
   bool done = true;
-  int top = lua_gettop(L);
   scheduler_spend(p->b->scheduler);
   lua_rawgeti(L, p->elements, (compat_index)leaver->node);
   co = lua_tothread(L, -1);
@@ -183,7 +183,7 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
   } else { /* the debug library took it away */
     machine_release(m, leaver->node);
   }
-  lua_settop(L, top);
+  lua_settop(L, p->elements); /* the last of the pass's own */
   return done;
 }
 

@@ -114,7 +114,8 @@ static void start(lua_State *L, struct scheduler *s, int table, uint64_t timeout
 
 /* Has the timer call a turn as soon as it can. It must be alive. [-0, +0] */
 static void arm_now(lua_State *L, struct scheduler *s, int table) {
-  if (s->credit == 0 && is_alive(L, table, SLOT_IDLE)) {
+  if (s->credit == 0) {
+    renew(L, table, SLOT_IDLE, SLOT_NEW_IDLE);
     call_handle(L, table, SLOT_IDLE_START, SLOT_IDLE, SLOT_ON_IDLE);
     start(L, s, table, 1, ARMED_NOW); /* should somebody close the idle handle */
   } else {
@@ -134,6 +135,7 @@ static void stop(lua_State *L, struct scheduler *s, int table) {
   }
 }
 
+/* Both at once, so that their number is the same ever after. [-0, +0] */
 static void make_handles(lua_State *L, struct scheduler *s, int table) {
   s->armed = ARMED_OFF;
   renew(L, table, SLOT_IDLE, SLOT_NEW_IDLE);
@@ -370,6 +372,9 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve) {
   machine_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
   s->first = s->last = NULL;
+  s->released = s->returning = NULL;
+  s->outcome = MACHINE_PASSED;
+  s->position = 0;
   s->armed = ARMED_OFF;
   s->turn = s->calls = 0;
   s->credit = CREDIT;

@@ -46,6 +46,11 @@ struct scheduler {
   uint32_t calls;  /* of luv's functions that start and stop the timer */
   uint32_t credit; /* how many waiters are served before the loop polls */
   bool bound;      /* has it luv's functions? */
+  /* What the coroutine gets that is being resumed, until it takes it. */
+  const lua_State *released;
+  enum machine_outcome outcome;
+  uint64_t position;
+  const lua_State *returning; /* the coroutine whose wait is returning */
   int ref; /* its table in the registry */
   lua_State *stack; /* for what is to be done when the running one has yielded */
   scheduler_serve serve;

@@ -10,7 +10,7 @@ static const char waiter_type = 'w'; /* its address is the type */
 /* What `wait` was asked for. */
 struct request {
   uint64_t timeout; /* milliseconds */
-  uint64_t when;    /* on the loop's clock */
+  uint64_t when;    /* on the loop's clock; 0: not yet known, or not needed */
   bool timed;
   int callback; /* its index; 0: a coroutine waits */
 };
@@ -30,8 +30,6 @@ static void check_timeout(lua_State *L, struct request *r) {
 
 static void check_request(lua_State *L, struct request *r) {
   int second = WAIT_FIRST_ARG + 1;
-  r->timed = false;
-  r->callback = 0;
   if (lua_type(L, WAIT_FIRST_ARG) == LUA_TNUMBER)
     check_timeout(L, r);
   else if (is_callable(L, WAIT_FIRST_ARG))
@@ -76,22 +74,24 @@ static bool reserve(lua_State *L, struct machine *m) {
   return false;
 }
 
-/* Will the wait make somebody ready to leave? */
-static bool needs_turn(const struct machine *m, const struct request *r) {
-  if (machine_would_trip(m)) return r->callback || m->parties > 1;
-  return r->callback && m->state == MACHINE_BROKEN;
-}
-
 /* Does all of a wait that may fail or run user code: starts the timer if the wait
-** needs it, and makes room for one node. [-0, +0, e] */
-static void prepare(lua_State *L, struct barrier *b, const struct request *r) {
+** makes somebody ready to leave, or for its timeout, and makes room for one node.
+** Returns whether it is the last arrival of its trip. [-0, +0, e] */
+static bool prepare(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   bool prepared = false;
-  do {
-    if (prepared || !needs_turn(m, r)) continue;
-    scheduler_prepare(L, b->scheduler);
-    prepared = true;
-  } while (!reserve(L, m) || (r->timed && !scheduler_reserve_deadline(L, b->scheduler)));
+  for (;;) {
+    bool trips = machine_would_trip(m);
+    bool suspends = !trips && m->state != MACHINE_BROKEN;
+    if (!suspends && !prepared && (r->callback || (trips && m->parties > 1))) {
+      scheduler_prepare(L, b->scheduler);
+      prepared = true;
+    } else if (suspends && r->timed && r->when == 0) {
+      r->when = scheduler_prepare_deadline(L, b->scheduler, r->timeout);
+    } else if (reserve(L, m) && (!r->when || scheduler_reserve_deadline(L, b->scheduler))) {
+      return trips;
+    }
+  }
 }
 
 /* The element of the node that comes next becomes the value at `index`: a
@@ -140,15 +140,9 @@ static int fail(lua_State *L, enum machine_outcome outcome) {
   return lua_error(L); /* the error is on the top */
 }
 
-/* The coroutine goes on, resumed by the barrier or by somebody else. */
-static int go_on(lua_State *L) {
+/* The coroutine was resumed by somebody else. [-0, +0, v] */
+static int leave_and_fail(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->released == L) {
-    b->released = NULL;
-    if (b->outcome != MACHINE_PASSED) return fail(L, b->outcome);
-    lua_pushinteger(L, (lua_Integer)b->position);
-    return 1;
-  }
   if (b) {
     uint32_t n = machine_find(&b->job.machine, L);
     if (n) barrier_leave(L, b, 1, n);
@@ -156,12 +150,22 @@ static int go_on(lua_State *L) {
   return fail(L, MACHINE_CANCELLED);
 }
 
+/* The coroutine goes on, resumed by the barrier or by somebody else. */
+static int go_on(lua_State *L, struct scheduler *s) {
+  if (s->released != L) return leave_and_fail(L);
+  s->released = NULL;
+  if (s->outcome != MACHINE_PASSED) return fail(L, s->outcome);
+  lua_pushinteger(L, (lua_Integer)s->position);
+  s->returning = L;
+  return 1;
+}
+
 #if COMPAT_YIELDK
 
+/* The context is the scheduler, which lives as long as the Lua state. */
 static int continue_wait(lua_State *L, int status, lua_KContext context) {
   (void)status;
-  (void)context;
-  return go_on(L);
+  return go_on(L, (struct scheduler *)context);
 }
 
 #else
@@ -169,9 +173,10 @@ static int continue_wait(lua_State *L, int status, lua_KContext context) {
 /* (barrier, what wait_arrive returned or what the coroutine was resumed with) */
 int wait_finish(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->released != L && machine_find(&b->job.machine, L) == 0)
+  if (b == NULL) return leave_and_fail(L); /* the debug library, or a late finalizer */
+  if (b->scheduler->released != L && machine_find(&b->job.machine, L) == 0)
     return lua_gettop(L) - 1; /* it did not suspend */
-  return go_on(L);
+  return go_on(L, b->scheduler);
 }
 
 #endif
@@ -195,10 +200,11 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
   lua_xmove(L, S, 1);
   lua_yield(L, 0); /* returns, and raises the error where the coroutine cannot yield */
 #endif
+  b->scheduler->returning = NULL;
   n = stays ? machine_stay(m, L) : machine_enter(m, L);
-  if (r->timed) scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when);
+  if (r->when) scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when);
 #if COMPAT_YIELDK
-  return lua_yieldk(L, 0, 0, continue_wait);
+  return lua_yieldk(L, 0, (lua_KContext)b->scheduler, continue_wait);
 #elif LUA_VERSION_NUM == 502
   return lua_yield(L, 0);
 #else
@@ -231,10 +237,11 @@ static int act_and_pass(lua_State *L, struct barrier *b, struct request *r) {
 
 static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
+  bool trips;
   check_can_suspend(L);
-  prepare(L, b, r);
+  trips = prepare(L, b, r);
   if (m->state == MACHINE_BROKEN) return fail(L, MACHINE_ABORTED);
-  if (!machine_would_trip(m)) return enter_and_suspend(L, b, r, false);
+  if (!trips) return enter_and_suspend(L, b, r, false);
   if (b->has_action) return act_and_pass(L, b, r);
   machine_trip(m, b->scheduler->turn);
   barrier_request(L, b, 1);
@@ -244,7 +251,13 @@ static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r)
 
 #if COMPAT_CLOSE
 int wait_close(lua_State *L) {
-  struct barrier *b = barrier_at(L, 1);
+  struct scheduler *s = lua_touserdata(L, lua_upvalueindex(1));
+  struct barrier *b;
+  if (s->returning == L) { /* the usual case: it does not wait any more */
+    s->returning = NULL;
+    return 0;
+  }
+  b = barrier_at(L, 1);
   if (b) {
     uint32_t n = machine_find(&b->job.machine, L);
     if (n) barrier_leave(L, b, 1, n);
@@ -299,11 +312,11 @@ static void enter(lua_State *L, struct barrier *b, const struct request *r, stru
   struct machine *m = &b->job.machine;
   set_element(L, b, index);
   w->node = stays ? machine_stay(m, NULL) : machine_enter(m, NULL);
-  if (r->timed) scheduler_set_deadline(L, b->scheduler, &b->job, 1, w->node, r->when);
+  if (r->when) scheduler_set_deadline(L, b->scheduler, &b->job, 1, w->node, r->when);
 }
 
 /* The last arrival, a Waiter, runs the action. */
-static void act_and_enter(lua_State *L, struct barrier *b, const struct request *r,
+static void act_and_enter(lua_State *L, struct barrier *b, struct request *r,
                           struct waiter *w, int index) {
   enum machine_outcome outcome;
   bool full;
@@ -320,19 +333,18 @@ static void act_and_enter(lua_State *L, struct barrier *b, const struct request 
   scheduler_prepare(L, b->scheduler); /* the action may have run the loop */
 }
 
-static int wait_with_callback(lua_State *L, struct barrier *b, const struct request *r) {
+static int wait_with_callback(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   struct waiter *w = push_waiter(L, r->callback);
   int index = lua_gettop(L);
-  prepare(L, b, r);
+  bool trips = prepare(L, b, r);
   if (m->state == MACHINE_BROKEN) { /* the error, which may run finalizers */
     barrier_push_error(L, 1, MACHINE_ABORTED);
     prepare(L, b, r);
     post(L, b, w, index, MACHINE_FAILED);
-  } else if (machine_would_trip(m) && b->has_action) {
+  } else if (trips && b->has_action) {
     act_and_enter(L, b, r, w, index);
   } else {
-    bool trips = machine_would_trip(m);
     enter(L, b, r, w, index, false);
     if (trips) machine_trip(m, b->scheduler->turn);
   }
@@ -409,9 +421,8 @@ void wait_open(lua_State *L) {
 
 int wait_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, WAIT_LEVEL, "wait");
-  struct request r;
-  check_request(L, &r);
-  if (r.timed) r.when = scheduler_prepare_deadline(L, b->scheduler, r.timeout);
+  struct request r = {0, 0, false, 0};
+  if (lua_gettop(L) >= WAIT_FIRST_ARG) check_request(L, &r);
   if (r.callback) return wait_with_callback(L, b, &r);
   return wait_in_coroutine(L, b, &r);
 }

@@ -25,8 +25,8 @@ INTERNAL void wait_open(lua_State *L);
 ** method itself. Before, C functions can neither raise an error nor look around
 ** after a yield, so init.lua makes the method of two halves:
 **
-**   function wait(self, ...)
-**     return finish(self, arrive(self, isyieldable(), ...))
+**   function wait(self, timeout, callback)
+**     return finish(self, arrive(self, isyieldable(), timeout, callback))
 **   end
 */
 INTERNAL int wait_arrive(lua_State *L);
@@ -44,7 +44,8 @@ INTERNAL void wait_push_isyieldable(lua_State *L);
 #endif
 
 #if COMPAT_CLOSE
-/* The __close of a barrier, which every waiting coroutine has pending. */
+/* The __close of a barrier, which every waiting coroutine has pending. Upvalue 1:
+** the scheduler. */
 INTERNAL int wait_close(lua_State *L);
 #endif
 

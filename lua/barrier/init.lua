@@ -38,18 +38,21 @@ M.TimeoutError = core.TimeoutError
 -- In Neovim waiters resume where vim.api may be called.
 M.new = core.make_new(type(vim) == "table" and vim.schedule or nil)
 
-local methods = core.methods
+local members = core.members
 local arrive, finish, isyieldable = core.arrive, core.finish, core.isyieldable
 
 if arrive then -- before Lua 5.3; see src/wait.h
-  function methods.wait(self, ...)
-    return finish(self, arrive(self, isyieldable(), ...))
+  function members.wait(self, timeout, callback)
+    -- A statement of its own keeps the frame small: a waiting coroutine of LuaJIT
+    -- then fits into the stack that it was made with.
+    local result = arrive(self, isyieldable(), timeout, callback)
+    return finish(self, result)
   end
 end
 
-local wait, check_with = methods.wait, core.check_with
+local wait, check_with = members.wait, core.check_with
 
-function methods.with(self, body)
+function members.with(self, body)
   check_with(self, body)
   return body(wait(self))
 end
