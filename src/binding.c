@@ -353,8 +353,8 @@ static int make_new(lua_State *L) {
 
 /*
 ** The module: BrokenBarrierError, CancelledError, TimeoutError; members, the table
-** of methods and properties; bind, make_new; check_with, and before Lua 5.3 arrive, finish and
-** isyieldable (see wait.h). However often it is loaded, there is one of it in a
+** of methods and properties; bind, make_new; check_with, and before Lua 5.3 arrive, finish,
+** isyieldable and passed (see wait.h). However often it is loaded, there is one of it in a
 ** Lua state.
 */
 LUALIB_API int luaopen_barrier_core(lua_State *L) {
@@ -382,6 +382,8 @@ LUALIB_API int luaopen_barrier_core(lua_State *L) {
 #if !COMPAT_YIELDK
   wait_push_isyieldable(L);
   lua_setfield(L, -2, "isyieldable");
+  wait_push_passed(L);
+  lua_setfield(L, -2, "passed");
 #endif
   wait_open(L);
   lua_pushvalue(L, -1);

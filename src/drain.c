@@ -109,8 +109,15 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
     lua_xmove(L, co, 1);
     nargs = 1;
   }
+#if !COMPAT_YIELDK
+  if (leaver->outcome == MACHINE_PASSED) {
+    wait_push_passed(co);
+    lua_pushinteger(co, (lua_Integer)leaver->position);
+    nargs = 2;
+  }
+#endif
   status = compat_resume(co, L, nargs);
-  if (status > LUA_YIELD && s->released == co && lua_status(co) == LUA_YIELD) {
+  if (status > LUA_YIELD && lua_status(co) == LUA_YIELD) {
     lua_pop(co, 1); /* "C stack overflow"; nothing has run */
     m->parked = previous;
     machine_put_back(m, leaver, s->turn);

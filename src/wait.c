@@ -170,6 +170,11 @@ static int continue_wait(lua_State *L, int status, lua_KContext context) {
 
 #else
 
+void wait_push_passed(lua_State *L) {
+  static const char passed = 'p';
+  lua_pushlightuserdata(L, (void *)(uintptr_t)&passed);
+}
+
 /* (barrier, what wait_arrive returned or what the coroutine was resumed with) */
 int wait_finish(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
@@ -194,10 +199,12 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
 #if COMPAT_CLOSE
   lua_toclose(L, 1);
 #elif LUA_VERSION_NUM == 501
-  S = b->scheduler->stack;
-  lua_settop(S, 0);
-  lua_pushvalue(L, 1);
-  lua_xmove(L, S, 1);
+  if (r->when) {
+    S = b->scheduler->stack;
+    lua_settop(S, 0);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, S, 1);
+  }
   lua_yield(L, 0); /* returns, and raises the error where the coroutine cannot yield */
 #endif
   b->scheduler->returning = NULL;
@@ -208,7 +215,7 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
 #elif LUA_VERSION_NUM == 502
   return lua_yield(L, 0);
 #else
-  lua_settop(S, 0);
+  if (r->when) lua_settop(S, 0);
   return -1; /* as lua_yield did */
 #endif
 }
@@ -238,6 +245,7 @@ static int act_and_pass(lua_State *L, struct barrier *b, struct request *r) {
 static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   bool trips;
+  b->scheduler->released = NULL; /* if it took `passed` for it */
   check_can_suspend(L);
   trips = prepare(L, b, r);
   if (m->state == MACHINE_BROKEN) return fail(L, MACHINE_ABORTED);

@@ -26,8 +26,12 @@ INTERNAL void wait_open(lua_State *L);
 ** after a yield, so init.lua makes the method of two halves:
 **
 **   function wait(self, timeout, callback)
-**     return finish(self, arrive(self, isyieldable(), timeout, callback))
+**     local token, position = arrive(self, isyieldable(), timeout, callback)
+**     if token == passed then return position end
+**     return finish(self, token)
 **   end
+**
+** `passed` is what the barrier alone resumes a coroutine with.
 */
 INTERNAL int wait_arrive(lua_State *L);
 
@@ -38,6 +42,8 @@ INTERNAL int wait_arrive(lua_State *L);
 #define WAIT_FIRST_ARG 3
 #define WAIT_LEVEL 2
 INTERNAL int wait_finish(lua_State *L);
+/* The `passed` of wait. [-0, +1, -] */
+INTERNAL void wait_push_passed(lua_State *L);
 /* Pushes the function that tells whether the running coroutine can yield.
 ** [-0, +1, m] */
 INTERNAL void wait_push_isyieldable(lua_State *L);

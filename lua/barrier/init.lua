@@ -39,14 +39,18 @@ M.TimeoutError = core.TimeoutError
 M.new = core.make_new(type(vim) == "table" and vim.schedule or nil)
 
 local members = core.members
-local arrive, finish, isyieldable = core.arrive, core.finish, core.isyieldable
+local arrive, finish = core.arrive, core.finish
+local isyieldable, passed = core.isyieldable, core.passed
 
 if arrive then -- before Lua 5.3; see src/wait.h
   function members.wait(self, timeout, callback)
     -- A statement of its own keeps the frame small: a waiting coroutine of LuaJIT
     -- then fits into the stack that it was made with.
-    local result = arrive(self, isyieldable(), timeout, callback)
-    return finish(self, result)
+    local token, position = arrive(self, isyieldable(), timeout, callback)
+    if token == passed then
+      return position
+    end
+    return finish(self, token)
   end
 end
 
