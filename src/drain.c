@@ -177,6 +177,7 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
   struct waiter *w;
   bool done = true;
   scheduler_spend(p->b->scheduler);
+  scheduler_clear_deadline(L, p->b->scheduler, &p->b->job, leaver->node);
   lua_rawgeti(L, p->elements, (compat_index)leaver->node);
   co = lua_tothread(L, -1);
   if (co && co == m->nodes[leaver->node].key) {
