@@ -45,18 +45,18 @@ void barrier_destroy(lua_State *L, struct barrier *b) {
 }
 
 void barrier_push_error(lua_State *L, int self, enum machine_outcome outcome) {
+  int top = lua_gettop(L);
   self = lua_absindex(L, self);
   switch (outcome) {
     case MACHINE_ABORTED: {
       const struct barrier *b = barrier_at(L, self);
-      if (b->has_reason && compat_getuservalue(L, self)) {
+      if (b && b->has_reason && compat_getuservalue(L, self))
         lua_getfield(L, -1, "reason");
-        errors_push(L, ERROR_BROKEN, "barrier aborted", self, -1);
-        lua_insert(L, -3);
-        lua_pop(L, 2);
-      } else {
-        errors_push(L, ERROR_BROKEN, "barrier aborted", self, 0);
-      }
+      else
+        lua_pushnil(L);
+      errors_push(L, ERROR_BROKEN, "barrier aborted", self, lua_isnil(L, -1) ? 0 : -1);
+      lua_replace(L, top + 1);
+      lua_settop(L, top + 1);
       break;
     }
     case MACHINE_RESET: errors_push(L, ERROR_BROKEN, "barrier reset", self, 0); break;

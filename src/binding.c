@@ -171,10 +171,9 @@ static int barrier_waiters(lua_State *L) {
   lua_settop(L, 1);
   barrier_push_elements(L, 1);
   do { /* making the userdata may run finalizers */
+    lua_settop(L, 2);
     used = m->used;
     list = lua_newuserdata(L, ((size_t)used + 1) * sizeof(*list));
-    lua_replace(L, 3);
-    lua_settop(L, 3);
     lua_createtable(L, used < 0x7fffffff ? (int)used : 0, 0);
   } while (m->used > used);
   for (uint32_t n = 1; n <= m->used; n++) {
@@ -358,9 +357,14 @@ static int make_new(lua_State *L) {
 ** Lua state.
 */
 LUALIB_API int luaopen_barrier_core(lua_State *L) {
+#if LUA_VERSION_NUM >= 502
+  luaL_checkversion(L);
+#endif
   lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
   if (lua_istable(L, -1)) return 1;
   lua_newtable(L);
+  lua_pushliteral(L, "barrier.core built for " LUA_VERSION); /* also found in the file */
+  lua_setfield(L, -2, "_VERSION");
   errors_open(L);
   luaL_setfuncs(L, helpers, 0);
   lua_createtable(L, 0, SPARSE);

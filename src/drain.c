@@ -145,7 +145,10 @@ static void call_back(lua_State *L, const struct pass *p, struct waiter *w,
                       const struct machine_leaver *leaver) {
   struct machine *m = &p->b->job.machine;
   int nargs = 1;
-  compat_getuservalue(L, -1);
+  if (!compat_getuservalue(L, -1)) { /* the debug library took it away */
+    machine_release(m, leaver->node);
+    return;
+  }
   lua_rawgeti(L, -1, WAITER_CALLBACK);
   if (leaver->outcome == MACHINE_PASSED) {
     lua_pushnil(L);
@@ -201,9 +204,10 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
 
 int drain_run_action(lua_State *L, int self) {
   self = lua_absindex(L, self);
-  compat_getuservalue(L, self);
-  lua_getfield(L, -1, "action");
-  lua_remove(L, -2);
+  if (compat_getuservalue(L, self)) {
+    lua_getfield(L, -1, "action");
+    lua_remove(L, -2);
+  } /* otherwise the debug library took it away, and the call fails */
   lua_pushvalue(L, self);
   return lua_pcall(L, 1, 0, 0);
 }
@@ -224,19 +228,19 @@ static void trip(lua_State *L, const struct pass *p) {
   status = drain_run_action(L, p->self);
   full = machine_full(m);
   machine_unhold(m);
+  if (b->type == NULL) return; /* the debug library had it collected */
   if (status != LUA_OK) {
     struct machine_node *node = &m->nodes[last];
     if (last <= m->used && node->ticket == ticket && node->place == m->inside) {
-      struct waiter *w;
+      const struct waiter *w;
       lua_rawgeti(L, p->elements, (compat_index)last);
       w = waiter_at(L, -1);
-      if (w) compat_getuservalue(L, -1);
-      lua_pushvalue(L, w ? -3 : -2);
+      lua_pushvalue(L, -2);
       if (w)
-        lua_rawseti(L, -2, WAITER_ERROR);
+        waiter_set_error(L, -2);
       else
         lua_setfield(L, p->elements, "failure");
-      lua_pop(L, w ? 2 : 1);
+      lua_pop(L, 1);
       node->outcome = MACHINE_FAILED;
     } else { /* the last arrival is gone, so nobody gets the error */
       lua_pushvalue(L, -1);
@@ -298,6 +302,8 @@ static int drain_now(lua_State *L) {
 static bool hand_over(lua_State *L, struct barrier *b, int self, int errors) {
   bool called = true;
   int top = lua_gettop(L);
+  if (!compat_getuservalue(L, self)) return false;
+  lua_pop(L, 1);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
   lua_pushcfunction(L, error_report);

@@ -63,7 +63,10 @@ static void renew(lua_State *L, int table, int slot, int constructor) {
   if (is_alive(L, table, slot)) return;
   lua_rawgeti(L, table, constructor);
   lua_call(L, 0, 1);
-  lua_rawseti(L, table, slot);
+  if (is_alive(L, table, slot)) /* a finalizer or hook has made one meanwhile */
+    lua_pop(L, 1);
+  else
+    lua_rawseti(L, table, slot);
 }
 
 /* uv.timer_start(timer, timeout, 1, on_timer). [-0, +0] */

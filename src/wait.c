@@ -124,6 +124,7 @@ static enum machine_outcome run_action(lua_State *L, struct barrier *b, bool *fu
   lua_pop(L, 1);
   *full = machine_full(m);
   verdict = machine_unhold(m);
+  if (b->type == NULL) luaL_error(L, "the barrier was collected by hand");
   if (status == LUA_OK) return verdict;
   lua_pushvalue(L, -1);
   barrier_break(L, b, 1);
@@ -283,6 +284,14 @@ struct waiter *waiter_at(lua_State *L, int i) {
   return w && lua_rawlen(L, i) == sizeof(*w) && w->type == &waiter_type ? w : NULL;
 }
 
+void waiter_set_error(lua_State *L, int i) {
+  if (compat_getuservalue(L, i)) {
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, WAITER_ERROR);
+  }
+  lua_pop(L, 2);
+}
+
 /* [-0, +1, m] */
 static struct waiter *push_waiter(lua_State *L, int callback) {
   struct waiter *w = compat_newuserdata(L, sizeof(*w), WAITER_ERROR);
@@ -304,12 +313,7 @@ static struct waiter *push_waiter(lua_State *L, int callback) {
 ** [-(0|1), +0, m] */
 static void post(lua_State *L, struct barrier *b, struct waiter *w, int index,
                  enum machine_outcome outcome) {
-  if (outcome == MACHINE_FAILED) {
-    compat_getuservalue(L, index);
-    lua_insert(L, -2);
-    lua_rawseti(L, -2, WAITER_ERROR);
-    lua_pop(L, 1);
-  }
+  if (outcome == MACHINE_FAILED) waiter_set_error(L, index);
   set_element(L, b, index);
   w->node = machine_post(&b->job.machine, outcome, b->scheduler->turn);
 }

@@ -18,6 +18,9 @@ enum { WAITER_BARRIER = 1, WAITER_CALLBACK, WAITER_ERROR };
 /* The Waiter at an index, or NULL. */
 INTERNAL struct waiter *waiter_at(lua_State *L, int i);
 
+/* Sets the error that a Waiter's callback is to get. [-1, +0, -] */
+INTERNAL void waiter_set_error(lua_State *L, int i);
+
 /* Makes the metatable of the Waiters. [-0, +0, m] */
 INTERNAL void wait_open(lua_State *L);
 
