@@ -15,20 +15,12 @@
 ---@class barrier
 local M = { _VERSION = "luv-barrier 1.0.0" }
 
-local core = require "barrier.core"
+local environment = require "barrier.environment"
 
----Neovim's own luv, or the rock.
----@return table uv
-local function find_luv()
-  if type(vim) == "table" and (vim.uv or vim.loop) then
-    return vim.uv or vim.loop
-  end
-  return require "luv"
-end
-
-local missing = core.bind(find_luv())
+local core = environment.core()
+local missing = core.bind(environment.luv())
 if missing then
-  error("barrier needs luv with timers, and this luv has no function " .. missing)
+  error("barrier needs a luv with timers: this one has no function " .. missing, 0)
 end
 
 M.BrokenBarrierError = core.BrokenBarrierError

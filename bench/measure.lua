@@ -1,0 +1,262 @@
+---One measurement in one process: prints nanoseconds of CPU time for each
+---operation (bytes for `memory`).
+---
+---    lua bench/measure.lua WHAT PARTIES TRIPS
+local uv = require "luv"
+local barrier = require "barrier"
+
+local what, parties, trips = arg[1], tonumber(arg[2]), tonumber(arg[3])
+
+local function clock(operations, f)
+  collectgarbage()
+  collectgarbage()
+  local start = os.clock()
+  f()
+  return (os.clock() - start) / operations * 1e9
+end
+
+---Every party waits again and again; set-up is outside the timing.
+local function cycle(b)
+  local function body()
+    for _ = 1, trips do
+      b:wait()
+    end
+  end
+  for _ = 1, parties - 1 do
+    coroutine.wrap(body)()
+  end
+  return clock(parties * trips, function()
+    coroutine.wrap(body)()
+    uv.run()
+  end)
+end
+
+---`parties` coroutines that wait for one that does not come.
+local function crowd(b)
+  local coroutines = {}
+  for i = 1, parties do
+    coroutines[i] = coroutine.create(function()
+      pcall(b.wait, b)
+    end)
+    coroutine.resume(coroutines[i])
+  end
+  return coroutines
+end
+
+---The same elements in random order, the same one every time.
+local function shuffle(list)
+  local seed = 42
+  for i = #list, 2, -1 do
+    seed = (seed * 16807) % 2147483647
+    local j = seed % i + 1
+    list[i], list[j] = list[j], list[i]
+  end
+  return list
+end
+
+local function resident()
+  for line in io.lines("/proc/self/status") do
+    local kilobytes = line:match("^VmRSS:%s+(%d+)")
+    if kilobytes then
+      return tonumber(kilobytes) * 1024
+    end
+  end
+end
+
+---Resident bytes for each coroutine that is suspended by `suspend`.
+local function memory(suspend)
+  local coroutines = {}
+  for i = 1, parties do
+    coroutines[i] = false
+  end
+  collectgarbage()
+  local before = resident()
+  for i = 1, parties do
+    coroutines[i] = coroutine.create(suspend)
+    coroutine.resume(coroutines[i])
+  end
+  collectgarbage()
+  return (resident() - before) / parties
+end
+
+local measurements = {}
+
+function measurements.floor()
+  local floor = require "floor"
+  local coroutines = {}
+  for i = 1, parties do
+    coroutines[i] = coroutine.create(function()
+      while true do
+        coroutine.yield()
+      end
+    end)
+  end
+  floor.run(coroutines, 1)
+  return clock(parties * trips, function()
+    floor.run(coroutines, trips)
+  end)
+end
+
+function measurements.ours()
+  return cycle(barrier.new(parties))
+end
+
+function measurements.naive()
+  return cycle(require("naive").new(parties))
+end
+
+function measurements.create()
+  return clock(trips, function()
+    for _ = 1, trips do
+      barrier.new(parties)
+    end
+  end)
+end
+
+function measurements.timeout()
+  local b = barrier.new(parties)
+  local function body()
+    for _ = 1, trips do
+      b:wait(3600000)
+    end
+  end
+  for _ = 1, parties - 1 do
+    coroutine.wrap(body)()
+  end
+  return clock(parties * trips, function()
+    coroutine.wrap(body)()
+    uv.run()
+  end)
+end
+
+function measurements.callback()
+  local b = barrier.new(parties)
+  local left = trips
+  local function on_pass(_, position)
+    if position == 0 then
+      left = left - 1
+    end
+    if left > 0 then
+      b:wait(measurements.on_pass)
+    end
+  end
+  measurements.on_pass = on_pass
+  for _ = 1, parties - 1 do
+    b:wait(on_pass)
+  end
+  return clock(parties * trips, function()
+    b:wait(on_pass)
+    uv.run()
+  end)
+end
+
+function measurements.cancel()
+  local b = barrier.new(parties + 1)
+  local coroutines = shuffle(crowd(b))
+  local cost = clock(parties, function()
+    for i = 1, parties do
+      b:cancel(coroutines[i])
+    end
+  end)
+  uv.run()
+  return cost
+end
+
+function measurements.close()
+  local b = barrier.new(parties + 1)
+  local coroutines = shuffle(crowd(b))
+  return clock(parties, function()
+    for i = 1, parties do
+      coroutine.close(coroutines[i])
+    end
+  end)
+end
+
+function measurements.close_waiter()
+  local b = barrier.new(parties + 1)
+  local waiters = {}
+  for i = 1, parties do
+    waiters[i] = b:wait(print)
+  end
+  shuffle(waiters)
+  return clock(parties, function()
+    for i = 1, parties do
+      waiters[i]:close()
+    end
+  end)
+end
+
+---A stranger resumes, which cancels.
+function measurements.stranger()
+  local b = barrier.new(parties + 1)
+  local coroutines = shuffle(crowd(b))
+  return clock(parties, function()
+    for i = 1, parties do
+      coroutine.resume(coroutines[i])
+    end
+  end)
+end
+
+---Timeouts of everybody, all at once.
+function measurements.expire()
+  local b = barrier.new(parties + 1)
+  for _ = 1, parties do
+    coroutine.wrap(function()
+      pcall(b.wait, b, 0)
+    end)()
+  end
+  return clock(parties, function()
+    uv.run()
+  end)
+end
+
+function measurements.abort()
+  local b = barrier.new(parties + 1)
+  crowd(b)
+  return clock(parties, function()
+    b:abort("bench")
+    uv.run()
+  end)
+end
+
+---From the trip to the first resume; to the last it is that and a wait for each.
+function measurements.first()
+  local b = barrier.new(2)
+  local first, total = 0, 0
+  coroutine.wrap(function()
+    for _ = 1, trips do
+      b:wait()
+      total = total + (uv.hrtime() - first)
+    end
+  end)()
+  coroutine.wrap(function()
+    for _ = 1, trips do
+      first = uv.hrtime()
+      b:wait()
+      local co = coroutine.running()
+      local timer = uv.new_timer()
+      timer:start(0, 0, function()
+        timer:close()
+        coroutine.resume(co)
+      end)
+      coroutine.yield()
+    end
+  end)()
+  uv.run()
+  return total / trips
+end
+
+function measurements.memory()
+  local b = barrier.new(parties + 1)
+  return memory(function()
+    b:wait()
+  end)
+end
+
+function measurements.memory_plain()
+  return memory(function()
+    coroutine.yield()
+  end)
+end
+
+print(string.format("%.2f", measurements[what]()))

@@ -1,0 +1,39 @@
+rockspec_format = "3.0"
+package = "luv-barrier"
+version = "dev-1"
+source = {
+  url = "git+https://github.com/luv-barrier/luv-barrier.git",
+}
+description = {
+  summary = "An async barrier for coroutines and callbacks on luv: asyncio.Barrier for Lua.",
+  detailed = [[
+A barrier lets a number of coroutines wait until all of them have arrived, and then
+lets all of them go on: Python's asyncio.Barrier for Lua programs and Neovim plugins
+that run on luv's event loop. Waits can time out and be cancelled, a barrier can be
+reset and aborted with a reason, and code without coroutines waits with a callback.]],
+  labels = { "async", "coroutine", "luv", "libuv", "neovim", "synchronization" },
+  license = "MIT",
+  homepage = "https://github.com/luv-barrier/luv-barrier",
+  issues_url = "https://github.com/luv-barrier/luv-barrier/issues",
+}
+dependencies = {
+  "lua >= 5.1",
+  "luv >= 1.30.0",
+}
+test_dependencies = {
+  "busted >= 2.0",
+}
+test = {
+  type = "busted",
+}
+build = {
+  type = "builtin",
+  modules = {
+    ["barrier"] = "lua/barrier/init.lua",
+    ["barrier.environment"] = "lua/barrier/environment.lua",
+    ["barrier.environment"] = "lua/barrier/environment.lua",
+    ["barrier.health"] = "lua/barrier/health.lua",
+    ["barrier.core"] = { sources = { "src/core.c" } },
+  },
+  copy_directories = { "doc", "examples" },
+}
