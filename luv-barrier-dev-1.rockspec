@@ -18,7 +18,7 @@ reset and aborted with a reason, and code without coroutines waits with a callba
 }
 dependencies = {
   "lua >= 5.1",
-  "luv >= 1.30.0",
+  "luv >= 1.36.0",
 }
 test_dependencies = {
   "busted >= 2.0",

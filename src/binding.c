@@ -84,8 +84,7 @@ static int barrier_reset(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "reset");
   struct machine *m = &b->job.machine;
   lua_settop(L, 1);
-  if (m->queues[m->inside].count || m->state == MACHINE_BROKEN)
-    scheduler_prepare(L, b->scheduler);
+  if (m->queues[m->inside].count || m->state == MACHINE_BROKEN) scheduler_prepare(L, b->scheduler);
   machine_reset(m, b->scheduler->turn);
   b->has_reason = false;
   if (compat_getuservalue(L, 1)) {
@@ -235,6 +234,7 @@ static int push_property(lua_State *L, const struct barrier *b, int property) {
 /* (barrier, name); upvalue 1: the members. On the way of every b:wait(). */
 static int barrier_index(lua_State *L) {
   const struct barrier *b;
+  lua_settop(L, 2); /* the debug library may call it without arguments */
   if (compat_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) return 1;
   b = barrier_at(L, 1);
   return b ? push_property(L, b, (int)lua_tointeger(L, 2)) : 0;
@@ -271,7 +271,8 @@ static int barrier_gc(lua_State *L) {
 /* {=== the module === */
 
 static int core_gc(lua_State *L) {
-  scheduler_destroy(lua_touserdata(L, 1));
+  struct scheduler *s = lua_touserdata(L, lua_upvalueindex(1));
+  if (lua_touserdata(L, 1) == s) scheduler_destroy(s);
   return 0;
 }
 
@@ -280,7 +281,8 @@ static void push_core(lua_State *L) {
   struct scheduler *s = lua_newuserdata(L, sizeof(*s));
   scheduler_open(L, s, drain_serve);
   lua_newtable(L);
-  lua_pushcfunction(L, core_gc);
+  lua_pushlightuserdata(L, s);
+  lua_pushcclosure(L, core_gc, 1);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
 }
@@ -297,8 +299,10 @@ static const luaL_Reg methods[] = {
 #if COMPAT_YIELDK
     {"wait", wait_arrive},
 #endif
-    {"reset", barrier_reset},     {"abort", barrier_abort},
-    {"cancel", barrier_cancel},   {"waiters", barrier_waiters},
+    {"reset", barrier_reset},
+    {"abort", barrier_abort},
+    {"cancel", barrier_cancel},
+    {"waiters", barrier_waiters},
     {NULL, NULL},
 };
 

@@ -43,8 +43,7 @@ bool deadlines_reserve(struct deadlines *d) {
   struct deadline *heap;
   if (d->count + 1 < d->capacity) return true;
   if (capacity == 0) return false;
-  heap =
-      d->alloc(d->ud, d->heap, d->capacity * sizeof(*heap), capacity * sizeof(*heap));
+  heap = d->alloc(d->ud, d->heap, d->capacity * sizeof(*heap), capacity * sizeof(*heap));
   if (heap == NULL) return false;
   d->heap = heap;
   d->capacity = capacity;

@@ -131,7 +131,9 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
 
 /* Calls the function below `nargs` arguments on the top. [-(nargs + 1), +0] */
 static void call(lua_State *L, const struct pass *p, int nargs) {
-  if (lua_pcall(L, nargs, 0, p->handler) != LUA_OK) {
+  if (lua_isnil(L, -(nargs + 1)))
+    lua_pop(L, nargs + 1); /* the debug library took it away */
+  else if (lua_pcall(L, nargs, 0, p->handler) != LUA_OK) {
     if (!lua_isstring(L, -1)) { /* error_report itself failed */
       lua_pop(L, 1);
       lua_pushliteral(L, "(error in error handling)");

@@ -166,9 +166,7 @@ void machine_destroy(struct machine *m) {
   machine_init(m, m->parties, m->alloc, m->ud);
 }
 
-bool machine_reserve(struct machine *m) {
-  return m->free || m->used + 1 < m->capacity || grow(m);
-}
+bool machine_reserve(struct machine *m) { return m->free || m->used + 1 < m->capacity || grow(m); }
 
 bool machine_comes_back(const struct machine *m, const void *key) {
   return m->parked && key && m->nodes[m->parked].key == key;

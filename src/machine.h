@@ -96,10 +96,10 @@ struct machine {
   uint32_t blocked_turn;      /* when the blocked became ready to be let in or to fail */
   struct machine_queue queues[3];
   uint64_t parties;
-  uint64_t generation; /* how many times it has tripped */
-  uint64_t tickets;    /* handed out so far */
+  uint64_t generation;  /* how many times it has tripped */
+  uint64_t tickets;     /* handed out so far */
   uint64_t held_ticket; /* of the last arrival that did not enter */
-  uint64_t position;   /* draining: of the next in order */
+  uint64_t position;    /* draining: of the next in order */
   machine_alloc alloc;
   void *ud;
 };

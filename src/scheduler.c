@@ -6,9 +6,9 @@
 #define CREDIT 256u
 
 /* Values of scheduler.armed besides a time on the loop's clock. */
-#define ARMED_NOW UINT64_C(0)          /* a turn comes as soon as it can */
-#define ARMED_AGAIN (UINT64_MAX - 1)   /* the timer repeats, started for nothing */
-#define ARMED_OFF UINT64_MAX           /* the timer is stopped */
+#define ARMED_NOW UINT64_C(0)        /* a turn comes as soon as it can */
+#define ARMED_AGAIN (UINT64_MAX - 1) /* the timer repeats, started for nothing */
+#define ARMED_OFF UINT64_MAX         /* the timer is stopped */
 #define ARMED_LATEST (UINT64_MAX - 2)
 
 /* The elements of the scheduler's table. */
@@ -30,9 +30,8 @@ enum {
   SLOT_LAST
 };
 
-static const char *const uv_names[] = {"new_timer",  "new_idle",   "timer_start",
-                                       "timer_stop", "idle_start", "idle_stop",
-                                       "is_closing", "now"};
+static const char *const uv_names[] = {"new_timer",  "new_idle",  "timer_start", "timer_stop",
+                                       "idle_start", "idle_stop", "is_closing",  "now"};
 
 /* {=== luv === */
 
@@ -295,7 +294,7 @@ void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct job *job, 
 
 void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct job *job, uint32_t node) {
   uint32_t i = job->machine.nodes[node].deadline;
-  if (i == 0) return;
+  if (i == 0 || i > s->deadlines.count) return; /* the state is closing: none is left */
   deadlines_remove(&s->deadlines, i);
   job->timed--;
   if (job->timed == 0 && !job->queued) anchor(L, s, job, 0);

@@ -51,8 +51,8 @@ struct scheduler {
   enum machine_outcome outcome;
   uint64_t position;
   const lua_State *returning; /* the coroutine whose wait is returning */
-  int ref; /* its table in the registry */
-  lua_State *stack; /* for what is to be done when the running one has yielded */
+  int ref;                    /* its table in the registry */
+  lua_State *stack;           /* for what is to be done when the running one has yielded */
   scheduler_serve serve;
 };
 

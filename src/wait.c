@@ -38,8 +38,7 @@ static void check_request(lua_State *L, struct request *r) {
     errors_argument(L, WAIT_LEVEL, 1, "wait", "timeout or callback expected, got %s",
                     luaL_typename(L, WAIT_FIRST_ARG));
   if (lua_isnoneornil(L, second)) return;
-  if (r->callback)
-    errors_argument(L, WAIT_LEVEL, 2, "wait", "nothing comes after the callback");
+  if (r->callback) errors_argument(L, WAIT_LEVEL, 2, "wait", "nothing comes after the callback");
   if (!is_callable(L, second))
     errors_argument(L, WAIT_LEVEL, 2, "wait", "callback must be callable, got %s",
                     luaL_typename(L, second));
@@ -188,8 +187,7 @@ int wait_finish(lua_State *L) {
 #endif
 
 /* The coroutine waits, among those who come, or `stays` ahead of them. */
-static int enter_and_suspend(lua_State *L, struct barrier *b, const struct request *r,
-                             bool stays) {
+static int enter_and_suspend(lua_State *L, struct barrier *b, const struct request *r, bool stays) {
   struct machine *m = &b->job.machine;
   lua_State *S = L; /* what is left to do uses its stack */
   uint32_t n;
@@ -328,8 +326,8 @@ static void enter(lua_State *L, struct barrier *b, const struct request *r, stru
 }
 
 /* The last arrival, a Waiter, runs the action. */
-static void act_and_enter(lua_State *L, struct barrier *b, struct request *r,
-                          struct waiter *w, int index) {
+static void act_and_enter(lua_State *L, struct barrier *b, struct request *r, struct waiter *w,
+                          int index) {
   enum machine_outcome outcome;
   bool full;
   lua_pushvalue(L, index);

@@ -2,7 +2,8 @@
 ---missing and how to get it.
 local M = {}
 
-local REBUILD = "\nBuild it for this Lua, for example:\n  luarocks --lua-version=%s install luv-barrier"
+local REBUILD = "\nBuild it for this Lua, for example:\n"
+  .. "  luarocks --lua-version=%s install luv-barrier"
 
 ---@param name string
 ---@return string? path of the C module on package.cpath

@@ -1,0 +1,60 @@
+# make demo    builds the module and runs the documentation's example
+# make test    runs the specs under every Lua there is
+# make build   builds the module for every Lua there is
+# make check   runs the linters, and the compilers with all warnings
+# make clean   removes what all of these made
+#
+# demo and test install what is missing with apt-get. The rockspec describes the
+# build; its results are in .rocks, a tree for each Lua (see tools/common.sh).
+
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+BUSTED_FLAGS ?=
+
+ROCKSPEC := luv-barrier-dev-1.rockspec
+SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barrier/*.lua)
+
+# A target for each Lua, several at a time, each with its output in one piece.
+EACH = $(MAKE) --no-print-directory --keep-going \
+  $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
+
+.PHONY: build demo test check clean
+.PRECIOUS: .rocks/%/built
+
+build:
+	@luas=$$(tools/luas) && $(EACH) $$(echo "$$luas" | sed 's,.*,.rocks/&/built,')
+
+demo:
+	@tools/setup demo
+	@$(MAKE) --no-print-directory demo-$$(tools/luas | head -n 1)
+	@if command -v nvim >/dev/null && [ -f examples/neovim/demo.lua ] && \
+	  tools/luas | grep -qx 5.1; then $(MAKE) --no-print-directory demo-neovim; fi
+
+# Neovim's -l, which does this, is not in Debian 12's.
+DEMO_NEOVIM = local ok, e = pcall(dofile, 'examples/neovim/demo.lua') \
+  if not ok then io.stderr:write(e) vim.cmd 'cquit' end
+
+demo-neovim: .rocks/5.1/built
+	@echo "== examples/neovim/demo.lua, Neovim"
+	@tools/with 5.1 nvim --headless -u NONE --noplugin -c "lua $(DEMO_NEOVIM)" -c "qa!" 2>&1
+	@echo
+
+demo-%: .rocks/%/built
+	@echo "== examples/asyncio_docs.lua, Lua $*"
+	@tools/with $* lua examples/asyncio_docs.lua
+
+test:
+	@tools/setup test
+	@luas=$$(tools/luas busted) && $(EACH) $$(echo "$$luas" | sed 's/^/test-/')
+
+test-%: .rocks/%/built
+	@echo "== specs, Lua $*"
+	@tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
+
+.rocks/%/built: $(SOURCES)
+	@tools/rock $*
+
+check:
+	@tools/check
+
+clean:
+	rm -rf .build .rocks

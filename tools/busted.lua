@@ -1,0 +1,2 @@
+-- busted's own runner, for whichever Lua this is.
+require "busted.runner" { standalone = false }
