@@ -161,7 +161,10 @@ void scheduler_settle(lua_State *L, struct scheduler *s) {
     uint64_t when = s->deadlines.heap[1].when;
     if (s->armed != when && is_alive(L, table, SLOT_TIMER)) {
       uint64_t ms = now(L, table);
-      start(L, s, table, when > ms ? when - ms : 0, when);
+      if (when > ms)
+        start(L, s, table, when - ms, when);
+      else
+        arm_now(L, s, table);
     }
   } else if (s->armed != ARMED_OFF) {
     stop(L, s, table);
@@ -280,7 +283,12 @@ uint64_t scheduler_prepare_deadline(lua_State *L, struct scheduler *s, uint64_t 
   when = now(L, table);
   when = timeout < ARMED_LATEST - when ? when + timeout : ARMED_LATEST;
   if (when == ARMED_NOW) when++;
-  if (s->armed != ARMED_NOW && s->armed > when) start(L, s, table, timeout, when);
+  if (s->armed != ARMED_NOW && s->armed > when) {
+    if (timeout)
+      start(L, s, table, timeout, when);
+    else
+      arm_now(L, s, table);
+  }
   lua_pop(L, 1);
   return when;
 }

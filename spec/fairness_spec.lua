@@ -1,0 +1,87 @@
+local support = require "spec.support"
+
+-- Each child has a timer of 1 ms and a TCP echo on loopback beside something that
+-- never ends. It exits when both have had their turns; starved, it is killed.
+local PRELUDE = [[
+  local ticks, echoes = 0, 0
+  local function check()
+    if ticks >= 20 and echoes >= 20 then
+      print "alive"
+      os.exit(0, false)
+    end
+  end
+  local timer = uv.new_timer()
+  timer:start(1, 1, function() ticks = ticks + 1 check() end)
+  local server = uv.new_tcp()
+  server:bind("127.0.0.1", 0)
+  server:listen(8, function()
+    local peer = uv.new_tcp()
+    server:accept(peer)
+    peer:read_start(function(_, data) if data then peer:write(data) end end)
+  end)
+  local client = uv.new_tcp()
+  client:connect("127.0.0.1", server:getsockname().port, function()
+    client:read_start(function()
+      echoes = echoes + 1
+      check()
+      client:write "x"
+    end)
+    client:write "x"
+  end)
+]]
+
+local function leaves_others_alive(code)
+  local result = support.chunk(PRELUDE .. code .. "\nuv.run()")
+  assert.are.equal("alive\n", result.out, result.err)
+end
+
+describe("others of the same loop stay alive beside", function()
+  it("coroutines that trip a barrier for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(3)
+      for _ = 1, 3 do coroutine.wrap(function() while true do b:wait() end end)() end
+    ]]
+  end)
+
+  it("coroutines that trip many barriers for ever", function()
+    leaves_others_alive [[
+      for _ = 1, 50 do
+        local b = barrier.new(2)
+        for _ = 1, 2 do coroutine.wrap(function() while true do b:wait() end end)() end
+      end
+    ]]
+  end)
+
+  it("waits with timeout 0 for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2)
+      local function again() b:wait(0, again) end
+      again()
+    ]]
+  end)
+
+  it("callbacks that wait on a broken barrier for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2)
+      b:abort()
+      local function again() b:wait(again) end
+      again()
+    ]]
+  end)
+
+  it("resets for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2)
+      local function again() b:wait(again) b:reset() end
+      again()
+    ]]
+  end)
+
+  it("cancels for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2)
+      local function again() b:wait(function() end):close(again) end
+      again()
+    ]]
+  end)
+end)

@@ -1,0 +1,675 @@
+-- Hostile use: the debug library, finalizers in any order, a state that closes at the
+-- worst moment, a loop whose handles somebody closes, a module loaded twice. Never a
+-- crash, and nobody who was promised to be woken is lost. Each scenario runs in a
+-- process of its own, whose exit and output are checked.
+
+local uv = require "luv"
+
+local PRELUDE = [==[
+package.path, package.cpath = %q, %q
+io.stdout:setvbuf "no"
+uv, barrier = require "luv", require "barrier"
+
+function co(f, ...)
+  local c = coroutine.create(f)
+  assert(coroutine.resume(c, ...))
+  return c
+end
+
+-- A party that passes, and says so.
+function party(b, name)
+  return co(function() print(name, b:wait()) end)
+end
+
+function listener(name)
+  return function(e, position) print(name, e and tostring(e) or position) end
+end
+
+-- A party that may fail; if it has a name (or a callback) it tells how its wait ended. In
+-- Lua 5.1, where a coroutine cannot wait inside pcall, a callback.
+local pcall_yields = coroutine.wrap(function() return pcall(coroutine.yield) end)() == nil
+function patient(b, name, timeout)
+  local tell = type(name) == "string" and listener(name) or name or function() end
+  if not pcall_yields then
+    if timeout then return b:wait(timeout, tell) end
+    return b:wait(tell)
+  end
+  return co(function()
+    local ok, e = pcall(b.wait, b, timeout)
+    tell(not ok and e or nil, e)
+  end)
+end
+
+-- Something that calls f when it is collected.
+function finalizer(f)
+  if newproxy then
+    local p = newproxy(true)
+    getmetatable(p).__gc = f
+    return p
+  end
+  return setmetatable({}, { __gc = f })
+end
+
+function take_user_value(u)
+  if debug.setfenv then debug.setfenv(u, {}) else debug.setuservalue(u, nil, 1) end
+end
+
+-- Whether f raises an error doesn't matter unless it is asked.
+function try(f, ...)
+  return (pcall(f, ...))
+end
+
+-- Copies the core's library; returns the file, to be removed.
+function copy_of_core()
+  for template in package.cpath:gmatch "[^;]+" do
+    local from = io.open((template:gsub("%%?", "barrier/core")), "rb")
+    if from then
+      local name = os.tmpname()
+      local to = assert(io.open(name, "wb"))
+      to:write(from:read "*a")
+      to:close()
+      from:close()
+      return name
+    end
+  end
+end
+
+other = barrier.new(2)
+function others_pass()
+  party(other, "other 0")
+  party(other, "other 1")
+  uv.run()
+end
+]==]
+
+local OTHERS = "other 1\t1\nother 0\t0\n"
+
+-- Runs a script; returns its output, its exit code and the signal that ended it.
+local function run(script)
+  local name = os.tmpname()
+  local file = assert(io.open(name, "w"))
+  file:write(PRELUDE:format(package.path, package.cpath), script, "\n")
+  file:close()
+  local pipes, output = { uv.new_pipe(false), uv.new_pipe(false) }, {}
+  local code, signal, handle, watchdog
+  handle = assert(uv.spawn(uv.exepath(), { args = { name }, stdio = { nil, pipes[1], pipes[2] } },
+    function(c, s)
+      code, signal = c, s
+      handle:close()
+      watchdog:close()
+    end))
+  watchdog = uv.new_timer()
+  watchdog:start(60000, 0, function() handle:kill "sigkill" end)
+  for _, pipe in ipairs(pipes) do
+    pipe:read_start(function(_, data)
+      if data then
+        output[#output + 1] = data
+      else
+        pipe:close()
+      end
+    end)
+  end
+  uv.run()
+  os.remove(name)
+  return table.concat(output), code, signal
+end
+
+-- The script ends well, and prints this.
+local function prints(expected, script)
+  local output, code, signal = run(script)
+  assert.are.equal(expected, (output:gsub("0x%x+", "ADDRESS")))
+  assert.are.same({ 0, 0 }, { code, signal })
+end
+
+-- The script ends well, whatever it prints, but for `expected` at the end.
+local function survives(script, expected)
+  local output, code, signal = run(script .. "\nothers_pass()")
+  assert.are.same({ 0, 0, output }, { code, signal, output })
+  assert.are.equal((expected or "") .. OTHERS, output:sub(-#((expected or "") .. OTHERS)))
+end
+
+describe("the debug library", function()
+  it("may take the metatable of a barrier that drains: all are woken", function()
+    survives([[
+      local b, woken = barrier.new(2), false
+      patient(b, function() woken = true end)
+      b:wait(listener "b")
+      patient(b)
+      debug.setmetatable(b, nil)
+      uv.run()
+      assert(woken)
+      assert(not try(function() return b.parties end))
+      b = nil
+      collectgarbage()
+      collectgarbage()
+    ]], "b\t1\n")
+  end)
+
+  it("may give a barrier's metatable to anything else", function()
+    survives [[
+      local b = barrier.new(2)
+      local mt = debug.getmetatable(b)
+      local w = b:wait(listener "w")
+      local things = { io.tmpfile(), uv.new_timer(), w, finalizer(function() end), {}, true, 1, "" }
+      things[#things + 1] = print
+      things[#things + 1] = co(function() coroutine.yield() end)
+      for _, thing in ipairs(things) do
+        local old = debug.getmetatable(thing)
+        debug.setmetatable(thing, mt)
+        assert(not try(b.wait, thing))
+        assert(not try(b.wait, thing, 10, print))
+        assert(not try(b.reset, thing) and not try(b.abort, thing) and not try(b.with, thing))
+        assert(not try(b.cancel, thing, things[#things]) and not try(b.waiters, thing))
+        try(function() return thing.parties, thing.state, tostring(thing) end)
+        assert(not try(function() thing.parties = 1 end))
+        debug.setmetatable(thing, old)
+      end
+      local file = io.tmpfile()
+      debug.setmetatable(file, mt)
+      file = nil
+      collectgarbage()
+      assert(b.n_waiting == 1)
+    ]]
+  end)
+
+  it("may give a barrier the metatable of something else", function()
+    survives [[
+      for _, thing in ipairs { io.stdout, barrier.new(1):wait(print), uv.new_timer(), "" } do
+        local b = barrier.new(2)
+        party(b, "a")
+        debug.setmetatable(b, debug.getmetatable(thing))
+        if type(thing) ~= "userdata" or thing ~= io.stdout then try(tostring, b) end
+        debug.setmetatable(b, nil)
+      end
+      uv.run()
+    ]]
+  end)
+
+  it("may take a barrier's user value in any state", function()
+    survives [[
+      for _, state in ipairs { "filling", "draining", "resetting", "broken", "acting" } do
+        for _, schedule in ipairs { false, function(drain) drain() end } do
+          local b
+          b = barrier.new(3, {
+            schedule = schedule,
+            action = function() if state == "acting" then take_user_value(b) end end,
+          })
+          local c = patient(b, nil, 20)
+          local w = b:wait(20, function() end)
+          if state == "draining" or state == "acting" then
+            patient(b)
+            patient(b, nil, 5)
+          end
+          if state == "resetting" then b:reset() end
+          if state == "broken" then b:abort "why" end
+          take_user_value(b)
+          try(patient, b)
+          try(b.wait, b, function() end)
+          try(b.wait, b, 10, function() end)
+          try(b.waiters, b)
+          try(b.cancel, b, c)
+          try(w.close, w, function() end)
+          try(b.abort, b, "again")
+          try(b.reset, b)
+          try(tostring, b)
+        end
+      end
+      for _ = 1, 50 do try(uv.run) end
+    ]]
+  end)
+
+  it("may take a Waiter's user value at any time", function()
+    survives [[
+      for how = 1, 5 do
+        local b
+        b = barrier.new(2, { action = function()
+          if how < 3 then return end
+          for _, w in ipairs(b:waiters()) do
+            if type(w) == "userdata" then take_user_value(w) end
+          end
+          if how == 4 then error "why" end
+          if how == 5 then b:abort() end
+        end })
+        local w = b:wait(function() end)
+        if how < 3 then take_user_value(w) end
+        if how == 1 then b:abort() else b:wait(function() end) end
+        try(w.close, w)
+        try(w.close, w, print)
+        try(tostring, w)
+        for _ = 1, 5 do try(uv.run) end
+      end
+    ]]
+  end)
+
+  it("may call metamethods by hand, with anything", function()
+    survives [[
+      local b = barrier.new(2)
+      local w = b:wait(function() end)
+      for _, thing in ipairs { b, w } do
+        for name, f in pairs(debug.getmetatable(thing)) do
+          if type(f) == "function" and name ~= "__gc" then
+            try(f)
+            for _, x in ipairs { b, w, 1, "wait", {}, io.stdout, print } do
+              try(f, x)
+              try(f, x, "state")
+              try(f, x, x, x)
+            end
+          end
+        end
+      end
+      assert(b.n_waiting == 1)
+    ]]
+  end)
+
+  it("may call __gc by hand: the barrier is gone, its coroutines can go on", function()
+    survives([[
+      for _, state in ipairs { "filling", "draining", "resetting", "broken" } do
+        local b = barrier.new(3)
+        local gc = debug.getmetatable(b).__gc
+        local c = patient(b, state, 1000)
+        local w = b:wait(1000, listener "never")
+        if state == "draining" then patient(b) patient(b) end
+        if state == "resetting" then b:reset() end
+        if state == "broken" then b:abort() end
+        gc(b)
+        gc(b)
+        gc()
+        gc(1)
+        gc(io.stdout)
+        assert(not try(b.wait, b, print) and not try(b.abort, b) and not try(b.reset, b))
+        assert(not try(b.waiters, b) and not try(b.cancel, b, c) and not try(tostring, b))
+        assert(b.parties == nil)
+        w:close(function() print "never" end)
+        if type(c) == "thread" then
+          assert(coroutine.resume(c))
+        else
+          print(state .. "\tCancelledError: wait cancelled")
+        end
+      end
+      collectgarbage()
+      uv.run()
+    ]], "filling\tCancelledError: wait cancelled\ndraining\tCancelledError: wait cancelled\n" ..
+      "resetting\tCancelledError: wait cancelled\nbroken\tCancelledError: wait cancelled\n")
+  end)
+
+  it("may call __gc by hand in an action", function()
+    survives [[
+      for style = 1, 4 do
+        local b
+        b = barrier.new(2, { action = function()
+          debug.getmetatable(b).__gc(b)
+          if style == 2 then error "why" end
+        end })
+        local c = patient(b, nil, 20)
+        if style < 3 then
+          try(patient, b, nil, 20)
+        else
+          try(b.wait, b, 20, function() end)
+        end
+        if style == 4 and type(c) == "thread" then coroutine.resume(c) end
+        b, c = nil, nil
+        -- others use its place and its memory
+        local more = {}
+        for i = 1, 20 do
+          more[i] = barrier.new(2)
+          more[i]:wait(10, function() end)
+        end
+        collectgarbage()
+        collectgarbage()
+        uv.run()
+        for _, x in ipairs(more) do assert(x.n_waiting == 0) end
+      end
+      collectgarbage()
+    ]]
+  end)
+
+  it("may call __gc by hand while the barrier drains", function()
+    survives [[
+      for style = 1, 2 do
+        local b = barrier.new(3)
+        local gc = debug.getmetatable(b).__gc
+        if style == 1 then
+          co(function() b:wait() gc(b) collectgarbage() pcall(b.wait, b) end)
+        else
+          b:wait(function() gc(b) collectgarbage() end)
+        end
+        co(function() b:wait() end)
+        b:wait(function() end)
+        b:wait(function() end)
+        uv.run()
+      end
+    ]]
+  end)
+
+  it("may finalize the core by hand", function()
+    survives [[
+      local core = require "barrier.core"
+      local _, u = debug.getupvalue(core.bind, 1)
+      local gc = debug.getmetatable(u).__gc
+      local b = barrier.new(3)
+      local c = patient(b, "a", 10)
+      local w = b:wait(10, function() end)
+      try(gc)
+      try(gc, 1)
+      try(gc, b)
+      try(gc, u)
+      w:close()
+      try(b.cancel, b, c)
+      uv.run()
+    ]]
+  end)
+end)
+
+describe("methods on another type's userdata", function()
+  it("raise errors that say what was expected, and change nothing", function()
+    prints([[
+calling 'abort' on bad self (barrier expected, got nil)
+calling 'abort' on bad self (barrier expected, got userdata)
+calling 'cancel' on bad self (barrier expected, got nil)
+calling 'cancel' on bad self (barrier expected, got userdata)
+calling 'reset' on bad self (barrier expected, got nil)
+calling 'reset' on bad self (barrier expected, got userdata)
+calling 'wait' on bad self (barrier expected, got nil)
+calling 'wait' on bad self (barrier expected, got userdata)
+calling 'waiters' on bad self (barrier expected, got nil)
+calling 'waiters' on bad self (barrier expected, got userdata)
+calling 'with' on bad self (barrier expected, got nil)
+calling 'with' on bad self (barrier expected, got userdata)
+calling 'close' on bad self (Waiter expected, got nil)
+calling 'close' on bad self (Waiter expected, got userdata)
+]], [[
+      local b = barrier.new(2)
+      local w = b:wait(print)
+      local function message(f, x)
+        local _, e = pcall(f, x)
+        print((e:gsub("^.-:%d+: ", "")))
+      end
+      for _, name in ipairs { "abort", "cancel", "reset", "wait", "waiters", "with" } do
+        message(b[name], nil)
+        message(b[name], io.stdout)
+        for _, x in ipairs { w, uv.new_timer(), 1, "", {}, print } do
+          assert(not try(b[name], x, function() end))
+        end
+      end
+      message(w.close, nil)
+      message(w.close, io.stdout)
+      for _, x in ipairs { b, uv.new_timer(), 1, "", {}, print } do
+        assert(not try(w.close, x))
+      end
+      assert(b.n_waiting == 1 and b.state == "filling")
+    ]])
+  end)
+end)
+
+describe("a Lua state that closes", function()
+  local STATES = [[
+    keep = {}
+    local function fill(parties, ...)
+      local b = barrier.new(parties, ...)
+      keep[#keep + 1] = b
+      patient(b, nil, 10000)
+      patient(b)
+      b:wait(10000, function() end)
+      b:wait(function() end):close(function() end)
+      return b
+    end
+    fill(9)
+    fill(3)
+    fill(1)
+    fill(9):abort "why"
+    fill(9):reset()
+    fill(3, { action = function() end, schedule = function(drain) keep[#keep + 1] = drain end })
+  ]]
+
+  it("takes the waiters of every state with it", function()
+    prints("end\n", STATES .. [[ print "end" ]])
+  end)
+
+  it("takes them with it after some have been let out", function()
+    prints("end\n", STATES .. [[
+      keep[2]:wait(function() end)
+      print "end"
+      for _ = 1, 3 do uv.run "nowait" end
+    ]])
+  end)
+
+  it("lets finalizers of any age do anything to barriers", function()
+    local output, code, signal = run([[
+      local function meddle()
+        for _, b in ipairs(keep) do
+          if type(b) == "userdata" then
+            try(b.abort, b, "closing") try(b.reset, b)
+            try(b.wait, b, function() end) try(b.wait, b, 5, function() end)
+            try(patient, b)
+            try(b.waiters, b) try(tostring, b)
+          else
+            try(b)
+          end
+        end
+        -- LuaJIT unloads C libraries before it finalizes what is made now, luv's or ours
+        local b
+        if not jit and try(function() b = barrier.new(1) end) then
+          try(b.wait, b, function() end)
+          try(b.wait, b, 1, function() end)
+        end
+        try(uv.run, "nowait")
+      end
+      oldest = finalizer(meddle)
+    ]] .. STATES .. [[
+      old = finalizer(meddle)
+      uv.run "nowait"
+      young = finalizer(meddle)
+      fill = nil
+      print "end"
+    ]])
+    assert.are.same({ "end\n", 0, 0 }, { output:sub(1, 4), code, signal })
+  end)
+
+  it("may close while a barrier drains", function()
+    for _, where in ipairs { "coroutine", "callback", "action", "schedule" } do
+      prints("closing\n", [[
+        local where = "]] .. where .. [["
+        local function close(here)
+          if here ~= where then return end
+          print "closing"
+          pcall(os.exit, true, true)
+          os.exit(0) -- Lua 5.1
+        end
+        local b = barrier.new(3, {
+          action = function() close "action" end,
+          schedule = where == "schedule" and function() close "schedule" end or nil,
+        })
+        co(function() b:wait(1000) close "coroutine" end)
+        b:wait(1000, function() close "callback" end)
+        co(function() b:wait() end)
+        co(function() b:wait() end)
+        uv.run()
+        print "not reached"
+      ]])
+    end
+  end)
+end)
+
+describe("the event loop", function()
+  it("may have all its handles closed: the next trip serves those left behind", function()
+    prints("y\t1\nclosed\nz\t0\nx\t0\n", [[
+      local b, left, last = barrier.new(2), barrier.new(2), barrier.new(1)
+      co(function()
+        b:wait()
+        left:wait(listener "z")
+        party(left, "y")
+        uv.walk(function(h) if not h:is_closing() then h:close() end end)
+      end)
+      co(function() b:wait() end)
+      uv.run()
+      print "closed"
+      last:wait(listener "x")
+      uv.run()
+    ]])
+  end)
+
+  it("may have all its handles closed by anybody, again and again", function()
+    survives [[
+      local function close_all()
+        uv.walk(function(h) if not h:is_closing() then h:close() end end)
+      end
+      local b = barrier.new(2, { action = close_all })
+      local n = 0
+      for _ = 1, 20 do
+        co(function() b:wait(50) n = n + 1 close_all() end)
+        b:wait(50, function() n = n + 1 close_all() end)
+        close_all()
+        other:wait(function() end)
+        other:wait(close_all)
+        uv.run()
+      end
+      barrier.new(1):wait(function() end)
+      uv.run()
+      assert(n == 40, n)
+    ]]
+  end)
+
+  it("may be stopped: it goes on when it runs again", function()
+    prints("3\t3\n", [[
+      local b, n, runs = barrier.new(3), 0, 0
+      for _ = 1, 3 do co(function() b:wait() n = n + 1 uv.stop() end) end
+      repeat runs = runs + 1 until not uv.run() or runs > 9
+      uv.run()
+      print(n, b.generation + 2)
+    ]])
+  end)
+
+  it("may run inside a hook on luv's own functions", function()
+    prints("hooked\tmine\ntrue\n", [[
+      local b, c, called = barrier.new(1), barrier.new(1), {}
+      local hooked = false
+      co(function()
+        debug.sethook(function()
+          if hooked or debug.getinfo(2, "f").func ~= uv.new_timer then return end
+          hooked = true
+          c:wait(function() called[#called + 1] = "hooked" end)
+        end, "r")
+        b:wait(function() called[#called + 1] = "mine" end)
+        debug.sethook()
+      end)
+      local turns = 0
+      local idle = uv.new_idle()
+      idle:start(function() turns = turns + 1 if turns > 1000 then uv.stop() end end)
+      uv.unref(idle)
+      uv.run()
+      if not hooked then called[2] = "hooked" end -- LuaJIT has no such hook
+      table.sort(called)
+      print(table.concat(called, "\t"))
+      print(turns <= 1000) -- an idle barrier holds no active handle
+    ]])
+  end)
+end)
+
+describe("the module", function()
+  it("is of no use, and harmless, as the C core alone", function()
+    survives [[
+      package.loaded.barrier = nil
+      local core = require "barrier.core"
+      for _, f in pairs(core) do
+        if type(f) == "function" then
+          try(f)
+          for _, x in ipairs { 1, "", {}, print, io.stdout, co(function() coroutine.yield() end), other } do
+            try(f, x)
+            try(co, f, x)
+          end
+        end
+      end
+      for _, f in pairs(core.members) do
+        if type(f) == "function" then try(f) try(co, f) end
+      end
+      core.bind(uv)
+    ]]
+  end)
+
+  it("says so when the core was never bound", function()
+    prints("barrier.core is private; require \"barrier\"\n", [[
+      package.loaded.barrier, package.loaded.luv = nil, nil
+      local file = copy_of_core()
+      local core = assert(package.loadlib(file, "luaopen_barrier_core"))()
+      local _, e = pcall(core.make_new(), 2)
+      print((e:gsub("^.-:%d+: ", "")))
+      os.remove(file)
+    ]])
+  end)
+
+  it("is one, however often it is loaded", function()
+    prints("true\na\t0\nb\t1\ntrue\n", [[
+      local b = barrier.new(2)
+      party(b, "a")
+      package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
+      local second = require "barrier"
+      print(second ~= barrier and second.CancelledError == barrier.CancelledError)
+      second.new(2).wait(b, listener "b")
+      uv.run()
+      print(getmetatable(second.new(1)) == getmetatable(b))
+    ]])
+  end)
+
+  it("goes on when package.loaded is cleared and everything is collected", function()
+    prints("b\t1\na\t0\ntimer\tTimeoutError: wait timed out\n", [[
+      do
+        local b = barrier.new(2)
+        party(b, "a")
+        party(b, "b")
+        patient(barrier.new(2), "timer", 1)
+      end
+      for name in pairs(package.loaded) do package.loaded[name] = nil end
+      barrier, other = nil, nil
+      collectgarbage()
+      collectgarbage()
+      uv.run()
+    ]])
+  end)
+
+  it("keeps apart from a second copy of its library", function()
+    prints("1 b\t1\n2 b\t1\n1 a\t0\n2 a\t0\nfalse\nfalse\n", [[
+      local file = copy_of_core()
+      local first = barrier
+      package.loaded.barrier = nil
+      package.loaded["barrier.core"] = assert(package.loadlib(file, "luaopen_barrier_core"))()
+      local second = require "barrier"
+      local b1, b2 = first.new(2), second.new(2)
+      for _, n in ipairs { "a", "b" } do
+        party(b1, "1 " .. n)
+        party(b2, "2 " .. n)
+      end
+      uv.run()
+      print((pcall(b1.wait, b2, print)))
+      print(getmetatable(select(2, pcall(b1.wait, b2))) == first.CancelledError)
+      os.remove(file)
+    ]])
+  end)
+
+  it("has nothing in common with that of another thread's Lua state", function()
+    prints("done\ndone\ndone\ndone\n400\n", [[
+      local threads = {}
+      for i = 1, 4 do
+        threads[i] = uv.new_thread(function(path, cpath)
+          package.path, package.cpath = path, cpath
+          local uv, barrier = require "luv", require "barrier"
+          local b, n = barrier.new(10), 0
+          for _ = 1, 10 do
+            coroutine.wrap(function()
+              for _ = 1, 100 do b:wait() n = n + 1 end
+            end)()
+          end
+          barrier.new(2):wait(10, function(e) n = n + #e.name end)
+          uv.run()
+          collectgarbage()
+          assert(n == 1000 + #"TimeoutError", n)
+          io.write "done\n"
+        end, package.path, package.cpath)
+      end
+      local b, n = barrier.new(4), 0
+      for _ = 1, 4 do co(function() for _ = 1, 100 do b:wait() n = n + 1 end end) end
+      uv.run()
+      for _, thread in ipairs(threads) do uv.thread_join(thread) end
+      print(n)
+    ]])
+  end)
+end)

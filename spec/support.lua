@@ -1,0 +1,129 @@
+---What several specs need.
+local uv = require "luv"
+
+local M = {}
+
+---Can a coroutine yield inside pcall? Not in PUC Lua 5.1.
+M.pcall_yields = coroutine.wrap(function()
+  return pcall(coroutine.yield)
+end)() == nil
+
+---Appends when `value` is known; `list[#list + 1] = b:wait()` would look at the
+---length before the wait.
+function M.add(list, value)
+  list[#list + 1] = value
+end
+
+---Starts a coroutine, and raises the error if it dies at once.
+---@return thread
+function M.co(f, ...)
+  local co = coroutine.create(f)
+  local ok, err = coroutine.resume(co, ...)
+  if not ok then
+    error(err, 0)
+  end
+  return co
+end
+
+---A party in coroutine style that appends how its wait ended to `log`: `name position`
+---or `name error`. The last error itself is M.last_error.
+function M.party(b, name, log, timeout)
+  return M.co(function()
+    if M.pcall_yields then
+      local ok, result = pcall(b.wait, b, timeout)
+      M.add(log, name .. " " .. tostring(result))
+      if not ok then
+        M.last_error = result
+      end
+    else
+      M.add(log, name .. " " .. b:wait(timeout))
+    end
+  end)
+end
+
+---Runs the loop until nothing is left to do; a handle that somebody forgot ends it
+---after a while instead of hanging the specs.
+function M.run_loop()
+  local watchdog = uv.new_timer()
+  local barked = false
+  watchdog:start(20000, 0, function()
+    barked = true
+    uv.stop()
+  end)
+  uv.unref(watchdog)
+  uv.run()
+  watchdog:close()
+  uv.run("nowait")
+  if barked then
+    error("the loop still runs after 20 seconds", 0)
+  end
+end
+
+local function environment(extra)
+  local env = { "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath }
+  for name, value in pairs(uv.os_environ()) do
+    if not name:find("^LUA_C?PATH") then
+      env[#env + 1] = name .. "=" .. value
+    end
+  end
+  for i = 1, #(extra or {}) do
+    env[#env + 1] = extra[i]
+  end
+  return env
+end
+
+local function collect(pipe, into)
+  pipe:read_start(function(_, data)
+    if data then
+      into[#into + 1] = data
+    else
+      pipe:close()
+    end
+  end)
+end
+
+---Runs a program with a watchdog that kills it.
+---@return { code: integer, signal: integer, out: string, err: string }
+function M.spawn(program, args, options)
+  options = options or {}
+  local out, err = uv.new_pipe(false), uv.new_pipe(false)
+  local out_data, err_data, result = {}, {}, {}
+  local watchdog = uv.new_timer()
+  local process
+  process = uv.spawn(program, {
+    args = args,
+    stdio = { nil, out, err },
+    env = environment(options.env),
+    cwd = options.cwd,
+  }, function(code, signal)
+    result.code, result.signal = code, signal
+    watchdog:close()
+    process:close()
+  end)
+  assert(process, "cannot start " .. program)
+  watchdog:start(options.timeout or 30000, 0, function()
+    process:kill("sigkill")
+  end)
+  collect(out, out_data)
+  collect(err, err_data)
+  uv.run()
+  result.out, result.err = table.concat(out_data), table.concat(err_data)
+  return result
+end
+
+---Runs a Lua file in a process of its own, with the interpreter of the specs.
+function M.script(file, args, options)
+  local all = { file }
+  for i = 1, #(args or {}) do
+    all[i + 1] = args[i]
+  end
+  return M.spawn(uv.exepath(), all, options)
+end
+
+---Runs a chunk of Lua in a process of its own; `uv` and `barrier` are globals there.
+function M.chunk(code)
+  local prelude = 'uv, barrier = require "luv", require "barrier" io.stdout:setvbuf "no"\n'
+  return M.spawn(uv.exepath(), { "-e", prelude .. code })
+end
+
+return M

@@ -1,0 +1,123 @@
+local support = require "spec.support"
+
+---Runs a chunk that is to end with luv's report of an uncaught error.
+local function report_of(code)
+  local result = support.chunk(code)
+  assert.are_not.equal(0, result.code)
+  assert.are.equal(0, result.signal)
+  assert.is_truthy(result.err:find("Uncaught Error", 1, true), result.err)
+  return result.err, result.out
+end
+
+local function count(text, what)
+  return select(2, text:gsub(what, what))
+end
+
+describe("a coroutine that dies after it was resumed", function()
+  it("stops nobody else, and is reported with its traceback", function()
+    local err, out = report_of [[
+      local b = barrier.new(4)
+      local function deep() error "boom" end
+      for i = 1, 4 do
+        coroutine.wrap(function()
+          b:wait()
+          if i == 1 then deep() end
+          print(i)
+        end)()
+      end
+      uv.run()
+      print "not reached"
+    ]]
+    assert.are.equal("4\n2\n3\n", out)
+    assert.is_truthy(err:find("boom", 1, true))
+    assert.is_truthy(err:find("in %a* ?'?deep'?") or err:find("in upvalue 'deep'", 1, true), err)
+  end)
+
+  it("is reported together with all the others of the turn, of all barriers", function()
+    local err = report_of [[
+      for n = 1, 2 do
+        local b = barrier.new(3)
+        for i = 1, 3 do
+          coroutine.wrap(function() b:wait() if i < 3 then error("boom " .. n .. i) end end)()
+        end
+      end
+      uv.run()
+    ]]
+    for _, which in ipairs { "11", "12", "21", "22" } do
+      assert.are.equal(1, count(err, "boom " .. which))
+    end
+  end)
+
+  it("of an error table is reported as its tostring", function()
+    local err = report_of [[
+      local b = barrier.new(2)
+      coroutine.wrap(function() b:wait() end)()
+      b:abort "no disk"
+      uv.run()
+    ]]
+    assert.is_truthy(err:find("BrokenBarrierError: barrier aborted: no disk\nstack traceback:", 1,
+      true), err)
+  end)
+
+  it("is reported whatever the error is", function()
+    for _, value in ipairs { "nil", "{}", "false", "12", "print",
+      "setmetatable({}, { __tostring = function() error 'in tostring' end })" } do
+      report_of("local b = barrier.new(2) coroutine.wrap(function() b:wait() error(" .. value
+        .. ") end)() coroutine.wrap(function() b:wait() end)() uv.run()")
+    end
+  end)
+
+  it("is reported for CancelledError and TimeoutError like for others", function()
+    assert.is_truthy(report_of([[
+      local b = barrier.new(2)
+      local co = coroutine.create(function() b:wait() end)
+      coroutine.resume(co)
+      b:cancel(co)
+      uv.run()
+    ]]):find("CancelledError: wait cancelled", 1, true))
+    assert.is_truthy(report_of([[
+      local b = barrier.new(2)
+      coroutine.wrap(function() b:wait(1) end)()
+      uv.run()
+    ]]):find("TimeoutError: wait timed out", 1, true))
+  end)
+
+  it("has its pending variables closed", function()
+    if not coroutine.close then
+      pending("this Lua has no to-be-closed variables")
+      return
+    end
+    local err, out = report_of [=[
+      local b = barrier.new(2)
+      local body = load [[
+        local b = ...
+        local x <close> = setmetatable({}, { __close = function(_, e) print("closed", e) end })
+        local y <close> = setmetatable({}, { __close = function() error("second", 0) end })
+        b:wait()
+        error("first", 0)
+      ]]
+      local co = coroutine.create(body)
+      coroutine.resume(co, b)
+      coroutine.wrap(function() b:wait() end)()
+      local timer = uv.new_prepare()
+      uv.run()
+    ]=]
+    assert.are.equal("closed\tsecond\n", out)
+    assert.is_truthy(err:find("first", 1, true))
+    assert.is_truthy(err:find("second", 1, true))
+  end)
+end)
+
+describe("a callback that raises", function()
+  it("stops nobody else, and is reported with a traceback", function()
+    local err, out = report_of [[
+      local b = barrier.new(2)
+      local function deep() error "boom" end
+      b:wait(function() deep() end)
+      b:wait(function() print "second" end)
+      uv.run()
+    ]]
+    assert.are.equal("second\n", out)
+    assert.is_truthy(err:find("boom\nstack traceback:", 1, true), err)
+  end)
+end)
