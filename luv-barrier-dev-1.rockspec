@@ -30,7 +30,9 @@ build = {
   type = "builtin",
   modules = {
     ["barrier"] = "lua/barrier/init.lua",
+    ["barrier._meta"] = "lua/barrier/_meta.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
+    ["barrier._meta"] = "lua/barrier/_meta.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
     ["barrier.core"] = { sources = { "src/core.c" } },

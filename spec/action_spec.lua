@@ -30,8 +30,8 @@ describe("the action", function()
   end)
 
   it("runs in the last arrival: a coroutine, a callback, a blocked one", function()
-    local runners, b = {}, nil
-    b = barrier.new(2, { action = function()
+    local runners = {}
+    local b = barrier.new(2, { action = function()
       support.add(runners, coroutine.running() or "main")
     end })
     b:wait(function() end)

@@ -27,8 +27,8 @@ describe("barrier.new", function()
   it("names the rule for anything else", function()
     for _, bad in ipairs { 0, -1, 2.5, 1 / 0, -1 / 0, 0 / 0, "3", true, {}, print } do
       local err = message(barrier.new, bad)
-      assert.is_truthy(err:find("bad argument #1 to 'new' (parties must be an integer >= 1, got ", 1,
-        true), err)
+      local rule = "bad argument #1 to 'new' (parties must be an integer >= 1, got "
+      assert.is_truthy(err:find(rule, 1, true), err)
     end
     assert.is_truthy(message(barrier.new):find("bad argument #1 to 'new'", 1, true))
   end)
@@ -152,7 +152,7 @@ describe("bad arguments", function()
       assert.is_truthy(err:find(expected, 1, true), err)
       assert.are.equal(0, #b:waiters())
     end
-    check("bad argument #1 to 'wait' (timeout must be an integer >= 0, in milliseconds, got -1)", -1)
+    check("#1 to 'wait' (timeout must be an integer >= 0, in milliseconds, got -1)", -1)
     check("bad argument #1 to 'wait' (timeout must be an integer", 1.5)
     check("bad argument #1 to 'wait' (timeout must be an integer", 1 / 0)
     check("bad argument #1 to 'wait' (timeout or callback expected, got string)", "10")
@@ -171,7 +171,7 @@ describe("bad arguments", function()
     assert.is_truthy(message(b.cancel, b, 1):find(
       "bad argument #1 to 'cancel' (coroutine expected, got number)", 1, true))
     local waiter = b:wait(print)
-    assert.is_truthy(message(b.cancel, b, waiter):find("got Waiter (it has a method close)", 1, true))
+    assert.is_truthy(message(b.cancel, b, waiter):find("Waiter (it has a method close)", 1, true))
     assert.is_truthy(message(waiter.close, waiter, 1):find(
       "bad argument #1 to 'close' (on_close must be callable, got number)", 1, true))
     waiter:close()
@@ -228,7 +228,8 @@ describe("the members of a barrier", function()
     local b = barrier.new(3)
     b:wait(print)
     b:wait(print)
-    assert.is_truthy(tostring(b):find("^<barrier%.Barrier object at 0x%x+ %[filling, waiters:2/3%]>$"))
+    local pattern = "^<barrier%.Barrier object at 0x%x+ %[filling, waiters:2/3%]>$"
+    assert.is_truthy(tostring(b):find(pattern))
     b:abort()
     assert.is_truthy(tostring(b):find("^<barrier%.Barrier object at 0x%x+ %[broken%]>$"))
     for _, waiter in ipairs(b:waiters()) do

@@ -13,6 +13,10 @@
 ---uv.run()
 ---```
 ---@class barrier
+---@field _VERSION string
+---@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
+---@field CancelledError table metatable of the errors of a wait that was cancelled
+---@field TimeoutError table metatable of the errors of a wait that timed out
 local M = { _VERSION = "luv-barrier 1.0.0" }
 
 local environment = require "barrier.environment"
@@ -27,7 +31,8 @@ M.BrokenBarrierError = core.BrokenBarrierError
 M.CancelledError = core.CancelledError
 M.TimeoutError = core.TimeoutError
 
--- In Neovim waiters resume where vim.api may be called.
+---Makes an empty barrier. In Neovim waiters resume where vim.api may be called.
+---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
 M.new = core.make_new(type(vim) == "table" and vim.schedule or nil)
 
 local members = core.members
