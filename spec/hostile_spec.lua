@@ -345,6 +345,7 @@ describe("the debug library", function()
     survives [[
       local core = require "barrier.core"
       local _, u = debug.getupvalue(core.bind, 1)
+      if not u then return end -- Lua 5.1 does not show it
       local gc = debug.getmetatable(u).__gc
       local b = barrier.new(3)
       local c = patient(b, "a", 10)
@@ -573,7 +574,8 @@ describe("the module", function()
       for _, f in pairs(core) do
         if type(f) == "function" then
           try(f)
-          for _, x in ipairs { 1, "", {}, print, io.stdout, co(function() coroutine.yield() end), other } do
+          local yielding = co(function() coroutine.yield() end)
+          for _, x in ipairs { 1, "", {}, print, io.stdout, yielding, other } do
             try(f, x)
             try(co, f, x)
           end

@@ -209,7 +209,11 @@ int drain_run_action(lua_State *L, int self) {
   if (compat_getuservalue(L, self)) {
     lua_getfield(L, -1, "action");
     lua_remove(L, -2);
-  } /* otherwise the debug library took it away, and the call fails */
+  }
+  if (!is_callable(L, -1)) { /* the debug library took it away */
+    lua_pop(L, 1);
+    return LUA_OK;
+  }
   lua_pushvalue(L, self);
   return lua_pcall(L, 1, 0, 0);
 }
@@ -267,11 +271,13 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   lua_pushcfunction(L, make_error);
   p.maker = p.handler + 1;
   p.elements = p.handler + 2;
-  if (compat_getuservalue(L, self)) {
-    while (machine_next(&p.b->job.machine, turn, &leaver))
-      if (!let_out(L, &p, &leaver)) break;
-    if (machine_admit(&p.b->job.machine, turn)) trip(L, &p);
+  if (!compat_getuservalue(L, self)) { /* the debug library took it away: all are lost */
+    lua_pop(L, 1);
+    lua_newtable(L);
   }
+  while (machine_next(&p.b->job.machine, turn, &leaver))
+    if (!let_out(L, &p, &leaver)) break;
+  if (machine_admit(&p.b->job.machine, turn)) trip(L, &p);
   lua_pop(L, 3);
 }
 
@@ -305,7 +311,12 @@ static bool hand_over(lua_State *L, struct barrier *b, int self, int errors) {
   bool called = true;
   int top = lua_gettop(L);
   if (!compat_getuservalue(L, self)) return false;
-  lua_pop(L, 1);
+  lua_getfield(L, -1, "schedule");
+  if (lua_isnil(L, -1)) { /* the debug library took it away */
+    lua_settop(L, top);
+    return false;
+  }
+  lua_settop(L, top);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
   lua_pushcfunction(L, error_report);

@@ -39,7 +39,7 @@ local Barrier = {}
 ---@param timeout? integer milliseconds, >= 0
 ---@return integer position
 ---@overload fun(self: barrier.Barrier, callback: barrier.callback): barrier.Waiter
----@overload fun(self: barrier.Barrier, timeout?: integer, callback: barrier.callback): barrier.Waiter
+---@overload fun(self: barrier.Barrier, timeout: integer?, cb: barrier.callback): barrier.Waiter
 function Barrier:wait(timeout) end
 
 ---`return body(self:wait())`
