@@ -2,6 +2,8 @@
 # make test    runs the specs under every Lua there is
 # make build   builds the module for every Lua there is
 # make check   runs the linters, and the compilers with all warnings
+# make bench   measures the module beside its rivals (see bench/run.lua)
+# make dist    makes what is released, in dist, from the last commit
 # make clean   removes what all of these made
 #
 # demo and test install what is missing with apt-get. The rockspec describes the
@@ -17,7 +19,7 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barr
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test check clean
+.PHONY: build demo test check bench bench-check dist check-dist clean
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -56,5 +58,19 @@ test-%: .rocks/%/built
 check:
 	@tools/check
 
+bench:
+	@tools/setup test
+	@MAKE='$(MAKE)' tools/bench run
+
+bench-check: .rocks/5.4/built
+	@tools/bench check
+
+dist:
+	@tools/dist
+
+# Installs what dist makes, the way users do.
+check-dist:
+	@tools/check-dist 5.4 luajit-5.1
+
 clean:
-	rm -rf .build .rocks
+	rm -rf .build .rocks dist

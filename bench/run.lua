@@ -208,5 +208,7 @@ memory()
 write_chart()
 local out = assert(io.open("bench/results.md", "w"))
 out:write("# Measurements\n\nMade by `make bench`: medians of ", rounds,
-  " interleaved rounds, CPU time.\n", table.concat(lines, "\n"), "\n")
+  " interleaved rounds, CPU time.\nThe peers are measured where they are installed (Debian: ",
+  "`g++ libboost-fiber-dev lua-cqueues python3 python3-uvloop`).\n",
+  table.concat(lines, "\n"), "\n")
 out:close()

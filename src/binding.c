@@ -360,7 +360,9 @@ static int make_new(lua_State *L) {
 ** isyieldable and passed (see wait.h). However often it is loaded, there is one of it in a
 ** Lua state.
 */
-LUALIB_API int luaopen_barrier_core(lua_State *L) {
+EXPORT int luaopen_barrier_core(lua_State *L);
+
+int luaopen_barrier_core(lua_State *L) {
 #if LUA_VERSION_NUM >= 502
   luaL_checkversion(L);
 #endif

@@ -10,4 +10,13 @@
 #define INTERNAL extern
 #endif
 
+/* For luaopen_barrier_core, also where everything is hidden by default. */
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#elif defined(__GNUC__)
+#define EXPORT __attribute__((visibility("default")))
+#else
+#define EXPORT extern
+#endif
+
 #endif

@@ -1,0 +1,69 @@
+local uv = require "luv"
+local support = require "spec.support"
+
+---What `require "barrier"` says after `code`, in a process of its own.
+local function says(code)
+  local result = support.spawn(uv.exepath(), { "-e", code .. [[
+    local ok, err = pcall(require, "barrier")
+    assert(not ok)
+    io.write(err)
+  ]] })
+  assert.are.equal("", result.err)
+  return result.out
+end
+
+local function contains(text, what)
+  assert.is_truthy(text:find(what, 1, true), text)
+end
+
+describe('require "barrier"', function()
+  it("says what to install where luv is missing", function()
+    local text = says [[package.preload.luv = function() error "module 'luv' not found" end]]
+    contains(text, "barrier needs luv, Lua's binding to libuv")
+    contains(text, "it is not installed")
+    contains(text, "luarocks install luv")
+    assert.is_nil(text:find("stack traceback", 1, true))
+  end)
+
+  it("says why luv cannot be loaded", function()
+    contains(says [[package.preload.luv = function() error "libuv is too old" end]],
+      "libuv is too old")
+  end)
+
+  it("names what a luv without timers lacks", function()
+    contains(says [[package.loaded.luv = {}]], "needs a luv with timers")
+    contains(says [[package.loaded.luv = { new_timer = print, new_idle = print }]],
+      "no function timer_start")
+  end)
+
+  it("says how to build the core where there is none", function()
+    local text = says [[package.cpath = "./nowhere/?.so"]]
+    contains(text, "its C core is not installed for " .. _VERSION)
+    contains(text, "install luv-barrier")
+  end)
+
+  it("says which Lua a core was built for, if not for this one", function()
+    local name = os.tmpname()
+    os.remove(name)
+    assert(uv.fs_mkdir(name, 493))
+    assert(uv.fs_mkdir(name .. "/barrier", 493))
+    local file = assert(io.open(name .. "/barrier/core.so", "wb"))
+    file:write("not a library\0barrier.core built for Lua 9.9\0")
+    file:close()
+    local text = says(("package.cpath = %q"):format(name .. "/?.so"))
+    os.remove(name .. "/barrier/core.so")
+    uv.fs_rmdir(name .. "/barrier")
+    uv.fs_rmdir(name)
+    contains(text, "was built for Lua 9.9, and this is " .. _VERSION)
+    contains(text, "luarocks --lua-version=" .. _VERSION:match("%d%.%d"))
+  end)
+
+  it("is all that barrier.core needs to be asked for", function()
+    local result = support.spawn(uv.exepath(), { "-e", [[
+      local core = require "barrier.core"
+      local ok, err = pcall(core.make_new(), 2)
+      io.write(tostring(ok), err)
+    ]] })
+    contains(result.out, 'barrier.core is private; require "barrier"')
+  end)
+end)
