@@ -181,9 +181,12 @@ bool machine_full(const struct machine *m) {
   return m->state == MACHINE_FILLING && INSIDE(m)->count + (uint64_t)m->extra == m->parties;
 }
 
+bool machine_lacks_one(const struct machine *m) {
+  return m->state == MACHINE_FILLING && INSIDE(m)->count + UINT64_C(1) == m->parties;
+}
+
 bool machine_would_trip(const struct machine *m) {
-  return m->state == MACHINE_FILLING && !m->held && BLOCKED(m)->count == 0 &&
-         INSIDE(m)->count + UINT64_C(1) == m->parties;
+  return machine_lacks_one(m) && !m->held && BLOCKED(m)->count == 0;
 }
 
 uint32_t machine_enter(struct machine *m, const void *key) {

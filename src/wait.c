@@ -103,10 +103,10 @@ static void set_element(lua_State *L, struct barrier *b, int index) {
 }
 
 /* Runs the action for a last arrival that did not enter: the coroutine or Waiter on
-** the top. Returns what became of it: MACHINE_PASSED if it may pass, and `*full`
-** says whether the barrier is to trip; MACHINE_FAILED with the error on the top.
-** [-1, +(0|1), e] */
-static enum machine_outcome run_action(lua_State *L, struct barrier *b, bool *full) {
+** the top. Returns what became of it: MACHINE_PASSED if it may pass or go on waiting,
+** MACHINE_FAILED with the error on the top. A turn comes for everybody whom it made
+** ready, even if that is what raises an error. [-1, +(0|1), e] */
+static enum machine_outcome run_action(lua_State *L, struct barrier *b) {
   struct machine *m = &b->job.machine;
   enum machine_outcome verdict;
   int status;
@@ -121,12 +121,14 @@ static enum machine_outcome run_action(lua_State *L, struct barrier *b, bool *fu
     lua_setfield(L, -2, "runner");
   }
   lua_pop(L, 1);
-  *full = machine_full(m);
   verdict = machine_unhold(m);
   if (b->type == NULL) luaL_error(L, "the barrier was collected by hand");
+  barrier_request(L, b, 1);
+  scheduler_prepare(L, b->scheduler); /* the action may have run the loop */
   if (status == LUA_OK) return verdict;
   lua_pushvalue(L, -1);
   barrier_break(L, b, 1);
+  barrier_request(L, b, 1);
   return MACHINE_FAILED;
 }
 
@@ -223,22 +225,18 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
 static int act_and_pass(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   enum machine_outcome outcome;
-  bool full;
   lua_pushthread(L);
-  outcome = run_action(L, b, &full);
-  if (outcome == MACHINE_PASSED && full) {
-    machine_trip(m, b->scheduler->turn);
-    lua_pushinteger(L, (lua_Integer)(m->parties - 1));
-  }
-  if (machine_busy(m)) {
-    scheduler_request(L, b->scheduler, &b->job, 1);
-    scheduler_prepare(L, b->scheduler); /* the action may have run the loop */
-  }
+  outcome = run_action(L, b);
   if (outcome != MACHINE_PASSED) return fail(L, outcome);
-  if (full) return 1;
-  prepare(L, b, r);
-  if (m->state != MACHINE_FILLING) return fail(L, MACHINE_ABORTED);
-  return enter_and_suspend(L, b, r, true); /* somebody left meanwhile */
+  if (!machine_lacks_one(m)) { /* somebody left meanwhile: it goes on waiting */
+    prepare(L, b, r);
+    if (m->state == MACHINE_BROKEN) return fail(L, MACHINE_ABORTED);
+  }
+  if (!machine_lacks_one(m)) return enter_and_suspend(L, b, r, m->state == MACHINE_FILLING);
+  machine_trip(m, b->scheduler->turn);
+  barrier_request(L, b, 1);
+  lua_pushinteger(L, (lua_Integer)(m->parties - 1));
+  return 1;
 }
 
 static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
@@ -328,19 +326,18 @@ static void enter(lua_State *L, struct barrier *b, const struct request *r, stru
 /* The last arrival, a Waiter, runs the action. */
 static void act_and_enter(lua_State *L, struct barrier *b, struct request *r, struct waiter *w,
                           int index) {
+  struct machine *m = &b->job.machine;
   enum machine_outcome outcome;
-  bool full;
   lua_pushvalue(L, index);
-  outcome = run_action(L, b, &full);
+  outcome = run_action(L, b);
   prepare(L, b, r);
-  if (outcome == MACHINE_PASSED) {
-    enter(L, b, r, w, index, true);
-    if (full) machine_trip(&b->job.machine, b->scheduler->turn);
+  if (outcome == MACHINE_PASSED && m->state != MACHINE_BROKEN) {
+    bool trips = machine_lacks_one(m);
+    enter(L, b, r, w, index, m->state == MACHINE_FILLING);
+    if (trips) machine_trip(m, b->scheduler->turn);
   } else if (outcome != MACHINE_CANCELLED) { /* that is a Waiter that was closed */
-    post(L, b, w, index, outcome);
+    post(L, b, w, index, outcome == MACHINE_PASSED ? MACHINE_ABORTED : outcome);
   }
-  barrier_request(L, b, 1);
-  scheduler_prepare(L, b->scheduler); /* the action may have run the loop */
 }
 
 static int wait_with_callback(lua_State *L, struct barrier *b, struct request *r) {
