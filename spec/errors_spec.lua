@@ -1,103 +1,191 @@
-local uv = require "luv"
 local barrier = require "barrier"
+local support = require "spec.support"
 
----The error that f makes a waiting callback get.
-local function error_of(f, timeout)
-  local b = barrier.new(2)
-  local caught
-  b:wait(timeout, function(err)
-    caught = err
+local run_loop = support.run_loop
+
+---The errors of waits that ended in all the ways there are, by the error's message.
+local function errors_of_all_kinds()
+  local b, errors = barrier.new(3), {}
+  local function keep(err)
+    errors[err.message] = err
+  end
+  b:wait(keep)
+  b:reset()
+  run_loop()
+  b:wait(1, keep)
+  run_loop()
+  b:wait(keep)
+  b:abort()
+  run_loop()
+  b:reset()
+  local dying = coroutine.create(function()
+    b:wait()
   end)
-  f(b)
-  uv.run()
-  return caught, b
+  coroutine.resume(dying)
+  keep(select(2, coroutine.resume(dying)))
+  return errors, b
 end
 
+local CLASSES = {
+  ["barrier reset"] = "BrokenBarrierError",
+  ["barrier aborted"] = "BrokenBarrierError",
+  ["wait timed out"] = "TimeoutError",
+  ["wait cancelled"] = "CancelledError",
+}
+
 describe("an error", function()
-  it("is a table with name, message, barrier and reason", function()
-    local reason = {}
-    local err, b = error_of(function(b)
-      b:abort(reason)
-    end)
-    assert.are.equal("BrokenBarrierError", err.name)
-    assert.are.equal("barrier aborted", err.message)
-    assert.are.equal(b, err.barrier)
-    assert.are.equal(reason, err.reason)
-  end)
-
-  it("has its class as metatable", function()
-    assert.are.equal(barrier.BrokenBarrierError, getmetatable((error_of(function(b)
-      b:reset()
-    end))))
-    assert.are.equal(barrier.TimeoutError, getmetatable((error_of(function() end, 0))))
-    local caught
-    local b = barrier.new(2)
-    local co = coroutine.create(function()
-      local waiting = coroutine.running()
-      b:wait(function() end):close()
-      caught = waiting
-    end)
-    coroutine.resume(co)
-    assert.are.equal(co, caught)
-  end)
-
-  it("reads as name, message and reason", function()
-    local function text(f, timeout)
-      return tostring((error_of(f, timeout)))
+  it("is a table whose metatable is its class", function()
+    local errors = errors_of_all_kinds()
+    for message, class in pairs(CLASSES) do
+      assert.are.equal("table", type(errors[message]), message)
+      assert.is_true(getmetatable(errors[message]) == barrier[class], message)
     end
-    assert.are.equal("BrokenBarrierError: barrier reset", text(function(b)
-      b:reset()
-    end))
-    assert.are.equal("BrokenBarrierError: barrier aborted", text(function(b)
-      b:abort()
-    end))
-    assert.are.equal("BrokenBarrierError: barrier aborted: disk full", text(function(b)
-      b:abort("disk full")
-    end))
-    assert.are.equal("BrokenBarrierError: barrier aborted: false", text(function(b)
-      b:abort(false)
-    end))
-    assert.are.equal("BrokenBarrierError: barrier aborted: object", text(function(b)
-      b:abort(setmetatable({}, { __tostring = function()
-        return "object"
-      end }))
-    end))
-    assert.are.equal("TimeoutError: wait timed out", text(function() end, 0))
   end)
 
-  it("is a table of its own for each waiter", function()
-    local b, errors = barrier.new(3), {}
-    for i = 1, 2 do
+  it("has a name, a message and the barrier", function()
+    local errors, b = errors_of_all_kinds()
+    for message, class in pairs(CLASSES) do
+      local err = errors[message]
+      assert.are.equal(class, err.name)
+      assert.are.equal(message, err.message)
+      assert.is_true(rawequal(b, err.barrier))
+      local fields = 0
+      for _ in pairs(err) do
+        fields = fields + 1
+      end
+      assert.are.equal(3, fields)
+    end
+  end)
+
+  it("reads as its name and message", function()
+    for message, class in pairs(CLASSES) do
+      assert.are.equal(class .. ": " .. message, tostring((errors_of_all_kinds())[message]))
+    end
+  end)
+
+  it("is each waiter's own", function()
+    for _, how in ipairs { "reset", "abort" } do
+      local b, errors = barrier.new(5), {}
+      for _ = 1, 4 do
+        b:wait(function(err)
+          table.insert(errors, err)
+        end)
+      end
+      b[how](b)
       b:wait(function(err)
-        errors[i] = err
+        table.insert(errors, err)
+      end)
+      run_loop()
+      assert.are.equal(how == "reset" and 4 or 5, #errors)
+      for i = 1, #errors do
+        for j = i + 1, #errors do
+          assert.is_false(rawequal(errors[i], errors[j]))
+        end
+      end
+    end
+  end)
+
+  it("is raised in a coroutine, where a callback gets it as its argument", function()
+    local b = barrier.new(2)
+    b:abort("why")
+    local raised, given, count
+    raised = select(2, coroutine.resume(coroutine.create(function()
+      b:wait()
+    end)))
+    b:wait(function(...)
+      given, count = ..., select("#", ...)
+    end)
+    run_loop()
+    assert.are.equal(1, count)
+    assert.are.equal(tostring(raised), tostring(given))
+    assert.is_true(getmetatable(raised) == getmetatable(given))
+  end)
+
+  it("is raised in a coroutine that had to wait for it", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+      return
+    end
+    local b, errors = barrier.new(3), {}
+    for _ = 1, 2 do
+      support.co(function()
+        local ok, err = pcall(b.wait, b)
+        assert(not ok)
+        table.insert(errors, err)
       end)
     end
     b:abort("why")
-    uv.run()
-    assert.are_not.equal(errors[1], errors[2])
-    assert.are.same(errors[1], errors[2])
+    run_loop()
+    assert.are.equal(2, #errors)
+    assert.is_false(rawequal(errors[1], errors[2]))
+    for i = 1, 2 do
+      assert.is_true(getmetatable(errors[i]) == barrier.BrokenBarrierError)
+      assert.are.equal("why", errors[i].reason)
+    end
   end)
 
-  it("has a reason only if it was given one", function()
-    local err = error_of(function(b)
-      b:abort()
-    end)
-    assert.is_nil(rawget(err, "reason"))
-    err = error_of(function(b)
-      b:abort("why")
-      b:reset()
-    end)
-    assert.is_nil(err.reason)
-    assert.are.equal("barrier reset", err.message)
+  it("of one class is not of another", function()
+    local errors = errors_of_all_kinds()
+    assert.is_false(getmetatable(errors["wait timed out"]) == barrier.CancelledError)
+    assert.is_false(getmetatable(errors["wait cancelled"]) == barrier.BrokenBarrierError)
+    assert.is_false(getmetatable(errors["barrier reset"]) == barrier.TimeoutError)
   end)
 end)
 
-describe("the module", function()
-  it("exports its classes, new and a version", function()
-    assert.are.equal("string", type(barrier._VERSION))
-    for _, name in ipairs { "BrokenBarrierError", "CancelledError", "TimeoutError" } do
-      assert.are.equal("table", type(barrier[name]))
+describe("the reason of an abort", function()
+  local function error_for(...)
+    local b, given = barrier.new(2), nil
+    b:wait(function(err)
+      given = err
+    end)
+    b:abort(...)
+    run_loop()
+    return given
+  end
+
+  it("is in the error as it is, and shown at the end", function()
+    local named = setmetatable({}, {
+      __tostring = function()
+        return "a table"
+      end,
+    })
+    for shown, reason in pairs {
+      why = "why", ["42"] = 42, ["true"] = true, ["false"] = false, ["a table"] = named,
+    } do
+      local err = error_for(reason)
+      assert.is_true(rawequal(reason, err.reason))
+      assert.are.equal("BrokenBarrierError: barrier aborted: " .. shown, tostring(err))
     end
-    assert.are.equal("function", type(barrier.new))
+    local plain = {}
+    assert.are.equal("BrokenBarrierError: barrier aborted: " .. tostring(plain),
+      tostring(error_for(plain)))
+  end)
+
+  it("is nil where none was given", function()
+    for _, err in ipairs { error_for(), error_for(nil) } do
+      assert.is_nil(err.reason)
+      assert.are.equal("BrokenBarrierError: barrier aborted", tostring(err))
+    end
+  end)
+
+  it("may be an error of another barrier", function()
+    local first = error_for("disk full")
+    local second = error_for(first)
+    assert.is_true(rawequal(first, second.reason))
+    assert.are.equal("BrokenBarrierError: barrier aborted: "
+      .. "BrokenBarrierError: barrier aborted: disk full", tostring(second))
+  end)
+
+  it("is in no error of a reset", function()
+    local b, given = barrier.new(2), nil
+    b:abort("why")
+    b:reset()
+    b:wait(function(err)
+      given = err
+    end)
+    b:reset()
+    run_loop()
+    assert.are.equal("barrier reset", given.message)
+    assert.is_nil(given.reason)
   end)
 end)

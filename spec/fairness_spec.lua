@@ -84,4 +84,48 @@ describe("others of the same loop stay alive beside", function()
       again()
     ]]
   end)
+
+  it("more parties than a barrier takes, some always blocked", function()
+    leaves_others_alive [[
+      local b = barrier.new(3)
+      for _ = 1, 8 do coroutine.wrap(function() while true do b:wait() end end)() end
+    ]]
+  end)
+
+  it("very many parties of one barrier", function()
+    leaves_others_alive [[
+      local b = barrier.new(2000)
+      for _ = 1, 2000 do coroutine.wrap(function() while true do b:wait() end end)() end
+    ]]
+  end)
+
+  it("trips that a schedule lets out at once", function()
+    leaves_others_alive [[
+      local b = barrier.new(2, { schedule = function(drain) drain() end })
+      for _ = 1, 2 do coroutine.wrap(function() while true do b:wait() end end)() end
+    ]]
+  end)
+
+  it("trips though somebody has closed all of our handles", function()
+    leaves_others_alive [[
+      local mine = {}
+      uv.walk(function(handle) mine[tostring(handle)] = true end)
+      local b, trips = barrier.new(2), 0
+      for _ = 1, 2 do
+        coroutine.wrap(function()
+          while true do
+            b:wait()
+            trips = trips + 1
+            if trips == 5000 then
+              uv.walk(function(handle)
+                if not mine[tostring(handle)] and uv.handle_get_type(handle) ~= "tcp" then
+                  handle:close()
+                end
+              end)
+            end
+          end
+        end)()
+      end
+    ]]
+  end)
 end)

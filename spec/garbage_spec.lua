@@ -66,6 +66,132 @@ describe("a barrier that nobody can reach", function()
     uv.run()
     assert.are.equal(2, passed)
   end)
+
+  it("is collected when it has drained", function()
+    local seen
+    do
+      local b = barrier.new(3)
+      seen = watch(b)
+      co(function()
+        b:wait()
+      end)
+      b:wait(function() end)
+      co(function()
+        b:wait()
+      end)
+    end
+    collect()
+    assert.is_truthy(seen[1])
+    uv.run()
+    collect()
+    assert.is_nil(seen[1])
+  end)
+
+  it("is kept until those who were thrown out or cancelled know it", function()
+    local throw_out = {
+      reset = function(b)
+        b:reset()
+      end,
+      abort = function(b)
+        b:abort()
+      end,
+      cancel = function(b)
+        for _, party in ipairs(b:waiters()) do
+          if type(party) == "thread" then
+            b:cancel(party)
+          else
+            b:reset()
+          end
+        end
+      end,
+    }
+    for how, f in pairs(throw_out) do
+      local log = {}
+      local seen
+      do
+        local b = barrier.new(3)
+        support.patient(b, "a", log)
+        f(b)
+        seen = watch(b)
+      end
+      collect()
+      assert.is_truthy(seen[1], how)
+      uv.run()
+      assert.are.equal(1, #log, how)
+      support.last_error = nil
+      collect()
+      assert.is_nil(seen[1], how)
+    end
+  end)
+
+  it("is collected though its options, its reason and its callbacks know it", function()
+    local seen
+    do
+      local b
+      b = barrier.new(2, {
+        action = function()
+          return b
+        end,
+        schedule = function(drain)
+          drain(b)
+        end,
+      })
+      b:wait(function()
+        return b
+      end)
+      b:wait(function()
+        return b
+      end)
+      uv.run()
+      b:abort { b }
+      seen = watch(b)
+    end
+    collect()
+    assert.is_nil(seen[1])
+  end)
+
+  it("is collected by a generational collector as well", function()
+    if not pcall(collectgarbage, "generational") then
+      pending "this Lua has no generational collector"
+      return
+    end
+    local result = support.chunk [[
+      collectgarbage "generational"
+      local seen, passed = setmetatable({}, { __mode = "k" }), 0
+      for round = 1, 200 do
+        local b = barrier.new(3)
+        for i = 1, round % 2 == 0 and 2 or 3 do
+          local c = coroutine.create(function() b:wait() passed = passed + 1 end)
+          seen[c] = true
+          coroutine.resume(c)
+          collectgarbage "step"
+        end
+      end
+      uv.run()
+      collectgarbage() collectgarbage()
+      print(passed, next(seen))
+    ]]
+    collectgarbage "incremental"
+    assert.are.equal("300\tnil\n", result.out, result.err)
+  end)
+
+  it("does not keep the process from ending", function()
+    local result = support.chunk [[
+      for i = 1, 5 do
+        local b = barrier.new(2)
+        _G["b" .. i] = b
+        coroutine.wrap(function() b:wait() end)()
+      end
+      uv.run()
+      b2:wait(function() end)
+      b3:reset()
+      b4:abort()
+      print "end"
+    ]]
+    assert.are.equal("end\n", result.out, result.err)
+    assert.are.equal("", result.err)
+    assert.are.equal(0, result.code)
+  end)
 end)
 
 describe("a waiting coroutine", function()
@@ -111,7 +237,102 @@ describe("a waiting coroutine", function()
   end)
 end)
 
+describe("what a barrier no longer needs", function()
+  it("is not kept by it: coroutines that went on, callbacks, errors, reasons", function()
+    local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
+    for round = 1, 3 do
+      seen[co(function()
+        b:wait()
+        b:wait()
+        coroutine.yield()
+      end)] = true
+      seen[co(function()
+        b:wait()
+        b:wait()
+      end)] = true
+      uv.run()
+      local function callback(err)
+        seen[err] = round
+      end
+      seen[callback] = true
+      b:wait(callback)
+      local reason = {}
+      seen[reason] = true
+      b:abort(reason)
+      uv.run()
+      b:reset()
+    end
+    uv.run()
+    collect()
+    assert.is_nil(next(seen))
+    assert.are.equal(6, b.generation)
+  end)
+
+  it("is not kept by a Waiter that somebody holds", function()
+    local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
+    local function callback()
+      local upvalue = {}
+      seen[upvalue] = true
+      return function()
+        return upvalue
+      end
+    end
+    local waiters = { b:wait(callback()) }
+    waiters[1]:close()
+    for i = 2, 3 do
+      waiters[i] = b:wait(callback())
+    end
+    uv.run()
+    collect()
+    assert.is_nil(next(seen))
+    assert.are.equal(3, #waiters)
+  end)
+end)
+
 describe("an idle barrier", function()
+  it("leaves no more handles behind, however many barriers there have been", function()
+    local result = support.chunk [[
+      local function handles()
+        local n, active = 0, 0
+        uv.walk(function(handle)
+          n = n + 1
+          if uv.is_active(handle) then active = active + 1 end
+        end)
+        return n .. " " .. active
+      end
+      local counts = {}
+      for round = 1, 3 do
+        for i = 1, 300 do
+          local b = barrier.new(2)
+          b:wait(1000, function() end)
+          b:wait(1000, function() end)
+          b:wait(function() end)
+          if i % 2 == 0 then b:reset() else b:abort() end
+        end
+        uv.run()
+        collectgarbage()
+        counts[round] = handles()
+      end
+      print(counts[1] == counts[2] and counts[2] == counts[3], counts[1])
+    ]]
+    assert.is_truthy(result.out:find("^true\t%d+ 0\n$"), result.out .. result.err)
+  end)
+
+  it("lets the loop end after a reset or an abort", function()
+    for _, how in ipairs { "reset", "abort" } do
+      local b = barrier.new(2)
+      b:wait(function() end)
+      b[how](b)
+      uv.run()
+      assert.is_false(uv.loop_alive())
+      b[how](b)
+      uv.run()
+      b:wait(function() end)
+      uv.run()
+      assert.is_false(uv.loop_alive())
+    end
+  end)
+
   it("holds no active handle", function()
     local b = barrier.new(2)
     b:wait(function() end)

@@ -65,6 +65,88 @@ describe("a resumed coroutine", function()
     assert.are.equal(60, rounds)
   end)
 
+  it("may run the loop, which serves other barriers too, those of the same turn", function()
+    local first, second, log = barrier.new(2), barrier.new(2), {}
+    first:wait(function()
+      while #log < 2 do
+        uv.run("once")
+      end
+      support.add(log, "first")
+    end)
+    first:wait(function()
+      support.add(log, "its second")
+    end)
+    second:wait(function()
+      support.add(log, "other")
+    end)
+    second:wait(function()
+      support.add(log, "other's second")
+    end)
+    uv.run()
+    assert.are.equal(4, #log)
+    table.sort(log)
+    assert.are.same({ "first", "its second", "other", "other's second" }, log)
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it("may run the loop deep inside the loops of others", function()
+    local barriers, depth, deepest, passed = {}, 0, 0, 0
+    for i = 1, 20 do
+      barriers[i] = barrier.new(2)
+      co(function()
+        barriers[i]:wait()
+        depth = depth + 1
+        deepest = math.max(deepest, depth)
+        uv.run("nowait")
+        depth = depth - 1
+        passed = passed + 1
+      end)
+      barriers[i]:wait(function() end)
+    end
+    support.run_loop()
+    assert.are.equal(20, passed)
+    assert.is_true(deepest > 1)
+  end)
+
+  it("may run the loop until a trip that follows lets it go on", function()
+    local b, log = barrier.new(2), {}
+    co(function()
+      b:wait()
+      support.add(log, "first trip")
+      local done = false
+      b:wait(function()
+        done = true
+      end)
+      b:wait(function() end)
+      while not done do
+        uv.run("once")
+      end
+      support.add(log, "second trip")
+    end)
+    b:wait(function() end)
+    support.run_loop()
+    assert.are.same({ "first trip", "second trip" }, log)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("may drop the barrier that lets it out, and collect it", function()
+    local passed = 0
+    do
+      local b = barrier.new(5)
+      for _ = 1, 5 do
+        co(function()
+          b:wait()
+          b = nil
+          collectgarbage()
+          collectgarbage()
+          passed = passed + 1
+        end)
+      end
+    end
+    support.run_loop()
+    assert.are.equal(5, passed)
+  end)
+
   it("may trip another barrier, which is served on the next turn", function()
     local a, b, log = barrier.new(2), barrier.new(2), {}
     b:wait(function()

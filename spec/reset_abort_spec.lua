@@ -1,157 +1,228 @@
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local co, run_loop = support.co, support.run_loop
+local co, patient, run_loop = support.co, support.patient, support.run_loop
+local listener = support.listener
 
----A callback that logs how its wait ended.
-local function teller(log, name)
-  return function(err, position)
-    log[#log + 1] = name .. " " .. tostring(err or position)
+local RESET = " BrokenBarrierError: barrier reset"
+local ABORTED = " BrokenBarrierError: barrier aborted"
+
+local function nobody() end
+
+---A barrier whose turns are counted: it gives the function that tells the number.
+local function counted(parties)
+  local turns = 0
+  local b = barrier.new(parties, {
+    schedule = function(drain)
+      turns = turns + 1
+      drain()
+    end,
+  })
+  return b, function()
+    return turns
   end
 end
 
 describe("reset", function()
   it("fails those who wait, on the next turn, and leaves the barrier empty", function()
     local b, log = barrier.new(3), {}
-    b:wait(teller(log, "a"))
-    b:wait(teller(log, "b"))
+    patient(b, "a", log)
+    patient(b, "b", log)
     assert.are.equal(0, select("#", b:reset()))
     assert.are.equal("resetting", b.state)
     assert.are.equal(0, b.n_waiting)
+    assert.are.equal(2, #b:waiters())
     assert.are.same({}, log)
     run_loop()
-    assert.are.same({
-      "a BrokenBarrierError: barrier reset",
-      "b BrokenBarrierError: barrier reset",
-    }, log)
+    assert.are.same({ "a" .. RESET, "b" .. RESET }, log)
     assert.are.equal("filling", b.state)
     assert.is_false(b.broken)
+    assert.are.same({}, b:waiters())
+    assert.are.equal(0, b.generation)
   end)
 
   it("of an empty barrier changes nothing", function()
     local b = barrier.new(2)
     b:reset()
     assert.are.equal("filling", b.state)
-  end)
-
-  it("blocks who arrives before those who fail have left", function()
-    local b, log = barrier.new(2), {}
-    b:wait(teller(log, "a"))
-    b:reset()
-    b:wait(teller(log, "b"))
     assert.are.equal(0, b.n_waiting)
     run_loop()
-    assert.are.same({ "a BrokenBarrierError: barrier reset" }, log)
-    assert.are.equal(1, b.n_waiting)
-    b:wait(teller(log, "c"))
+    assert.are.equal("filling", b.state)
+  end)
+
+  it("is resetting until the last one has left", function()
+    local b, states = barrier.new(4), {}
+    for _ = 1, 3 do
+      b:wait(function()
+        table.insert(states, b.state)
+      end)
+    end
+    b:reset()
     run_loop()
-    assert.are.same({ "a BrokenBarrierError: barrier reset", "b 0", "c 1" }, log)
+    assert.are.same({ "resetting", "resetting", "filling" }, states)
   end)
 
   it("while draining fails those who are still inside, not the blocked", function()
     local b, log = barrier.new(4), {}
     for i = 1, 4 do
       b:wait(function(err, position)
-        log[#log + 1] = i .. " " .. tostring(err or position)
+        listener(log, i)(err, position)
         if i == 2 then
           b:reset()
+          table.insert(log, b.state)
         end
       end)
     end
-    b:wait(teller(log, "blocked"))
+    b:wait(listener(log, "blocked"))
     run_loop()
-    assert.are.same({
-      "1 0",
-      "2 1",
-      "3 BrokenBarrierError: barrier reset",
-      "4 BrokenBarrierError: barrier reset",
-    }, log)
+    assert.are.same({ "1 0", "2 1", "resetting", "3" .. RESET, "4" .. RESET }, log)
     assert.are.equal(1, b.n_waiting)
     assert.are.equal("filling", b.state)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("before the loop runs fails all of a trip but the last arrival, which has passed", function()
+    local b, log = barrier.new(3), {}
+    patient(b, "a", log)
+    patient(b, "b", log)
+    support.party(b, "c", log)
+    b:reset()
+    assert.are.equal("resetting", b.state)
+    run_loop()
+    assert.are.same({ "c 2", "a" .. RESET, "b" .. RESET }, log)
+  end)
+
+  it("twice fails nobody twice", function()
+    local b, log = barrier.new(3), {}
+    b:wait(listener(log, "a"))
+    b:reset()
+    b:wait(listener(log, "blocked"))
+    b:reset()
+    assert.are.equal("resetting", b.state)
+    run_loop()
+    assert.are.same({ "a" .. RESET }, log)
+    assert.are.equal(1, b.n_waiting)
+    b:reset()
+    run_loop()
+    assert.are.same({ "a" .. RESET, "blocked" .. RESET }, log)
   end)
 
   it("mends a broken barrier", function()
-    local b, log = barrier.new(1), {}
+    local b, log = barrier.new(2), {}
     b:abort("why")
+    run_loop()
     assert.is_true(b.broken)
     b:reset()
     assert.is_false(b.broken)
-    co(function()
-      log[1] = b:wait()
-    end)
-    assert.are.same({ 0 }, log)
+    assert.are.equal("filling", b.state)
+    support.party(b, "a", log)
+    support.party(b, "b", log)
+    run_loop()
+    assert.are.same({ "b 1", "a 0" }, log)
   end)
 
   it("after an abort in the same turn spares the blocked, not those inside", function()
     local b, log = barrier.new(2), {}
-    b:wait(teller(log, "a"))
-    b:wait(teller(log, "b"))
-    b:wait(teller(log, "blocked"))
+    b:wait(listener(log, "a"))
+    b:wait(listener(log, "b"))
+    b:wait(listener(log, "blocked"))
     b:abort("why")
     b:reset()
+    assert.are.equal("resetting", b.state)
     run_loop()
-    assert.are.same({
-      "a BrokenBarrierError: barrier reset",
-      "b BrokenBarrierError: barrier reset",
-    }, log)
+    assert.are.same({ "a" .. RESET, "b" .. RESET }, log)
     assert.are.equal(1, b.n_waiting)
+  end)
+
+  it("after an abort in the same turn decides what those inside get", function()
+    local b, log = barrier.new(3), {}
+    patient(b, "a", log)
+    b:wait(function(err)
+      table.insert(log, tostring(err.reason))
+    end)
+    b:abort("why")
+    b:reset()
+    assert.is_false(b.broken)
+    run_loop()
+    assert.are.same({ "a" .. RESET, "nil" }, log)
   end)
 end)
 
 describe("abort", function()
   it("fails those who wait and who come later, with the reason", function()
     local b, log = barrier.new(3), {}
-    b:wait(teller(log, "a"))
+    patient(b, "a", log)
     assert.are.equal(0, select("#", b:abort("disk full")))
     assert.are.equal("broken", b.state)
     assert.is_true(b.broken)
-    b:wait(teller(log, "late"))
+    assert.are.equal(0, b.n_waiting)
+    assert.are.same({}, log)
     run_loop()
-    table.sort(log)
-    assert.are.same({
-      "a BrokenBarrierError: barrier aborted: disk full",
-      "late BrokenBarrierError: barrier aborted: disk full",
-    }, log)
+    b:wait(listener(log, "late"))
+    assert.are.equal(0, b.n_waiting)
+    run_loop()
+    assert.are.same({ "a" .. ABORTED .. ": disk full", "late" .. ABORTED .. ": disk full" }, log)
     assert.are.equal("broken", b.state)
+    assert.are.equal(0, b.generation)
   end)
 
-  it("fails a coroutine that comes later at once", function()
+  it("fails a coroutine that comes later at once, without suspending it", function()
     local b = barrier.new(3)
     b:abort("why")
-    local ok, err
-    co(function()
-      ok, err = pcall(b.wait, b)
-    end)
-    if support.pcall_yields then
+    for _ = 1, 2 do
+      local late = coroutine.create(function()
+        return b:wait()
+      end)
+      local ok, err = coroutine.resume(late)
       assert.is_false(ok)
       assert.are.equal("why", err.reason)
+      assert.are.same({}, b:waiters())
     end
+  end)
+
+  it("of an empty barrier starts nothing that the loop would have to do", function()
+    local b = barrier.new(2)
+    run_loop()
+    b:abort()
+    assert.is_false(require("luv").loop_alive())
+    assert.is_true(b.broken)
   end)
 
   it("while draining fails those still inside, then the blocked", function()
     local b, log = barrier.new(3), {}
     for i = 1, 3 do
       b:wait(function(err, position)
-        log[#log + 1] = i .. " " .. tostring(err or position)
+        listener(log, i)(err, position)
         if i == 1 then
           b:abort()
         end
       end)
     end
-    b:wait(teller(log, "blocked"))
+    b:wait(listener(log, "blocked 1"))
+    b:wait(listener(log, "blocked 2"))
     run_loop()
     assert.are.same({
-      "1 0",
-      "2 BrokenBarrierError: barrier aborted",
-      "3 BrokenBarrierError: barrier aborted",
-      "blocked BrokenBarrierError: barrier aborted",
+      "1 0", "2" .. ABORTED, "3" .. ABORTED, "blocked 1" .. ABORTED, "blocked 2" .. ABORTED,
     }, log)
+    assert.are.equal("broken", b.state)
+    assert.are.same({}, b:waiters())
+  end)
+
+  it("while resetting decides what those inside get, and fails the blocked too", function()
+    local b, log = barrier.new(3), {}
+    patient(b, "a", log)
+    b:reset()
+    patient(b, "blocked", log)
+    b:abort("why")
+    assert.are.equal("broken", b.state)
+    run_loop()
+    assert.are.same({ "a" .. ABORTED .. ": why", "blocked" .. ABORTED .. ": why" }, log)
   end)
 
   it("keeps the newest reason, and reset forgets it", function()
     local b, reasons = barrier.new(2), {}
     local function keep(err)
-      reasons[#reasons + 1] = err.reason == nil and "none" or err.reason
+      table.insert(reasons, err.reason == nil and "none" or tostring(err.reason))
     end
     b:wait(keep)
     b:abort("one")
@@ -164,7 +235,128 @@ describe("abort", function()
     b:abort(false)
     b:wait(keep)
     run_loop()
-    assert.are.same({ "two", "none", false }, reasons)
+    b:abort()
+    b:wait(keep)
+    run_loop()
+    assert.are.same({ "two", "none", "false", "none" }, reasons)
+  end)
+
+  it("is undone by nothing but reset", function()
+    local b = barrier.new(2)
+    b:wait(nobody)
+    b:abort("why")
+    run_loop()
+    assert.is_true(b.broken)
+    b:wait(nobody)
+    b:wait(nobody)
+    run_loop()
+    assert.is_true(b.broken)
+    assert.are.equal(0, b.generation)
+  end)
+end)
+
+describe("in one turn", function()
+  it("first those go who left early, then those inside, then the blocked", function()
+    local b, log = barrier.new(3), {}
+    local parties = {}
+    for i = 1, 3 do
+      parties[i] = patient(b, "inside " .. i, log)
+    end
+    if support.pcall_yields then
+      assert.are.same({ "inside 3 2" }, log)
+    end
+    patient(b, "blocked", log)
+    local early
+    if support.pcall_yields then
+      early = patient(b, "cancelled", log)
+      b:cancel(early)
+      b:cancel(parties[2])
+    end
+    b:wait(nobody):close(function()
+      table.insert(log, "on_close")
+    end)
+    b:abort()
+    run_loop()
+    local expected = { "on_close", "inside 1" .. ABORTED }
+    if support.pcall_yields then
+      table.insert(expected, 1, "inside 2 CancelledError: wait cancelled")
+      table.insert(expected, 1, "cancelled CancelledError: wait cancelled")
+      table.insert(expected, 1, "inside 3 2")
+    else
+      table.insert(expected, "inside 2" .. ABORTED)
+      table.insert(expected, "inside 3" .. ABORTED)
+    end
+    table.insert(expected, "blocked" .. ABORTED)
+    assert.are.same(expected, log)
+  end)
+
+  for _, how in ipairs { "reset", "abort" } do
+    it("those inside leave who were ready, the blocked later: " .. how, function()
+      local b, turns = counted(3)
+      local log = {}
+      for i = 1, 3 do
+        b:wait(function(err)
+          table.insert(log, i .. (err and " failed" or " passed") .. " in turn " .. turns())
+          if i == 1 then
+            b[how](b)
+          end
+        end)
+      end
+      for i = 4, 6 do
+        b:wait(function(err)
+          table.insert(log, i .. (err and " failed" or " passed") .. " in turn " .. turns())
+        end)
+      end
+      run_loop()
+      local blocked = how == "reset" and "passed" or "failed"
+      assert.are.same({
+        "1 passed in turn 1", "2 failed in turn 1", "3 failed in turn 1",
+        "4 " .. blocked .. " in turn 2", "5 " .. blocked .. " in turn 2",
+        "6 " .. blocked .. " in turn 2",
+      }, log)
+    end)
+
+    it("nobody fails who is thrown out by somebody who leaves in it: " .. how, function()
+      local b, turns = counted(2)
+      local log = {}
+      b:wait(nobody)
+      b:wait(function() -- the last to leave: the barrier is filling
+        b:wait(function(err)
+          table.insert(log, err.name .. " in turn " .. turns())
+        end)
+        b[how](b)
+        table.insert(log, b.state .. " in turn " .. turns())
+      end)
+      run_loop()
+      local state = how == "reset" and "resetting" or "broken"
+      assert.are.same({ state .. " in turn 1", "BrokenBarrierError in turn 2" }, log)
+    end)
+  end
+
+  it("a late arrival at a broken barrier is told in the next", function()
+    local b, turns = counted(2)
+    local log = {}
+    b:wait(function()
+      b:wait(function()
+        table.insert(log, "late in turn " .. turns())
+      end)
+      table.insert(log, "first in turn " .. turns())
+    end)
+    b:abort()
+    run_loop()
+    assert.are.same({ "first in turn 1", "late in turn 2" }, log)
+  end)
+
+  it("another barrier that is aborted waits for the next", function()
+    local a, b, log = barrier.new(2), barrier.new(3), {}
+    b:wait(listener(log, "b 1"))
+    a:wait(function()
+      b:abort()
+      a:wait(nobody)
+    end)
+    a:wait(listener(log, "a 2"))
+    run_loop()
+    assert.are.same({ "a 2 1", "b 1" .. ABORTED }, log)
   end)
 end)
 
@@ -172,12 +364,84 @@ describe("a callback on a broken barrier", function()
   it("has failed for good: a reset before it is called changes nothing", function()
     local b, log = barrier.new(2), {}
     b:abort("why")
-    b:wait(teller(log, "a"))
-    assert.are.equal(0, #b:waiters())
+    b:wait(listener(log, "a"))
+    assert.are.same({}, b:waiters())
     b:reset()
     assert.are.same({}, log)
     run_loop()
-    assert.are.same({ "a BrokenBarrierError: barrier aborted: why" }, log)
+    assert.are.same({ "a" .. ABORTED .. ": why" }, log)
     assert.are.equal(0, b.n_waiting)
+  end)
+
+  it("keeps the reason that it met", function()
+    local b, log = barrier.new(2), {}
+    b:abort("one")
+    b:wait(listener(log, "a"))
+    b:abort("two")
+    b:wait(listener(log, "b"))
+    run_loop()
+    assert.are.same({ "a" .. ABORTED .. ": one", "b" .. ABORTED .. ": two" }, log)
+  end)
+end)
+
+describe("a half-drained barrier", function()
+  local function half_drained(parties, throw_out)
+    local b, log = barrier.new(parties), {}
+    for i = 1, parties do
+      b:wait(function(err, position)
+        listener(log, i)(err, position)
+        if i == math.floor(parties / 2) then
+          throw_out(b)
+        end
+      end)
+    end
+    return b, log
+  end
+
+  it("gives no position to those who are thrown out", function()
+    for _, how in ipairs { "reset", "abort" } do
+      local b, log = half_drained(6, function(b)
+        b[how](b)
+      end)
+      run_loop()
+      for i = 1, 6 do
+        local failed = how == "reset" and RESET or ABORTED
+        assert.are.equal(i <= 3 and i .. " " .. i - 1 or i .. failed, log[i])
+      end
+      assert.are.equal(1, b.generation)
+    end
+  end)
+
+  it("that is aborted and reset fails the rest with a reset, once", function()
+    local b, log = half_drained(4, function(b)
+      b:abort("why")
+      b:reset()
+    end)
+    run_loop()
+    assert.are.same({ "1 0", "2 1", "3" .. RESET, "4" .. RESET }, log)
+    assert.are.equal("filling", b.state)
+  end)
+
+  it("lets in who has passed and comes again, when the rest has failed", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+      return
+    end
+    local b, log = barrier.new(4), {}
+    for i = 1, 4 do
+      co(function()
+        local passed = pcall(b.wait, b)
+        if i == 1 then
+          b:reset()
+        end
+        table.insert(log, i .. (passed and " passed" or " failed"))
+        table.insert(log, i .. " again " .. b:wait())
+      end)
+    end
+    run_loop()
+    assert.are.same({
+      "4 passed", "1 passed", "2 failed", "3 failed",
+      "4 again 0", "1 again 1", "2 again 2", "3 again 3",
+    }, log)
   end)
 end)

@@ -41,6 +41,21 @@ function M.party(b, name, log, timeout)
   end)
 end
 
+---A callback that appends how its wait ended to `log`: `name position` or `name error`.
+function M.listener(log, name)
+  return function(err, position)
+    M.add(log, name .. " " .. tostring(err or position))
+  end
+end
+
+---A party that may fail, also in PUC Lua 5.1: there it waits in callback style.
+function M.patient(b, name, log)
+  if M.pcall_yields then
+    return M.party(b, name, log)
+  end
+  return b:wait(M.listener(log, name))
+end
+
 ---Runs the loop until nothing is left to do; a handle that somebody forgot ends it
 ---after a while instead of hanging the specs.
 function M.run_loop()

@@ -84,7 +84,8 @@ static int barrier_reset(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "reset");
   struct machine *m = &b->job.machine;
   lua_settop(L, 1);
-  if (m->queues[m->inside].count || m->state == MACHINE_BROKEN) scheduler_prepare(L, b->scheduler);
+  if (m->queues[MACHINE_QUEUE_A].count || m->queues[MACHINE_QUEUE_B].count)
+    scheduler_prepare(L, b->scheduler);
   machine_reset(m, b->scheduler->turn);
   b->has_reason = false;
   if (compat_getuservalue(L, 1)) {

@@ -1,0 +1,220 @@
+local barrier = require "barrier"
+local support = require "spec.support"
+
+local co, run_loop = support.co, support.run_loop
+
+local function message_of(f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  return message
+end
+
+describe("barrier.new", function()
+  it("makes an empty barrier for so many parties", function()
+    local b = barrier.new(3)
+    assert.are.equal("userdata", type(b))
+    assert.are.equal(3, b.parties)
+    assert.are.equal(0, b.n_waiting)
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.generation)
+    assert.is_false(b.broken)
+    assert.are.same({}, b:waiters())
+  end)
+
+  it("takes every integer from 1 on, 3.0 too", function()
+    for _, parties in ipairs { 1, 3.0, 2 ^ 31, 2 ^ 53 } do
+      assert.are.equal(parties, barrier.new(parties).parties)
+    end
+  end)
+
+  it("refuses all other numbers of parties, and says what it wants", function()
+    local wrong = { 0, -4, 0.5, 2.5, 1 / 0, -1 / 0, 0 / 0, "3", true, {} }
+    for _, parties in ipairs(wrong) do
+      local message = message_of(barrier.new, parties)
+      assert.is_truthy(message:find("bad argument #1 to 'new' (parties must be an integer >= 1, "
+        .. "got " .. tostring(parties) .. ")", 1, true), message)
+    end
+    assert.is_truthy(message_of(barrier.new):find("bad argument #1 to 'new'", 1, true))
+    assert.is_truthy(message_of(barrier.new, nil, {}):find("bad argument #1 to 'new'", 1, true))
+  end)
+
+  it("points at the line that called it", function()
+    local message = message_of(function()
+      local b = barrier.new(0)
+      return b
+    end)
+    assert.is_truthy(message:find("^%S*module_spec%.lua:%d+: bad argument"))
+  end)
+
+  it("takes options, or none", function()
+    local function f() end
+    local callable = setmetatable({}, { __call = f })
+    for _, options in ipairs {
+      {}, { action = f }, { schedule = f }, { schedule = false },
+      { action = callable, schedule = callable },
+    } do
+      assert.are.equal(2, barrier.new(2, options).parties)
+    end
+    assert.are.equal(2, barrier.new(2, nil).parties)
+  end)
+
+  it("refuses options that are no table", function()
+    for _, options in ipairs { 5, "action", true, print, barrier.new(1) } do
+      assert.are.equal("bad argument #2 to 'new' (options must be a table, got " .. type(options)
+        .. ")", (message_of(barrier.new, 2, options):gsub("^%S+:%d+: ", "")))
+    end
+  end)
+
+  it("refuses an unknown option, and names it", function()
+    local function f() end
+    local cases = { acton = { acton = f }, ["1"] = { f }, timeout = { action = f, timeout = 1 } }
+    for name, options in pairs(cases) do
+      local message = message_of(barrier.new, 2, options)
+      assert.is_truthy(message:find("bad argument #2 to 'new' (unknown option '" .. name .. "')",
+        1, true), message)
+    end
+  end)
+
+  it("refuses an option with a wrong value, and names it", function()
+    for _, value in ipairs { 1, "f", {}, true } do
+      assert.is_truthy(message_of(barrier.new, 2, { action = value }):find(
+        "bad argument #2 to 'new' (option 'action' must be callable, got " .. type(value) .. ")",
+        1, true))
+      assert.is_truthy(message_of(barrier.new, 2, { schedule = value }):find(
+        "bad argument #2 to 'new' (option 'schedule' must be callable or false, got "
+          .. type(value) .. ")", 1, true))
+    end
+    assert.is_false((pcall(barrier.new, 2, { action = false })))
+  end)
+
+  it("makes barriers that know nothing of each other", function()
+    local a, b, log = barrier.new(2), barrier.new(2), {}
+    support.party(a, "a", log)
+    support.party(b, "b", log)
+    assert.are.equal(1, a.n_waiting)
+    assert.are.equal(1, b.n_waiting)
+    support.party(a, "a", log)
+    run_loop()
+    assert.are.same({ "a 1", "a 0" }, log)
+    assert.are.equal(1, a.generation)
+    assert.are.equal(0, b.generation)
+    assert.are.equal(1, b.n_waiting)
+  end)
+end)
+
+describe("the module", function()
+  it("exports three classes of errors, a version and new", function()
+    local names = {}
+    for name in pairs(barrier) do
+      table.insert(names, name)
+    end
+    table.sort(names)
+    assert.are.same({
+      "BrokenBarrierError", "CancelledError", "TimeoutError", "_VERSION", "new",
+    }, names)
+    assert.is_truthy(barrier._VERSION:find("^luv%-barrier %d+%.%d+%.%d+$"))
+    assert.are.equal("table", type(barrier.BrokenBarrierError))
+    assert.are.equal("table", type(barrier.CancelledError))
+    assert.are.equal("table", type(barrier.TimeoutError))
+    assert.are_not.equal(barrier.BrokenBarrierError, barrier.CancelledError)
+    assert.are_not.equal(barrier.BrokenBarrierError, barrier.TimeoutError)
+    assert.are_not.equal(barrier.CancelledError, barrier.TimeoutError)
+  end)
+
+  it("starts nothing when it is loaded or makes a barrier", function()
+    local result = support.chunk [[
+      local handles = 0
+      local b = barrier.new(2)
+      uv.walk(function() handles = handles + 1 end)
+      print(handles, uv.loop_alive(), b.state)
+    ]]
+    assert.are.equal("0\tfalse\tfilling\n", result.out)
+  end)
+end)
+
+describe("the members of a barrier", function()
+  it("are read-only", function()
+    local b = barrier.new(2)
+    for _, name in ipairs {
+      "parties", "n_waiting", "broken", "state", "generation", "wait", "reset", "abort", "other",
+    } do
+      local before = b[name]
+      local message = message_of(function()
+        b[name] = 7
+      end)
+      assert.is_truthy(message:find("module_spec%.lua:%d+: .*" .. name), message)
+      assert.are.equal(before, b[name])
+    end
+  end)
+
+  it("are nil where there is none", function()
+    local b = barrier.new(2)
+    for _, key in ipairs { "other", "Parties", "_count", "", 1, 5, true, {}, print } do
+      assert.is_nil(b[key])
+    end
+  end)
+
+  it("are methods, and properties that are no functions", function()
+    local b = barrier.new(2)
+    for _, name in ipairs { "wait", "with", "reset", "abort", "cancel", "waiters" } do
+      assert.are.equal("function", type(b[name]), name)
+    end
+    assert.are.equal("number", type(b.parties))
+    assert.are.equal("number", type(b.n_waiting))
+    assert.are.equal("number", type(b.generation))
+    assert.are.equal("boolean", type(b.broken))
+    assert.are.equal("string", type(b.state))
+    if math.type then
+      assert.are.equal("integer", math.type(barrier.new(2.0).parties))
+      assert.are.equal("integer", math.type(b.n_waiting))
+      assert.are.equal("integer", math.type(b.generation))
+    end
+  end)
+
+  it("hide the metatable, and so the finalizer", function()
+    local b = barrier.new(2)
+    assert.are_not.equal("table", type(getmetatable(b)))
+    assert.is_false((pcall(setmetatable, b, {})))
+  end)
+end)
+
+describe("tostring of a barrier", function()
+  local function shown(b)
+    local address, rest = tostring(b):match("^<barrier%.Barrier object at (%w+) %[(.*)%]>$")
+    assert.is_truthy(address)
+    return rest, address
+  end
+
+  it("tells its state, how many wait, and for how many", function()
+    local b = barrier.new(3)
+    assert.are.equal("filling, waiters:0/3", (shown(b)))
+    for i = 1, 2 do
+      co(function()
+        b:wait()
+      end)
+      assert.are.equal("filling, waiters:" .. i .. "/3", (shown(b)))
+    end
+    co(function()
+      b:wait()
+    end)
+    assert.are.equal("draining, waiters:0/3", (shown(b)))
+    run_loop()
+    assert.are.equal("filling, waiters:0/3", (shown(b)))
+    b:wait(function() end)
+    b:reset()
+    assert.are.equal("resetting, waiters:0/3", (shown(b)))
+    b:abort("why")
+    assert.are.equal("broken", (shown(b)))
+    run_loop()
+    assert.are.equal("broken", (shown(b)))
+    b:reset()
+    assert.are.equal("filling, waiters:0/3", (shown(b)))
+  end)
+
+  it("tells barriers apart, and a barrier from itself never", function()
+    local a, b = barrier.new(1), barrier.new(1)
+    assert.are.equal(select(2, shown(a)), select(2, shown(a)))
+    assert.are_not.equal(select(2, shown(a)), select(2, shown(b)))
+    assert.is_true(a ~= b)
+  end)
+end)
