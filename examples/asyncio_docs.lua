@@ -1,4 +1,4 @@
----The example of asyncio.Barrier's documentation, line for line.
+---The example of the documentation of asyncio.Barrier, line for line.
 local uv = require "luv"
 local barrier = require "barrier"
 
@@ -8,7 +8,7 @@ local function sleep_a_turn()
   local timer = uv.new_timer()
   timer:start(0, 0, function()
     timer:close()
-    coroutine.resume(co)
+    assert(coroutine.resume(co))
   end)
   coroutine.yield()
 end
@@ -17,7 +17,7 @@ local function example_barrier()
   -- barrier with 3 parties
   local b = barrier.new(3)
 
-  -- create 2 new waiting tasks
+  -- 2 new waiting coroutines; they start at once
   for _ = 1, 2 do
     coroutine.wrap(function()
       b:wait()
@@ -25,7 +25,7 @@ local function example_barrier()
   end
   print(b)
 
-  -- The third arrival makes the barrier pass
+  -- the third arrival passes the barrier
   b:wait()
   print(b)
   print("barrier passed")

@@ -1,25 +1,24 @@
----Three operations of luv and a coroutine meet. Two of the operations have no
----coroutine: their callbacks wait with a callback.
+---Three operations of luv and a coroutine meet. Two of the operations need no
+---coroutine: they arrive from luv's callback, and wait with a callback.
 local uv = require "luv"
 local barrier = require "barrier"
 
 local b = barrier.new(4)
 local results = {}
 
--- A callback that arrives, and does not care for the rest.
+-- An operation that arrives when it is done, and has nothing to do afterwards.
 uv.fs_stat(".", function(err, stat)
   results.stat = err or stat.type
   b:wait(function() end)
 end)
 
--- A callback that wants to know when all the others are there.
+-- One that goes on in a callback when all have met.
 local timer = uv.new_timer()
 timer:start(5, 0, function()
   timer:close()
   results.timer = "rang"
-  b:wait(function(err, position)
-    print(err or ("timer's callback passed, stat: " .. results.stat))
-    assert(position)
+  b:wait(function(err)
+    print(err or "callback: the stat found a " .. results.stat)
   end)
 end)
 
@@ -27,19 +26,18 @@ end)
 coroutine.wrap(function()
   local co = coroutine.running()
   uv.fs_realpath(".", function(err, path)
-    coroutine.resume(co, err, path)
+    assert(coroutine.resume(co, path, err))
   end)
-  local err, path = coroutine.yield()
-  results.path = err or (#path > 0 and "absolute")
+  local path, err = coroutine.yield()
+  results.path = path and "a path" or err
   b:wait()
-  print("coroutine passed, timer: " .. results.timer)
+  print("coroutine: the timer " .. results.timer)
 end)()
 
 -- And a coroutine that only waits for the three.
 coroutine.wrap(function()
   b:wait()
-  print("all are there, path: " .. results.path)
+  print("all are done: " .. results.stat .. ", " .. results.timer .. ", " .. results.path)
 end)()
 
 uv.run()
-print(b.generation .. " trip")

@@ -1,9 +1,10 @@
----A program whose loop has nothing left to do, while parties still wait: asks the
----barrier who they are, and prints a traceback of each.
+---The loop has nothing left to do, and parties still wait: asks the barrier who they
+---are, and prints a traceback of each.
 local uv = require "luv"
 local barrier = require "barrier"
 
-local b = barrier.new(3)
+local b = barrier.new(4)
+local names = {} -- of the Waiters: a callback has no traceback
 
 local function load_configuration()
   b:wait()
@@ -15,7 +16,8 @@ end
 
 coroutine.wrap(load_configuration)()
 coroutine.wrap(connect)()
--- Whoever was to be the third never comes.
+names[b:wait(function() end)] = "the callback that draws the window"
+-- The fourth party never comes.
 
 uv.run()
 
@@ -24,6 +26,6 @@ for i, waiter in ipairs(b:waiters()) do
   if type(waiter) == "thread" then
     print(debug.traceback(waiter))
   else
-    print("a callback, " .. tostring(waiter))
+    print(names[waiter] or waiter)
   end
 end

@@ -1,93 +1,123 @@
----Counts words in the files of some folders, with several coroutines that meet at
----a barrier after each phase:
+---Counts words in the files of some folders:
 ---
 ---    lua examples/word_count.lua [DIR...]
 ---
----Every worker lists some of the folders, then all of them share the files, then the
----party at position 0 merges the counts and prints the ten most frequent words. A file
----that cannot be read makes its worker abort the barrier with the reason; everybody
----else gets it as an error, and the program fails with it.
+---Several workers share the work of each phase, and meet at a barrier after it: all
+---files are listed before the first is read, all are counted before the counts are
+---merged, which the worker at position 0 does. A worker that cannot read something
+---aborts the barrier with the reason, and the program fails with it.
 local uv = require "luv"
 local barrier = require "barrier"
 
 local WORKERS = 4
+local unpack = table.unpack or unpack
 
-local dirs = {}
-for i = 1, #arg do
-  dirs[i] = arg[i]
+---Calls a function that takes a callback(err, result) last, as luv's and b:wait do,
+---and suspends the coroutine until it is called. Returns result, or nil and err.
+local function await(f, ...)
+  local co = coroutine.running()
+  local args = { ... }
+  args[#args + 1] = function(err, result)
+    assert(coroutine.resume(co, result, err))
+  end
+  local started, err = f(unpack(args))
+  if not started then
+    return nil, err
+  end
+  return coroutine.yield()
 end
+
+local dirs = { unpack(arg) }
 if #dirs == 0 then
-  local here = arg[0]:match("^(.*)[/\\][^/\\]*$") or "."
+  local here = arg[0]:match("^(.*)[/\\]") or "."
   dirs = { here .. "/../src", here .. "/../lua" }
 end
 
----Calls one of luv's functions with a callback that resumes this coroutine, and
----returns its result, or raises its error.
-local function await(f, ...)
-  local co = coroutine.running()
-  local args = { n = select("#", ...) + 1, ... }
-  args[args.n] = function(err, result)
-    coroutine.resume(co, err, result)
-  end
-  local request, message = f((table.unpack or unpack)(args, 1, args.n))
-  local err, result
-  if request then
-    err, result = coroutine.yield()
-  else
-    err = message
-  end
-  if err then
-    error(err, 0)
-  end
-  return result
-end
+local files = {}
+local counts = {} -- of each worker: how often it has seen a word
+local total = {}
 
-local files, counts, total = {}, {}, {}
-
+---Appends the files in `dir` and the folders below it to `files`.
 local function list(dir)
-  local scan = await(uv.fs_scandir, dir)
-  while true do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then
-      return
-    end
+  local entries, err = await(uv.fs_scandir, dir)
+  if not entries then
+    return nil, err
+  end
+  for name, kind in uv.fs_scandir_next, entries do
     local path = dir .. "/" .. name
-    if kind == "directory" then
-      list(path)
-    else
+    if kind ~= "directory" then
       files[#files + 1] = path
+    else
+      local ok, reason = list(path)
+      if not ok then
+        return nil, reason
+      end
     end
   end
+  return true
 end
 
 local function read(path)
-  local fd = await(uv.fs_open, path, "r", 438)
-  local ok, text = pcall(function()
-    return await(uv.fs_read, fd, await(uv.fs_fstat, fd).size, 0)
-  end)
-  await(uv.fs_close, fd)
-  return ok and text or error(text, 0)
-end
-
-local function count(text, into)
-  for word in text:gmatch("%a+") do
-    word = word:lower()
-    into[word] = (into[word] or 0) + 1
+  local fd, err = await(uv.fs_open, path, "r", 0)
+  if not fd then
+    return nil, err
   end
+  local chunks = {}
+  local chunk
+  repeat
+    chunk, err = await(uv.fs_read, fd, 65536, -1)
+    chunks[#chunks + 1] = chunk
+  until not chunk or chunk == ""
+  await(uv.fs_close, fd)
+  if err then
+    return nil, err .. ": " .. path
+  end
+  return table.concat(chunks)
 end
 
-local function merge_and_print()
-  for i = 1, WORKERS do
-    for word, n in pairs(counts[i]) do
-      total[word] = (total[word] or 0) + n
+local function list_folders(worker)
+  for i = worker, #dirs, WORKERS do
+    local ok, err = list(dirs[i])
+    if not ok then
+      return nil, err
     end
   end
+  return true
+end
+
+local function count_words(worker)
+  local count = {}
+  counts[worker] = count
+  for i = worker, #files, WORKERS do
+    local text, err = read(files[i])
+    if not text then
+      return nil, err
+    end
+    for word in text:lower():gmatch("%a+") do
+      count[word] = (count[word] or 0) + 1
+    end
+  end
+  return true
+end
+
+local function merge(_, position)
+  if position == 0 then
+    for _, count in ipairs(counts) do
+      for word, n in pairs(count) do
+        total[word] = (total[word] or 0) + n
+      end
+    end
+  end
+  return true
+end
+
+local function print_most_frequent()
   local words = {}
   for word in pairs(total) do
     words[#words + 1] = word
   end
   table.sort(words, function(a, b)
-    return total[a] > total[b] or (total[a] == total[b] and a < b)
+    return total[a] > total[b] or total[a] == total[b] and a < b
   end)
   for i = 1, math.min(10, #words) do
     print(("%6d %s"):format(total[words[i]], words[i]))
@@ -95,37 +125,34 @@ local function merge_and_print()
 end
 
 local b = barrier.new(WORKERS)
-
-local function work(id)
-  for i = id, #dirs, WORKERS do
-    list(dirs[i])
-  end
-  b:wait() -- all files are known
-
-  counts[id] = {}
-  for i = id, #files, WORKERS do
-    count(read(files[i]), counts[id])
-  end
-  if b:wait() == 0 then -- all are counted; one of us does the rest
-    merge_and_print()
-  end
-end
-
 local failure
 
-for id = 1, WORKERS do
-  coroutine.wrap(function()
-    local ok, err = pcall(work, id)
-    if ok or getmetatable(err) == barrier.BrokenBarrierError then
-      return -- somebody else has failed, and says so
+local function work(worker)
+  local position
+  for _, phase in ipairs { list_folders, count_words, merge } do
+    local ok, reason = phase(worker, position)
+    if not ok then
+      failure = failure or reason
+      b:abort(reason)
+      return
     end
-    failure = failure or err
-    b:abort(err)
-  end)()
+    -- b:wait() would raise the error, and PUC Lua 5.1 cannot yield inside a pcall.
+    position = await(b.wait, b)
+    if not position then
+      return -- another worker has aborted
+    end
+  end
+  if position == 0 then
+    print_most_frequent()
+  end
 end
 
+for worker = 1, WORKERS do
+  coroutine.wrap(work)(worker)
+end
 uv.run()
+
 if failure then
-  io.stderr:write("word_count: ", tostring(failure), "\n")
+  io.stderr:write("word_count: ", failure, "\n")
   os.exit(1)
 end

@@ -56,7 +56,7 @@ describe("the example", function()
   local dir
 
   before_each(function()
-    dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/barrier-XXXXXX"))
+    dir = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/barrier-XXXXXX"))
   end)
 
   after_each(function()

@@ -7,19 +7,37 @@ local start = health.start or health.report_start
 local ok = health.ok or health.report_ok
 local fail = health.error or health.report_error
 
----A trip of two parties through Neovim's real loop.
----@return boolean passed
+---Two coroutines and a callback trip a barrier in the loop that Neovim runs.
+---@return string? problem nil if all went well
 local function trip(barrier)
-  local b, positions = barrier.new(2), {}
+  local b, positions, problem = barrier.new(3), {}, nil
+
+  local function passed(err, position)
+    if err then
+      problem = tostring(err)
+    elseif vim.in_fast_event() then
+      problem = "a waiter resumed where vim.api may not be called"
+    else
+      positions[position] = true
+    end
+  end
+
   for _ = 1, 2 do
     coroutine.wrap(function()
-      local position = b:wait(5000)
-      positions[#positions + 1] = position
+      local waited, result = pcall(b.wait, b, 5000)
+      passed(not waited and result or nil, result)
     end)()
   end
-  return (vim.wait(5000, function()
-    return #positions == 2
-  end, 1))
+  b:wait(5000, passed)
+  vim.wait(10000, function()
+    return problem or (positions[0] and positions[1] and positions[2])
+  end, 1)
+  if problem then
+    return problem
+  end
+  if not (positions[0] and positions[1] and positions[2]) then
+    return "not everybody was let through within 10 seconds: " .. tostring(b)
+  end
 end
 
 function M.check()
@@ -29,15 +47,16 @@ function M.check()
     fail(tostring(barrier))
     return
   end
-  ok(barrier._VERSION .. " is loaded, " .. require("barrier.core")._VERSION .. ", runs on "
-    .. (jit and jit.version or _VERSION))
+  ok(barrier._VERSION .. " is loaded")
+  ok(require("barrier.core")._VERSION .. ", this is " .. (jit and jit.version or _VERSION))
   local uv = vim.uv or vim.loop
   ok("luv is Neovim's own (" .. (vim.uv and "vim.uv" or "vim.loop") .. "), libuv "
     .. uv.version_string())
-  if trip(barrier) then
-    ok "a barrier trips in this loop"
+  local problem = trip(barrier)
+  if problem then
+    fail("a barrier does not trip in Neovim's loop: " .. problem)
   else
-    fail "a barrier did not trip within 5 seconds"
+    ok "a barrier trips in Neovim's loop"
   end
 end
 

@@ -31,7 +31,8 @@ M.BrokenBarrierError = core.BrokenBarrierError
 M.CancelledError = core.CancelledError
 M.TimeoutError = core.TimeoutError
 
----Makes an empty barrier. In Neovim waiters resume where vim.api may be called.
+---Makes an empty barrier for `parties` >= 1. In Neovim waiters resume where vim.api may be
+---called. The options are `action` and `schedule`, see barrier.Options.
 ---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
 M.new = core.make_new(type(vim) == "table" and vim.schedule or nil)
 
