@@ -494,8 +494,8 @@ describe("the event loop", function()
   it("may have all its handles closed: the next trip serves those left behind", function()
     prints("y\t1\nclosed\nz\t0\nx\t0\n", [[
       local b, left, last = barrier.new(2), barrier.new(2), barrier.new(1)
-      co(function()
-        b:wait()
+      -- Not in a coroutine, where luv 1.51 cannot walk.
+      b:wait(function()
         left:wait(listener "z")
         party(left, "y")
         uv.walk(function(h) if not h:is_closing() then h:close() end end)
@@ -516,7 +516,7 @@ describe("the event loop", function()
       local b = barrier.new(2, { action = close_all })
       local n = 0
       for _ = 1, 20 do
-        co(function() b:wait(50) n = n + 1 close_all() end)
+        co(function() b:wait(50) n = n + 1 end)
         b:wait(50, function() n = n + 1 close_all() end)
         close_all()
         other:wait(function() end)

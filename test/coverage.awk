@@ -1,0 +1,42 @@
+# Adds up what `gcov --stdout --branch-probabilities --branch-counts` says of several
+# programs: for each file of src the share of lines and of branches that were reached,
+# and the lines that were not.
+
+/:Source:/ {
+  file = $0
+  sub(/.*:Source:/, "", file)
+  wanted = sub(/.*src\//, "src/", file) || file ~ /^src\//
+  line = 0
+}
+
+!wanted { next }
+
+/^ *(-|#####|=====|[0-9]+\*?): *[1-9][0-9]*:/ {
+  split($0, part, ":")
+  line = part[2] + 0
+  branches = 0
+  if (part[1] ~ /-/) next
+  key = file ":" line
+  lines[key] = file
+  text[key] = substr($0, index($0, part[2] ":") + length(part[2]) + 1)
+  if (part[1] !~ /#|=/) hit[key] = 1
+}
+
+/^branch/ {
+  key = file ":" line ":" branches++
+  branch[key] = file
+  if ($3 == "taken" && $4 != 0) taken[key] = 1
+}
+
+END {
+  for (key in lines) { all[lines[key]]++; if (key in hit) reached[lines[key]]++ }
+  for (key in branch) { ways[branch[key]]++; if (key in taken) gone[branch[key]]++ }
+  for (file in all) {
+    printf "%-18s %4d of %4d lines, %4d of %4d branches\n", file, reached[file], all[file],
+      gone[file], ways[file] | "sort"
+    l += all[file]; r += reached[file]; w += ways[file]; g += gone[file]
+  }
+  close("sort")
+  printf "%-18s %.1f%% of %d lines, %.1f%% of %d branches\n", "all", 100 * r / l, l, 100 * g / w, w
+  for (key in lines) if (!(key in hit)) print key ":" text[key] | "sort -t: -k1,1 -k2,2n"
+}

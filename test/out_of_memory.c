@@ -1,0 +1,468 @@
+/*
+** Shows that running out of memory, at any allocation, raises Lua's memory error and
+** nothing else: no crash, no leak, no lost wake-up, every barrier consistent, and
+** afterwards the same scenario runs through in the same Lua state.
+**
+** From the project's folder, for any Lua version (test/run oom does it):
+**   cc -std=c99 -g -fsanitize=address,undefined -I/usr/include/lua5.4 \
+**     test/out_of_memory.c -llua5.4 -lm -o oom && ./oom [STRIDE [FIRST]]
+** STRIDE 1, the default, fails every allocation in turn; 10 every tenth.
+**
+** The scenario is out_of_memory.lua. The loop is a small one of this program's own,
+** with a clock that jumps, so that every run makes the same allocations.
+*/
+#include "../src/core.c"
+
+#include <lualib.h>
+#include <signal.h>
+
+#include "invariants.h"
+
+/* {=== the allocator === */
+
+enum mode {
+  MODE_OFF,
+  MODE_REQUEST, /* the n-th request: 5.2 and newer collect garbage and try again */
+  MODE_ONCE,    /* the n-th allocation, trying again included */
+  MODE_FROM,    /* all from the n-th on, until the error has come out */
+  MODES
+};
+
+static const char *const mode_names[MODES] = {"off", "request", "once", "from"};
+
+static struct {
+  enum mode mode;
+  long countdown;
+  bool fired;   /* has an allocation failed? */
+  bool forgiven; /* MODE_FROM: the error has come out */
+  const void *ptr; /* MODE_ONCE: what may be tried again */
+  size_t osize, nsize;
+  long requests;
+  size_t bytes, blocks;
+} memory;
+
+static bool refuses(const void *ptr, size_t osize, size_t nsize) {
+  memory.requests++;
+  if (memory.mode == MODE_OFF || memory.forgiven) return false;
+  if (!memory.fired) {
+    if (--memory.countdown > 0) return false;
+    memory.fired = true;
+    memory.ptr = ptr;
+    memory.osize = osize;
+    memory.nsize = nsize;
+    return true;
+  }
+  if (memory.mode == MODE_FROM) return true;
+  if (memory.mode != MODE_ONCE || memory.nsize != nsize) return false;
+  memory.nsize = 0; /* only once */
+  return memory.ptr == ptr && memory.osize == osize;
+}
+
+/* Every block knows its size, so that a wrong one is noticed when it comes back. */
+static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
+  union header {
+    size_t size;
+    long double align;
+  } *block = ptr;
+  (void)ud;
+  if (ptr) {
+    block--;
+#ifndef LUA_JITLIBNAME /* LuaJIT is not exact about its own */
+    CHECK(block->size == osize);
+#endif
+    osize = block->size;
+  } else {
+    osize = 0;
+  }
+  if (nsize == 0) {
+    if (ptr) memory.blocks--;
+    memory.bytes -= osize;
+    free(block);
+    return NULL;
+  }
+  if (nsize > osize && refuses(ptr, osize, nsize)) return NULL;
+  block = realloc(block, sizeof(*block) + nsize);
+  CHECK(block != NULL);
+  if (!ptr) memory.blocks++;
+  memory.bytes += nsize - osize;
+  block->size = nsize;
+  return block + 1;
+}
+
+/* }=== */
+
+/* {=== the loop === */
+
+#define MOST_HANDLES 64
+
+struct handle {
+  bool is_timer, is_active, is_closing;
+  uint64_t due, repeat, order;
+};
+
+static struct {
+  struct handle *handles[MOST_HANDLES];
+  int count;
+  uint64_t clock, orders;
+  char report[4096]; /* of uncaught errors */
+} loop;
+
+static struct handle *check_handle(lua_State *L) {
+  struct handle *h = lua_touserdata(L, 1);
+  luaL_argcheck(L, h != NULL, 1, "handle expected");
+  return h;
+}
+
+static int new_handle(lua_State *L, bool is_timer) {
+  struct handle *h = lua_newuserdata(L, sizeof(*h));
+  memset(h, 0, sizeof(*h));
+  h->is_timer = is_timer;
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, h); /* luv anchors its handles too */
+  CHECK(loop.count < MOST_HANDLES);
+  loop.handles[loop.count++] = h;
+  return 1;
+}
+
+static int uv_new_timer(lua_State *L) { return new_handle(L, true); }
+static int uv_new_idle(lua_State *L) { return new_handle(L, false); }
+
+static void start_handle(lua_State *L, struct handle *h, int callback) {
+  lua_pushvalue(L, callback);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &h->is_active); /* the place of its callback */
+  h->is_active = true;
+  h->order = ++loop.orders;
+}
+
+static int uv_timer_start(lua_State *L) {
+  struct handle *h = check_handle(L);
+  CHECK(!h->is_closing);
+  start_handle(L, h, 4);
+  h->due = loop.clock + (uint64_t)luaL_checkinteger(L, 2);
+  h->repeat = (uint64_t)luaL_checkinteger(L, 3);
+  return 0;
+}
+
+static int uv_idle_start(lua_State *L) {
+  struct handle *h = check_handle(L);
+  CHECK(!h->is_closing);
+  start_handle(L, h, 2);
+  return 0;
+}
+
+static int uv_stop_handle(lua_State *L) {
+  check_handle(L)->is_active = false;
+  return 0;
+}
+
+static int uv_is_closing(lua_State *L) {
+  lua_pushboolean(L, check_handle(L)->is_closing);
+  return 1;
+}
+
+static int uv_now(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)loop.clock);
+  return 1;
+}
+
+/* uv.walk(uv.close) */
+static int uv_close_all(lua_State *L) {
+  (void)L;
+  for (int i = 0; i < loop.count; i++) {
+    loop.handles[i]->is_active = false;
+    loop.handles[i]->is_closing = true;
+  }
+  return 0;
+}
+
+static void call_handle_back(lua_State *L, const struct handle *h) {
+  size_t used = strlen(loop.report);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &h->is_active);
+  if (lua_pcall(L, 0, 0, 0) == LUA_OK) return;
+  memory.forgiven = memory.fired;
+  snprintf(loop.report + used, sizeof(loop.report) - used, "%s\n",
+           lua_isstring(L, -1) ? lua_tostring(L, -1) : "(an error that is no string)");
+  lua_pop(L, 1);
+}
+
+/* The next timer whose time has come. */
+static struct handle *next_timer(void) {
+  struct handle *next = NULL;
+  for (int i = 0; i < loop.count; i++) {
+    struct handle *h = loop.handles[i];
+    if (!h->is_timer || !h->is_active) continue;
+    if (!next || h->due < next->due || (h->due == next->due && h->order < next->order)) next = h;
+  }
+  return next;
+}
+
+static bool run_idle(lua_State *L) {
+  bool any = false;
+  for (int i = 0; i < loop.count; i++) {
+    if (loop.handles[i]->is_timer || !loop.handles[i]->is_active) continue;
+    any = true;
+    call_handle_back(L, loop.handles[i]);
+  }
+  return any;
+}
+
+/* uv.run(). A timer started with timeout 0 fires again in the same pass, as before
+** libuv 1.48. */
+static void run_loop(lua_State *L) {
+  long calls = 0;
+  struct handle *h;
+  do {
+    while ((h = next_timer()) != NULL && h->due <= loop.clock) {
+      CHECK(++calls < 10000); /* it comes to rest */
+      h->due = loop.clock + h->repeat;
+      h->order = ++loop.orders;
+      if (!h->repeat) h->is_active = false;
+      call_handle_back(L, h);
+    }
+    if (run_idle(L)) {
+      CHECK(++calls < 10000);
+      continue;
+    }
+    if (h) loop.clock = h->due;
+  } while (next_timer() != NULL);
+}
+
+/* run() -> the uncaught errors, or nil */
+static int uv_run(lua_State *L) {
+  run_loop(L);
+  if (loop.report[0] == '\0') return 0;
+  lua_pushstring(L, loop.report);
+  loop.report[0] = '\0';
+  return 1;
+}
+
+static const luaL_Reg uv[] = {
+    {"new_timer", uv_new_timer},     {"new_idle", uv_new_idle},
+    {"timer_start", uv_timer_start}, {"timer_stop", uv_stop_handle},
+    {"idle_start", uv_idle_start},   {"idle_stop", uv_stop_handle},
+    {"is_closing", uv_is_closing},   {"now", uv_now},
+    {"run", uv_run},                 {"close_all", uv_close_all},
+    {NULL, NULL},
+};
+
+/* }=== */
+
+/* {=== the state === */
+
+/* The scenario's table: its barriers, and functions to call at the end; then the name
+** of the section that runs. */
+#define MOST_BARRIERS 63
+#define SECTION 64
+
+static long at; /* which allocation fails */
+static enum mode current;
+static long complaints;
+
+/* Tells what is wrong, and goes on. */
+static void complain(lua_State *L, const char *what) {
+  lua_rawgeti(L, 1, SECTION);
+  fprintf(stderr, "mode %s, allocation %ld, section %s: %s\n", mode_names[current], at,
+          lua_isstring(L, -1) ? lua_tostring(L, -1) : "?", what);
+  lua_pop(L, 1);
+  complaints++;
+}
+
+/* When memory runs out while Lua 5.1 or 5.2 enlarges a table, elements of it may get lost.
+** So the registry is large from the beginning. */
+static void enlarge_registry(lua_State *L) {
+#if LUA_VERSION_NUM <= 502
+  int refs[100];
+  for (int i = 0; i < 100; i++) {
+    lua_pushboolean(L, 1);
+    refs[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushboolean(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &refs[i]);
+  }
+  for (int i = 99; i >= 0; i--) {
+    luaL_unref(L, LUA_REGISTRYINDEX, refs[i]);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &refs[i]);
+  }
+#else
+  (void)L;
+#endif
+}
+
+static lua_State *open_state(void) {
+  lua_State *L;
+  memset(&loop, 0, sizeof(loop));
+  memset(&memory, 0, sizeof(memory));
+  L = lua_newstate(allocate, NULL);
+  CHECK(L != NULL);
+  luaL_openlibs(L);
+  enlarge_registry(L);
+  lua_getglobal(L, "package");
+  lua_pushliteral(L, "lua/?/init.lua;lua/?.lua");
+  lua_setfield(L, -2, "path");
+  lua_pushliteral(L, "src/core.c"); /* some file that is there */
+  lua_setfield(L, -2, "cpath");
+  lua_getfield(L, -1, "loaded");
+  lua_newtable(L);
+  for (const luaL_Reg *f = uv; f->name; f++) {
+    lua_pushcfunction(L, f->func);
+    lua_setfield(L, -2, f->name);
+  }
+  lua_setfield(L, -2, "luv");
+  lua_getfield(L, -2, "preload");
+  lua_pushcfunction(L, luaopen_barrier_core);
+  lua_setfield(L, -2, "barrier.core");
+  lua_settop(L, 0);
+  lua_createtable(L, SECTION, 0); /* 1: the scenario's */
+  if (luaL_loadfile(L, "test/out_of_memory.lua")) {
+    fprintf(stderr, "%s\n", lua_tostring(L, -1));
+    exit(1);
+  }
+  return L;
+}
+
+/* Runs the scenario; its error, or NULL. */
+static const char *run_scenario(lua_State *L) {
+  static char message[4096];
+  int status;
+  for (int i = 1; i <= SECTION; i++) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, 1, i);
+  }
+  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  lua_pushvalue(L, 1);
+  status = lua_pcall(L, 1, 0, 0);
+  memory.forgiven = true;
+  if (status == LUA_OK) return NULL;
+  snprintf(message, sizeof(message), "%s",
+           lua_isstring(L, -1) ? lua_tostring(L, -1) : "(an error that is no string)");
+  lua_pop(L, 1);
+  return message;
+}
+
+/* The barrier is consistent, and nobody is to be let out or in any more. */
+static void check_barrier(lua_State *L, const struct barrier *b) {
+  const struct machine *m = &b->job.machine;
+  CHECK(check_machine(m) == 0 && m->parked == 0 && !m->held && !m->extra);
+  for (uint32_t n = 1; n <= m->used; n++) CHECK(m->nodes[n].deadline == 0);
+  CHECK(b->job.timed == 0);
+  if (machine_busy(m)) complain(L, "a wake-up is lost");
+  if (b->job.queued) complain(L, "a barrier is left in the run queue");
+}
+
+/* Where the scenario closed the timer: a trip that makes a new one. */
+static void replace_timer(lua_State *L) {
+  const struct handle *timer = NULL;
+  for (int i = 0; i < loop.count; i++)
+    if (loop.handles[i]->is_timer) timer = loop.handles[i];
+  if (!timer || !timer->is_closing) return;
+  if (luaL_dostring(L, "require 'barrier'.new(1):wait(function() end)")) {
+    complain(L, lua_tostring(L, -1));
+    lua_pop(L, 1);
+  }
+}
+
+/* Calls the functions that the scenario has left to be called: drain(), which it got
+** for the option `schedule`. Returns whether there were any. */
+static bool call_left_over(lua_State *L) {
+  bool any = false;
+  for (int i = 1; i <= MOST_BARRIERS; i++) {
+    lua_rawgeti(L, 1, i);
+    if (lua_isfunction(L, -1)) {
+      any = true;
+      lua_pushboolean(L, 0);
+      lua_rawseti(L, 1, i);
+      if (lua_pcall(L, 0, 0, 0) == LUA_OK) continue;
+    }
+    lua_pop(L, 1);
+  }
+  return any;
+}
+
+/* All barriers of the scenario, and the scheduler, come to rest. */
+static void check_state(lua_State *L) {
+  const struct scheduler *s = NULL;
+  replace_timer(L);
+  do run_loop(L);
+  while (call_left_over(L));
+  loop.report[0] = '\0';
+  for (int i = 1; i <= MOST_BARRIERS; i++) {
+    const struct barrier *b;
+    lua_rawgeti(L, 1, i);
+    b = barrier_at(L, -1);
+    if (b) check_barrier(L, b);
+    if (b) s = b->scheduler;
+    lua_pop(L, 1);
+  }
+  if (s) CHECK(s->deadlines.count == 0);
+  for (int i = 0; i < loop.count; i++) CHECK(!loop.handles[i]->is_active);
+}
+
+static void close_state(lua_State *L) {
+  lua_close(L);
+  CHECK(memory.bytes == 0 && memory.blocks == 0);
+}
+
+/* }=== */
+
+/* How many allocations the scenario makes when none fails. */
+static long count_requests(void) {
+  lua_State *L = open_state();
+  const char *error;
+  long requests;
+  memory.requests = 0;
+  error = run_scenario(L);
+  requests = memory.requests;
+  if (error) complain(L, error);
+  check_state(L);
+  close_state(L);
+  return requests;
+}
+
+/* The n-th allocation fails. Returns whether there was an n-th. */
+static bool fail_at(enum mode mode, long n, long counts[2]) {
+  lua_State *L = open_state();
+  const char *error;
+  bool fired;
+  memory.mode = mode;
+  memory.countdown = n;
+  error = run_scenario(L);
+  fired = memory.fired;
+  if (error) {
+    /* luaL_checkstack says stack overflow where the stack cannot grow */
+    if (!strstr(error, "not enough memory") && !strstr(error, "stack overflow"))
+      complain(L, error);
+    if (mode == MODE_REQUEST && LUA_VERSION_NUM >= 502)
+      complain(L, "collecting garbage and trying again did not help");
+  }
+  if (fired) counts[error != NULL]++;
+  memory.mode = MODE_OFF;
+  check_state(L);
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  error = run_scenario(L);
+  if (error) complain(L, error);
+  check_state(L);
+  close_state(L);
+  return fired;
+}
+
+static void tell(int signal) {
+  (void)signal;
+  fprintf(stderr, "out_of_memory: mode %s, allocation %ld\n", mode_names[current], at);
+}
+
+int main(int argc, char **argv) {
+  long stride = argc > 1 ? atol(argv[1]) : 1;
+  long first = argc > 2 ? atol(argv[2]) : 1;
+  CHECK(stride > 0 && first > 0);
+  signal(SIGABRT, tell);
+  printf("out_of_memory: " LUA_RELEASE ", %ld allocations, of which one in %ld fails\n",
+         count_requests(), stride);
+  for (current = MODE_REQUEST; current < MODES; current++) {
+    long counts[2] = {0, 0};
+    for (at = first; fail_at(current, at, counts); at += stride) continue;
+    printf("  %s: %ld memory errors, %ld failures that Lua absorbed\n", mode_names[current],
+           counts[1], counts[0]);
+  }
+  return complaints != 0;
+}
