@@ -8,6 +8,18 @@ M.pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
 end)() == nil
 
+---May a callback run the loop? luv refuses it, the newer ones: "loop already running".
+M.loop_nests = (function()
+  local nests
+  local timer = uv.new_timer()
+  timer:start(0, 0, function()
+    nests = uv.run("nowait") ~= nil
+    timer:close()
+  end)
+  uv.run()
+  return nests
+end)()
+
 ---Appends when `value` is known; `list[#list + 1] = b:wait()` would look at the
 ---length before the wait.
 function M.add(list, value)

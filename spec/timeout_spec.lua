@@ -95,7 +95,7 @@ describe("a wait with a timeout", function()
     local b, log = barrier.new(2), {}
     b:wait(teller(log, "a"))
     b:wait(teller(log, "b"))
-    b:wait(5, teller(log, "blocked"))
+    b:wait(50, teller(log, "blocked"))
     uv.run()
     assert.are.same({ "a 0", "b 1", "blocked TimeoutError: wait timed out" }, log)
   end)

@@ -233,7 +233,7 @@ static void trip(lua_State *L, const struct pass *p) {
   machine_hold(m, false);
   status = drain_run_action(L, p->self);
   full = machine_full(m);
-  machine_unhold(m);
+  machine_unhold(m, b->scheduler->turn);
   if (b->type == NULL) return; /* the debug library had it collected */
   if (status != LUA_OK) {
     struct machine_node *node = &m->nodes[last];

@@ -226,9 +226,10 @@ void machine_hold(struct machine *m, bool extra) {
   m->verdict = MACHINE_PASSED;
 }
 
-enum machine_outcome machine_unhold(struct machine *m) {
+enum machine_outcome machine_unhold(struct machine *m, uint32_t turn) {
   m->held = false;
   m->extra = 0;
+  if (m->state == MACHINE_FILLING) m->blocked_turn = turn;
   return (enum machine_outcome)m->verdict;
 }
 

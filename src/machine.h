@@ -163,7 +163,7 @@ INTERNAL void machine_hold(struct machine *m, bool extra);
 /* The action has run. What became of the last arrival that did not enter:
 ** MACHINE_PASSED, or how machine_reset, machine_abort or machine_dismiss_extra
 ** threw it out. Check machine_full before. */
-INTERNAL enum machine_outcome machine_unhold(struct machine *m);
+INTERNAL enum machine_outcome machine_unhold(struct machine *m, uint32_t turn);
 
 /* Takes the last arrival that did not enter out of a held machine. */
 INTERNAL void machine_dismiss_extra(struct machine *m);

@@ -121,7 +121,7 @@ static enum machine_outcome run_action(lua_State *L, struct barrier *b) {
     lua_setfield(L, -2, "runner");
   }
   lua_pop(L, 1);
-  verdict = machine_unhold(m);
+  verdict = machine_unhold(m, b->scheduler->turn);
   if (b->type == NULL) luaL_error(L, "the barrier was collected by hand");
   barrier_request(L, b, 1);
   scheduler_prepare(L, b->scheduler); /* the action may have run the loop */
@@ -145,6 +145,7 @@ static int fail(lua_State *L, enum machine_outcome outcome) {
 /* The coroutine was resumed by somebody else. [-0, +0, v] */
 static int leave_and_fail(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
+  lua_settop(L, 1); /* it may have been resumed with very many values */
   if (b) {
     uint32_t n = machine_find(&b->job.machine, L);
     if (n) barrier_leave(L, b, 1, n);

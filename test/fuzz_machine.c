@@ -308,8 +308,9 @@ static void pop_action(bool fails, bool refuse) {
   struct member x = {0, f.key, 0, false, MACHINE_PASSED, 0};
   enum machine_outcome verdict = model.verdict;
   CHECK(full == model_full());
-  CHECK(machine_unhold(&m) == verdict);
+  CHECK(machine_unhold(&m, turn) == verdict);
   model.held = model.extra = false;
+  if (model.state == MACHINE_FILLING) model.blocked_turn = turn;
   if (fails) {
     if (!f.extra && full) {
       struct member *last = &model.inside.member[model.inside.count - 1];
