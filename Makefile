@@ -52,6 +52,10 @@ test-%: .rocks/%/built
 	@echo "== specs, Lua $*"
 	@tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
 
+# Inside Neovim, which gets the module that is built for Lua 5.1.
+test-nvim: .rocks/5.1/built
+	@tools/with 5.1 sh spec/nvim/run $(BUSTED_FLAGS)
+
 .rocks/%/built: $(SOURCES)
 	@tools/rock $*
 

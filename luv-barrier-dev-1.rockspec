@@ -32,8 +32,6 @@ build = {
     ["barrier"] = "lua/barrier/init.lua",
     ["barrier._meta"] = "lua/barrier/_meta.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
-    ["barrier._meta"] = "lua/barrier/_meta.lua",
-    ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
     ["barrier.core"] = { sources = { "src/core.c" } },
   },
