@@ -2,6 +2,7 @@
 # make test    runs the specs under every Lua there is
 # make build   builds the module for every Lua there is
 # make check   runs the linters, and the compilers with all warnings
+# make soak    runs random scripts against a model of the contract for ten minutes
 # make bench   measures the module beside its rivals (see bench/run.lua)
 # make dist    makes what is released, in dist, from the last commit
 # make clean   removes what all of these made
@@ -19,7 +20,7 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barr
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test check bench bench-check dist check-dist clean
+.PHONY: build demo test check soak bench bench-check dist check-dist clean
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -61,6 +62,9 @@ test-nvim: .rocks/5.1/built
 
 check:
 	@tools/check
+
+soak: .rocks/5.4/built
+	@tools/with 5.4 lua spec/model/soak.lua
 
 bench:
 	@tools/setup test

@@ -76,6 +76,20 @@ describe("wait with a callback", function()
   end)
 end)
 
+describe("wait with a callback in a coroutine that has just passed", function()
+  it("returns a Waiter all the same", function()
+    local b, waiter = barrier.new(2), nil
+    support.co(function()
+      b:wait()
+      waiter = b:wait(function() end)
+    end)
+    b:wait(function() end)
+    uv.run()
+    assert.are.equal("userdata", type(waiter))
+    assert.are.same({ waiter }, b:waiters())
+  end)
+end)
+
 describe("a Waiter", function()
   it("leaves the barrier when it is closed, and is never called back", function()
     local b, log = barrier.new(2), {}

@@ -243,7 +243,6 @@ static int act_and_pass(lua_State *L, struct barrier *b, struct request *r) {
 static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   bool trips;
-  b->scheduler->released = NULL; /* if it took `passed` for it */
   check_can_suspend(L);
   trips = prepare(L, b, r);
   if (m->state == MACHINE_BROKEN) return fail(L, MACHINE_ABORTED);
@@ -430,6 +429,9 @@ void wait_open(lua_State *L) {
 int wait_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, WAIT_LEVEL, "wait");
   struct request r = {0, 0, false, 0};
+#if !COMPAT_YIELDK
+  b->scheduler->released = NULL; /* the last one took `passed` for it */
+#endif
   if (lua_gettop(L) >= WAIT_FIRST_ARG) check_request(L, &r);
   if (r.callback) return wait_with_callback(L, b, &r);
   return wait_in_coroutine(L, b, &r);
