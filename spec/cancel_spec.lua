@@ -204,9 +204,8 @@ describe("cancel of a coroutine that is released but has not resumed", function(
   end)
 
   it_catches("from somebody who leaves before it tells it on the turn after", function()
-    local b, log, x = nil, {}, nil
-    local turns = 0
-    b = barrier.new(3, { schedule = function(drain)
+    local log, turns, x = {}, 0, nil
+    local b = barrier.new(3, { schedule = function(drain)
       turns = turns + 1
       drain()
     end })
@@ -268,7 +267,9 @@ describe("cancel is false, and changes nothing, for a coroutine", function()
     local b = barrier.new(2)
     assert.is_false(b:cancel(coroutine.create(function() end)))
     assert.is_false(b:cancel(co(function() end)))
-    assert.is_false(b:cancel(co(coroutine.yield)))
+    assert.is_false(b:cancel(co(function()
+      coroutine.yield()
+    end)))
     assert.are.equal(0, b.n_waiting)
     run_loop()
   end)

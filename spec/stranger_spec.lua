@@ -204,8 +204,8 @@ describe("somebody who leaves the barrier", function()
   end)
 
   it("may resume one who waits again already", function()
-    local b, log, x = barrier.new(2), {}, nil
-    x = co(function()
+    local b, log = barrier.new(2), {}
+    local x = co(function()
       add(log, "x " .. b:wait())
       b:wait()
     end)
