@@ -24,7 +24,8 @@ test_dependencies = {
   "busted >= 2.0",
 }
 test = {
-  type = "busted",
+  type = "command",
+  script = "tools/busted.lua",
 }
 build = {
   type = "builtin",
