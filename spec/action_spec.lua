@@ -2,337 +2,746 @@ local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local function teller(log, name)
-  return function(err, position)
-    support.add(log, name .. " " .. tostring(err or position))
-  end
+local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+
+local RESET = " BrokenBarrierError: barrier reset"
+local ABORTED = " BrokenBarrierError: barrier aborted"
+
+local function nobody() end
+
+---A coroutine that waits as the last arrival; how its wait ended.
+local function last_arrival(b)
+  return coroutine.resume(coroutine.create(function()
+    return b:wait()
+  end))
+end
+
+---A spec whose action runs the loop, itself called by the loop.
+local function it_nests(name, f)
+  it(name, function()
+    if not support.loop_nests then
+      pending "this luv's loop does not nest"
+    end
+    f()
+  end)
 end
 
 describe("the action", function()
-  it("runs once for each trip, with the barrier, before anyone is let through", function()
-    local log = {}
-    local b
-    b = barrier.new(2, { action = function(self)
-      assert(self == b)
-      support.add(log, "action " .. self.state .. " " .. self.n_waiting .. " " .. self.generation)
-      assert(#self:waiters() == 2)
+  it("is called with the barrier, once for each trip", function()
+    local calls, args = 0, nil
+    local b = barrier.new(2, { action = function(...)
+      calls = calls + 1
+      args = { n = select("#", ...), ... }
     end })
-    for i = 1, 2 do
-      support.co(function()
-        for _ = 1, 2 do
-          support.add(log, i .. " " .. b:wait())
-        end
-      end)
+    for trip = 1, 3 do
+      b:wait(nobody)
+      assert.are.equal(trip - 1, calls)
+      b:wait(nobody)
+      assert.are.equal(trip, calls)
+      assert.are.same({ n = 1, b }, args)
+      run_loop()
+      assert.are.equal(trip, calls)
     end
-    uv.run()
-    assert.are.same({ "action filling 2 0", "2 1", "1 0", "action filling 2 1", "2 0", "1 1" }, log)
-    assert.are.equal(2, b.generation)
   end)
 
-  it("runs in the last arrival: a coroutine, a callback, a blocked one", function()
-    local runners = {}
-    local b = barrier.new(2, { action = function()
-      support.add(runners, coroutine.running() or "main")
+  it("runs before anyone is let through, all of them waiting in a barrier that fills", function()
+    local log = {}
+    local b = barrier.new(3, { action = function(self)
+      add(log, self.state .. " " .. self.n_waiting .. " " .. self.generation)
+      assert.are.equal(3, #self:waiters())
+      assert.is_false(self.broken)
+      assert.is_truthy(tostring(self):find("[filling, waiters:3/3]", 1, true))
     end })
-    b:wait(function() end)
-    local co = support.co(function()
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    co(function()
+      add(log, "last " .. b:wait())
+      assert.are.equal("draining", b.state)
+      assert.are.equal(1, b.generation)
+    end)
+    run_loop()
+    assert.are.same({ "filling 3 0", "last 2", "w1 0", "w2 1" }, log)
+  end)
+
+  it("runs in the last arrival", function()
+    local runner
+    local b = barrier.new(2, { action = function()
+      runner = coroutine.running()
+    end })
+    b:wait(nobody)
+    local x = co(function()
       b:wait()
     end)
-    assert.are.equal(co, runners[1])
-    b:wait(function() end)
-    b:wait(function() end)
-    assert.are.equal(1, #runners)
-    uv.run()
-    assert.are.equal(2, #runners)
+    assert.are.equal(x, runner)
+    run_loop()
+    runner = nil
+    b:wait(nobody)
+    x = co(function()
+      b:wait(nobody)
+    end)
+    assert.are.equal(x, runner)
+    run_loop()
+  end)
+
+  it("runs within the wait of a last arrival in callback style", function()
+    local log = {}
+    local b = barrier.new(2, { action = function()
+      add(log, "action")
+    end })
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    add(log, "returned")
+    run_loop()
+    assert.are.same({ "action", "returned", "w1 0", "w2 1" }, log)
+  end)
+
+  it("runs when one who was blocked is let in as the last", function()
+    local log = {}
+    local b = barrier.new(2, { action = function(self)
+      add(log, "action " .. self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
+    end })
+    for i = 1, 5 do
+      b:wait(listener(log, "w" .. i))
+    end
+    run_loop()
+    assert.are.same({
+      "action filling 2 2",
+      "w1 0",
+      "w2 1",
+      "action filling 2 3",
+      "w3 0",
+      "w4 1",
+    }, log)
     assert.are.equal(2, b.generation)
   end)
 
-  it("that raises breaks the barrier: its own error for the last arrival", function()
-    local log, errors = {}, {}
-    local thrown = { "thrown" }
-    local b = barrier.new(3, { action = function()
-      error(thrown)
+  it("runs for each trip of a barrier for one", function()
+    local calls = 0
+    local b = barrier.new(1, { action = function(self)
+      calls = calls + 1
+      assert.are.equal(1, self.n_waiting)
     end })
-    for i = 1, 3 do
-      b:wait(function(err)
-        errors[i] = err
-        support.add(log, i)
-      end)
-    end
-    assert.is_true(b.broken)
-    uv.run()
-    assert.are.equal(thrown, errors[3])
-    for i = 1, 2 do
-      assert.are.equal("BrokenBarrierError", errors[i].name)
-      assert.are.equal(thrown, errors[i].reason)
-    end
-    assert.are.equal(0, b.generation)
+    co(function()
+      for _ = 1, 3 do
+        assert.are.equal(0, b:wait())
+      end
+    end)
+    assert.are.equal(3, calls)
+    assert.are.equal(3, b.generation)
   end)
 
-  it("that raises in a coroutine raises there at once", function()
-    local b = barrier.new(1, { action = function()
-      error("mine", 0)
-    end })
-    local ok, err = coroutine.resume(coroutine.create(function()
-      b:wait()
-    end))
-    assert.is_false(ok)
-    assert.are.equal("mine", err)
-    assert.is_true(b.broken)
-  end)
-
-  it("that raises for a blocked last arrival that is let in", function()
-    local calls, log = 0, {}
+  it("does not run without a trip: after reset, abort, cancel, on a broken barrier", function()
+    local calls = 0
     local b = barrier.new(2, { action = function()
       calls = calls + 1
-      if calls == 2 then
-        error("second", 0)
-      end
     end })
-    for i = 1, 4 do
-      b:wait(teller(log, i .. ""))
-    end
-    uv.run()
-    assert.are.same({
-      "1 0",
-      "2 1",
-      "3 BrokenBarrierError: barrier aborted: second",
-      "4 second",
-    }, log)
-    assert.are.equal(1, b.generation)
+    b:wait(nobody)
+    b:reset()
+    run_loop()
+    b:wait(nobody):close()
+    b:wait(nobody)
+    b:abort()
+    b:wait(nobody)
+    b:wait(nobody)
+    run_loop()
+    assert.are.equal(0, calls)
   end)
 
-  it("that raises for a blocked coroutine", function()
-    if not support.pcall_yields then
-      pending("PUC Lua 5.1 cannot yield inside pcall")
-      return
-    end
-    local calls, log = 0, {}
-    local b = barrier.new(2, { action = function()
-      calls = calls + 1
-      if calls == 2 then
-        error("second", 0)
-      end
-    end })
-    for i = 1, 4 do
-      support.party(b, i .. "", log)
-    end
-    uv.run()
-    assert.are.same({
-      "2 1",
-      "1 0",
-      "3 BrokenBarrierError: barrier aborted: second",
-      "4 second",
-    }, log)
-  end)
-
-  it("blocks who arrives meanwhile", function()
-    local log, late = {}, nil
-    local b
-    b = barrier.new(2, { action = function(self)
-      if not late then
-        late = self:wait(teller(log, "late"))
-        assert(self.n_waiting == 2)
-      end
-    end })
-    b:wait(teller(log, "a"))
-    b:wait(teller(log, "b"))
-    uv.run()
-    assert.are.same({ "a 0", "b 1" }, log)
-    assert.are.equal(1, b.n_waiting)
-  end)
-
-  it("that aborts or resets fails everybody, the last arrival too", function()
-    for _, method in ipairs { "abort", "reset" } do
-      local log = {}
-      local b
-      b = barrier.new(2, { action = function(self)
-        self[method](self)
-      end })
-      b:wait(teller(log, "a"))
-      local co = coroutine.create(function()
-        b:wait()
-      end)
-      local ok, err = coroutine.resume(co)
-      assert.is_false(ok)
-      assert.are.equal("BrokenBarrierError", err.name)
-      uv.run()
-      assert.is_truthy(log[1]:find("^a BrokenBarrierError"))
-      assert.are.equal(0, b.generation)
-      b:reset()
-      b:wait(teller(log, "c"))
-      b:wait(teller(log, "d"))
-      uv.run()
-      assert.is_truthy(log[2]:find("BrokenBarrierError"))
-      assert.is_truthy(log[3]:find("BrokenBarrierError"))
-      assert.are.equal(3, #log)
-    end
-  end)
-
-  it("that takes somebody out leaves the others waiting for one more", function()
-    local log, calls, first = {}, 0, nil
-    local b
-    b = barrier.new(2, { action = function()
-      calls = calls + 1
-      first:close()
-    end })
-    first = b:wait(teller(log, "first"))
-    b:wait(teller(log, "second"))
-    assert.are.equal(1, b.n_waiting)
-    assert.are.equal(0, b.generation)
-    uv.run()
-    b:wait(teller(log, "third"))
-    uv.run()
-    assert.are.same({ "second 0", "third 1" }, log)
-    assert.are.equal(2, calls)
-  end)
-
-  it("that cancels the last arrival takes it out", function()
-    local b, canceled
-    b = barrier.new(2, { action = function(self)
-      canceled = self:cancel(coroutine.running())
-      assert(self.n_waiting == 1)
-    end })
-    b:wait(function() end)
-    local ok, err = coroutine.resume(coroutine.create(function()
-      b:wait()
-    end))
-    assert.is_true(canceled)
-    assert.is_false(ok)
-    assert.are.equal("CancelledError", err.name)
-    assert.are.equal(1, b.n_waiting)
-  end)
-
-  it("may run the loop", function()
-    local log = {}
-    local b
-    b = barrier.new(2, { action = function()
-      uv.run("nowait")
-      support.add(log, "action")
-    end })
-    b:wait(teller(log, "a"))
-    b:wait(teller(log, "b"))
-    uv.run()
-    assert.are.same({ "action", "a 0", "b 1" }, log)
+  it("may be anything callable, and what it returns does not matter", function()
+    local calls = {}
+    local b = barrier.new(1, { action = setmetatable({}, { __call = function(_, ...)
+      add(calls, { ... })
+      return false, "ignored"
+    end }) })
+    assert.are.same({ true, 0 }, { last_arrival(b) })
+    assert.are.same({ { b } }, calls)
   end)
 
   it("may not yield", function()
     local b = barrier.new(1, { action = function()
       coroutine.yield()
     end })
-    local ok, err = coroutine.resume(coroutine.create(function()
+    local x = coroutine.create(function()
       b:wait()
-    end))
+    end)
+    local ok, err = coroutine.resume(x)
     assert.is_false(ok)
     assert.is_truthy(tostring(err):find("yield", 1, true))
+    assert.are.equal("dead", coroutine.status(x))
     assert.is_true(b.broken)
+  end)
+
+  it("may not wait in coroutine style", function()
+    local b
+    b = barrier.new(1, { action = function()
+      local ok, err = pcall(b.wait, b)
+      assert.is_false(ok)
+      assert.is_truthy(tostring(err):find("cannot wait here", 1, true))
+    end })
+    assert.are.same({ true, 0 }, { last_arrival(b) })
   end)
 end)
 
-describe("the option schedule", function()
-  it("says where waiters resume, once for each turn", function()
-    local log, drains = {}, {}
-    local b = barrier.new(2, { schedule = function(drain)
-      support.add(drains, drain)
+describe("an action that raises", function()
+  it("breaks the barrier: its own error for the last arrival, a reason for the others", function()
+    local errors, thrown = {}, { "thrown" }
+    local b = barrier.new(3, { action = function()
+      error(thrown)
     end })
-    for i = 1, 4 do
-      b:wait(teller(log, i .. ""))
-    end
-    uv.run()
-    assert.are.equal(1, #drains)
-    assert.are.same({}, log)
-    drains[1]()
-    assert.are.same({ "1 0", "2 1" }, log)
-    uv.run()
-    assert.are.equal(2, #drains)
-    drains[2]()
-    assert.are.same({ "1 0", "2 1", "3 0", "4 1" }, log)
-  end)
-
-  it("may call drain twice, which does no harm", function()
-    local log, drains = {}, {}
-    local b = barrier.new(1, { schedule = function(drain)
-      support.add(drains, drain)
-    end })
-    b:wait(teller(log, "a"))
-    uv.run()
-    drains[1]()
-    b:wait(teller(log, "b"))
-    drains[1]()
-    assert.are.same({ "a 0" }, log)
-    uv.run()
-    drains[2]()
-    drains[2]()
-    assert.are.same({ "a 0", "b 0" }, log)
-  end)
-
-  it("may call drain at once", function()
-    local log = {}
-    local b = barrier.new(1, { schedule = function(drain)
-      drain()
-      support.add(log, "drained")
-    end })
-    b:wait(teller(log, "a"))
-    uv.run()
-    assert.are.same({ "a 0", "drained" }, log)
-  end)
-
-  it("that never calls drain leaves the waiters waiting and collectable", function()
-    local log = {}
-    local seen = setmetatable({}, { __mode = "v" })
-    do
-      local b = barrier.new(1, { schedule = function() end })
-      b:wait(teller(log, "a"))
-      seen[1] = b
-    end
-    uv.run()
-    for _ = 1, 4 do
-      collectgarbage()
-    end
-    assert.are.same({}, log)
-    assert.is_nil(seen[1])
-  end)
-
-  it("that raises is reported, and the waiters resume all the same", function()
-    local result = support.chunk [[
-      local b = barrier.new(1, { schedule = function() error "in schedule" end })
-      b:wait(function(_, position) print("passed", position) end)
-      uv.run()
-    ]]
-    assert.are.equal("passed\t0\n", result.out)
-    assert.is_truthy(result.err:find("in schedule", 1, true))
-  end)
-
-  it("may be false", function()
-    local log = {}
-    local b = barrier.new(1, { schedule = false })
-    b:wait(teller(log, "a"))
-    uv.run()
-    assert.are.same({ "a 0" }, log)
-  end)
-
-  it("lets a nested loop serve the others", function()
-    local log, queue = {}, {}
-    local b = barrier.new(3, { schedule = function(drain)
-      support.add(queue, drain)
-    end })
-    local function turn()
-      uv.run("nowait")
-      local drain = table.remove(queue, 1)
-      if drain then
-        drain()
-      end
-    end
-    for i = 1, 3 do
-      b:wait(function()
-        support.add(log, "in " .. i)
-        while #log < 3 do
-          turn()
-        end
-        support.add(log, "out " .. i)
+    for i = 1, 2 do
+      b:wait(function(err)
+        errors[i] = err
       end)
     end
-    turn()
-    assert.are.same({ "in 1", "in 2", "in 3", "out 3", "out 2", "out 1" }, log)
+    local ok, err = last_arrival(b)
+    assert.is_false(ok)
+    assert.are.equal(thrown, err)
+    assert.is_true(b.broken)
+    assert.are.equal(0, b.generation)
+    assert.are.same({}, errors)
+    run_loop()
+    for i = 1, 2 do
+      assert.are.equal(barrier.BrokenBarrierError, getmetatable(errors[i]))
+      assert.are.equal(thrown, errors[i].reason)
+      assert.are.equal(b, errors[i].barrier)
+    end
+    assert.are_not.equal(errors[1], errors[2])
+    ok, err = last_arrival(b)
+    assert.is_false(ok)
+    assert.are.equal(thrown, err.reason)
+  end)
+
+  it("gives its own error to the callback of a last arrival", function()
+    local errors, thrown = {}, { "thrown" }
+    local b = barrier.new(2, { action = function()
+      error(thrown)
+    end })
+    for i = 1, 2 do
+      b:wait(function(...)
+        assert.are.equal(1, select("#", ...))
+        errors[i] = ...
+      end)
+    end
+    assert.is_true(b.broken)
+    assert.are.same({}, errors)
+    run_loop()
+    assert.are.equal(thrown, errors[2])
+    assert.are.equal(thrown, errors[1].reason)
+    assert.are.equal(0, b.generation)
+  end)
+
+  it("gives its own error to a callback that was blocked and is let in as the last", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function()
+      calls = calls + 1
+      if calls == 2 then
+        error("second", 0)
+      end
+    end })
+    for i = 1, 5 do
+      b:wait(listener(log, "w" .. i))
+    end
+    run_loop()
+    assert.are.same({
+      "w1 0",
+      "w2 1",
+      "w3" .. ABORTED .. ": second",
+      "w4 second",
+      "w5" .. ABORTED .. ": second",
+    }, log)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("gives its own error to a coroutine that was blocked and is let in as the last", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local log, calls, thrown, got = {}, 0, {}, nil
+    local b = barrier.new(2, { action = function()
+      calls = calls + 1
+      if calls == 2 then
+        error(thrown)
+      end
+    end })
+    for i = 1, 3 do
+      b:wait(listener(log, "w" .. i))
+    end
+    co(function()
+      local _, err = pcall(b.wait, b)
+      got = err
+    end)
+    run_loop()
+    assert.are.equal(thrown, got)
+    assert.are.equal(thrown, got)
+    assert.are.equal(3, #log)
+    assert.are.equal("w1 0", log[1])
+    assert.is_truthy(log[3]:find("w3" .. ABORTED, 1, true))
+  end)
+
+  it("fails who is blocked, too", function()
+    local log, blocked = {}, nil
+    local b = barrier.new(2, { action = function(self)
+      blocked = self:wait(listener(log, "blocked"))
+      error("thrown", 0)
+    end })
+    b:wait(listener(log, "w"))
+    assert.is_false(last_arrival(b))
+    assert.is_truthy(blocked)
+    run_loop()
+    assert.are.same({ "w" .. ABORTED .. ": thrown", "blocked" .. ABORTED .. ": thrown" }, log)
+  end)
+
+  it("may raise nil, or an error that a wait of its own gave", function()
+    local b = barrier.new(1, { action = function()
+      error(nil)
+    end })
+    assert.is_false(last_arrival(b))
+    assert.is_true(b.broken)
+    local other = barrier.new(1)
+    other:abort("other")
+    b = barrier.new(2, { action = function()
+      other:with(nobody)
+    end })
+    local log = {}
+    b:wait(listener(log, "w"))
+    assert.is_false(last_arrival(b))
+    run_loop()
+    assert.are.equal(1, #log)
+    assert.is_truthy(log[1]:find("^w BrokenBarrierError: barrier aborted: "))
+  end)
+
+  it("runs again after a reset", function()
+    local calls, log = 0, {}
+    local b = barrier.new(1, { action = function()
+      calls = calls + 1
+      if calls == 1 then
+        error "thrown"
+      end
+    end })
+    assert.is_false(last_arrival(b))
+    assert.is_false(last_arrival(b))
+    assert.are.equal(1, calls)
+    b:reset()
+    b:wait(listener(log, "w"))
+    run_loop()
+    assert.are.same({ "w 0" }, log)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("has its say after it has called abort, reset or cancel", function()
+    for _, method in ipairs { "abort", "reset", "cancel" } do
+      local log = {}
+      local b = barrier.new(2, { action = function(self)
+        self[method](self, method == "cancel" and coroutine.running() or nil)
+        error("thrown", 0)
+      end })
+      b:wait(listener(log, "w"))
+      assert.are.same({ false, "thrown" }, { last_arrival(b) })
+      run_loop()
+      assert.are.same({ "w" .. ABORTED .. ": thrown" }, log)
+      assert.is_true(b.broken)
+    end
+  end)
+
+  it("is reported where the last arrival has left meanwhile, and nobody gets the error", function()
+    local result = support.chunk [[
+      local calls, last = 0, nil
+      local b = barrier.new(1, { action = function()
+        calls = calls + 1
+        if calls == 2 then
+          last:close()
+          error "nobody's"
+        end
+      end })
+      b:wait(function(_, position) print(position) end)
+      last = b:wait(print)
+      uv.run()
+    ]]
+    assert.are.equal("0\n", result.out)
+    assert.is_truthy(result.err:find("nobody's", 1, true))
+  end)
+end)
+
+describe("who arrives while the action runs", function()
+  it("is blocked, and comes in after the trip", function()
+    local log = {}
+    local b
+    b = barrier.new(2, { action = function(self)
+      if b.generation > 0 then
+        return
+      end
+      for i = 1, 2 do
+        self:wait(listener(log, "late" .. i))
+      end
+      co(function()
+        add(log, "coroutine " .. self:wait())
+      end)
+      assert.are.equal("filling", self.state)
+      assert.are.equal(2, self.n_waiting)
+      assert.are.equal(5, #self:waiters())
+    end })
+    b:wait(listener(log, "w1"))
+    assert.are.same({ true, 1 }, { last_arrival(b) })
+    assert.are.equal("draining", b.state)
+    run_loop()
+    assert.are.same({ "w1 0", "late1 0", "late2 1" }, log)
+    assert.are.equal(1, b.n_waiting)
+  end)
+
+  it("is let in also where the trip has let nobody else go", function()
+    local log = {}
+    local b
+    b = barrier.new(1, { action = function(self)
+      if b.generation == 0 then
+        self:wait(listener(log, "late"))
+      end
+    end })
+    assert.are.same({ true, 0 }, { last_arrival(b) })
+    assert.are.equal("filling", b.state)
+    run_loop()
+    assert.are.same({ "late 0" }, log)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("comes in behind a last arrival that goes on waiting", function()
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function(self)
+      if first then
+        first:close()
+        first = nil
+        self:wait(listener(log, "late"))
+      end
+    end })
+    first = b:wait(listener(log, "first"))
+    b:wait(listener(log, "last"))
+    run_loop()
+    assert.are.same({ "last 0", "late 1" }, log)
+  end)
+end)
+
+describe("an action that calls", function()
+  for method, expected in pairs { abort = ABORTED .. ": why", reset = RESET } do
+    it(method .. " fails everybody, the last arrival too", function()
+      local log = {}
+      local b = barrier.new(3, { action = function(self)
+        self[method](self, method == "abort" and "why" or nil)
+      end })
+      b:wait(listener(log, "w1"))
+      b:wait(listener(log, "w2"))
+      local ok, err = last_arrival(b)
+      assert.is_false(ok)
+      assert.are.equal(expected, " " .. tostring(err))
+      run_loop()
+      assert.are.same({ "w1" .. expected, "w2" .. expected }, log)
+      assert.are.equal(0, b.generation)
+      assert.are.equal(method == "abort" and "broken" or "filling", b.state)
+    end)
+
+    it(method .. " fails everybody, a last arrival with a callback too", function()
+      local log = {}
+      local b = barrier.new(2, { action = function(self)
+        self[method](self, method == "abort" and "why" or nil)
+      end })
+      b:wait(listener(log, "w1"))
+      b:wait(listener(log, "w2"))
+      run_loop()
+      table.sort(log)
+      assert.are.same({ "w1" .. expected, "w2" .. expected }, log)
+      assert.are.equal(0, b.generation)
+    end)
+
+    it(method .. " fails everybody, one who was let in as the last too", function()
+      local log = {}
+      local b = barrier.new(2, { action = function(self)
+        if #log > 0 then
+          self[method](self, method == "abort" and "why" or nil)
+        end
+      end })
+      for i = 1, 4 do
+        b:wait(listener(log, "w" .. i))
+      end
+      run_loop()
+      assert.are.same({ "w1 0", "w2 1", "w3" .. expected, "w4" .. expected }, log)
+      assert.are.equal(1, b.generation)
+    end)
+  end
+
+  it("abort and then reset fails everybody, and leaves a barrier that works", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        self:abort("why")
+        self:reset()
+      end
+    end })
+    b:wait(listener(log, "w1"))
+    assert.is_false(last_arrival(b))
+    run_loop()
+    assert.are.same({ "w1" .. RESET }, log)
+    b:wait(listener(log, "w2"))
+    b:wait(listener(log, "w3"))
+    run_loop()
+    assert.are.same({ "w1" .. RESET, "w2 0", "w3 1" }, log)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("reset on a barrier for one fails the only party", function()
+    local b = barrier.new(1, { action = function(self)
+      self:reset()
+    end })
+    local ok, err = last_arrival(b)
+    assert.is_false(ok)
+    assert.are.equal("barrier reset", err.message)
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.n_waiting)
+    assert.are.equal(0, b.generation)
+  end)
+
+  it("close on another's Waiter leaves the last arrival waiting for one more", function()
+    local log, calls, first = {}, 0, nil
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if first then
+        first:close()
+        assert.are.equal(1, self.n_waiting)
+      end
+    end })
+    first = b:wait(listener(log, "first"))
+    local last = b:wait(listener(log, "last"))
+    first = nil
+    assert.are.equal(1, b.n_waiting)
+    assert.are.same({ last }, b:waiters())
+    assert.are.equal(0, b.generation)
+    run_loop()
+    b:wait(listener(log, "third"))
+    run_loop()
+    assert.are.same({ "last 0", "third 1" }, log)
+    assert.are.equal(2, calls)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("cancel on another suspends a last arrival in coroutine style", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function(self)
+      if first then
+        assert.is_true(self:cancel(first))
+        assert.is_false(self:cancel(first))
+        first = nil
+      end
+    end })
+    first = support.party(b, "first", log)
+    support.party(b, "last", log)
+    assert.are.equal(1, b.n_waiting)
+    run_loop()
+    b:wait(listener(log, "third"))
+    run_loop()
+    assert.are.same({ "first CancelledError: wait cancelled", "last 0", "third 1" }, log)
+  end)
+
+  it("coroutine.close on another, too", function()
+    if not coroutine.close then
+      pending "this Lua has no coroutine.close"
+    end
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function()
+      if first then
+        assert(coroutine.close(first))
+        first = nil
+      end
+    end })
+    first = support.party(b, "first", log)
+    support.party(b, "last", log)
+    assert.are.equal(1, b.n_waiting)
+    b:wait(listener(log, "third"))
+    run_loop()
+    assert.are.same({ "last 0", "third 1" }, log)
+  end)
+
+  it("cancel on the last arrival takes that out", function()
+    local results, log = {}, {}
+    local b = barrier.new(2, { action = function(self)
+      for i = 1, 2 do
+        results[i] = self:cancel(coroutine.running())
+      end
+      add(log, self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
+    end })
+    local first = b:wait(nobody)
+    local ok, err = last_arrival(b)
+    assert.is_false(ok)
+    assert.are.equal("CancelledError", err.name)
+    assert.are.same({ true, false }, results)
+    assert.are.same({ "filling 1 1" }, log)
+    assert.are.equal(1, b.n_waiting)
+    assert.are.same({ first }, b:waiters())
+    assert.are.equal(0, b.generation)
+    run_loop()
+  end)
+
+  it("close on the last arrival's own Waiter takes that out", function()
+    local log = {}
+    local b = barrier.new(2, { action = function(self)
+      if #log == 0 then
+        local list = self:waiters()
+        list[#list]:close(listener(log, "closed"))
+        assert.are.equal(1, self.n_waiting)
+      end
+    end })
+    b:wait(listener(log, "first"))
+    b:wait(listener(log, "last"))
+    assert.are.equal(1, b.n_waiting)
+    run_loop()
+    assert.are.same({ "closed nil" }, log)
+    b:wait(listener(log, "third"))
+    run_loop()
+    assert.are.same({ "closed nil", "first 0", "third 1" }, log)
+  end)
+
+  it("close on the Waiter that was let in as the last takes that out", function()
+    local log, last = {}, nil
+    local b = barrier.new(2, { action = function(self)
+      if #log > 0 and last then
+        last:close()
+        last = nil
+        assert.are.equal(1, self.n_waiting)
+      end
+    end })
+    for i = 1, 3 do
+      b:wait(listener(log, "w" .. i))
+    end
+    last = b:wait(listener(log, "last"))
+    run_loop()
+    assert.are.equal(1, b.n_waiting)
+    b:wait(listener(log, "w4"))
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "w3 0", "w4 1" }, log)
+  end)
+
+  it("wait and trips another barrier", function()
+    local log = {}
+    local inner = barrier.new(2, { action = function()
+      add(log, "inner action")
+    end })
+    local b = barrier.new(1, { action = function()
+      inner:wait(listener(log, "inner"))
+    end })
+    b:wait(listener(log, "w1"))
+    assert.are.same({ true, 1 }, { last_arrival(inner) })
+    run_loop()
+    assert.are.same({ "inner action", "w1 0", "inner 0" }, log)
+  end)
+end)
+
+describe("an action that runs the loop", function()
+  it("has told those whom it has cancelled when it goes on", function()
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function()
+      if first then
+        local waiter = first
+        first = nil
+        waiter:close(listener(log, "closed"))
+        uv.run "nowait"
+        add(log, "action")
+      end
+    end })
+    first = b:wait(listener(log, "first"))
+    b:wait(listener(log, "last"))
+    assert.are.same({ "closed nil", "action" }, log)
+    assert.are.equal(1, b.n_waiting)
+    b:wait(listener(log, "third"))
+    run_loop()
+    assert.are.same({ "closed nil", "action", "last 0", "third 1" }, log)
+  end)
+
+  it("lets nobody through, and nobody in, before it has ended", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        for i = 1, 2 do
+          self:wait(listener(log, "late" .. i))
+        end
+        for _ = 1, 3 do
+          uv.run "nowait"
+        end
+        assert.are.equal(2, self.n_waiting)
+      end
+      add(log, "action " .. calls)
+    end })
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    run_loop()
+    assert.are.same({ "action 1", "w1 0", "w2 1", "action 2", "late1 0", "late2 1" }, log)
+  end)
+
+  it("lets timeouts pass meanwhile: the last arrival goes on waiting", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function()
+      calls = calls + 1
+      if calls == 1 then
+        while #log == 0 do
+          uv.run "once"
+        end
+      end
+    end })
+    b:wait(1, listener(log, "hasty"))
+    b:wait(3, listener(log, "last"))
+    assert.are.same({ "hasty TimeoutError: wait timed out" }, log)
+    assert.are.equal(1, b.n_waiting)
+    run_loop()
+    assert.are.equal("last TimeoutError: wait timed out", log[2])
+    assert.are.equal(1, calls)
+    assert.are.equal(0, b.generation)
+  end)
+
+  it("has failed those whom it has thrown out when it goes on", function()
+    for method, expected in pairs { abort = ABORTED, reset = RESET } do
+      local log = {}
+      local b = barrier.new(2, { action = function(self)
+        self[method](self)
+        uv.run "nowait"
+        add(log, "action " .. self.n_waiting)
+      end })
+      b:wait(listener(log, "w"))
+      assert.is_false(last_arrival(b))
+      assert.are.equal("w" .. expected, log[1])
+      assert.are.equal(2, #log)
+      run_loop()
+      assert.are.equal(method == "abort" and "broken" or "filling", b.state)
+    end
+  end)
+
+  it_nests("may be called by the loop itself", function()
+    local log, calls = {}, 0
+    local b = barrier.new(1, { action = function()
+      calls = calls + 1
+      uv.run "nowait"
+      add(log, "action " .. calls)
+    end })
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    run_loop()
+    assert.are.same({ "action 1", "w1 0", "action 2", "w2 0" }, log)
+  end)
+
+  it("may collect garbage, and drop the barrier's last reference", function()
+    local log, calls = {}, 0
+    do
+      local b = barrier.new(2, { action = function()
+        calls = calls + 1
+        for _ = 1, 3 do
+          collectgarbage()
+        end
+        uv.run "nowait"
+      end })
+      b:wait(listener(log, "w1"))
+      b:wait(listener(log, "w2"))
+    end
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+    assert.are.equal(1, calls)
   end)
 end)

@@ -278,6 +278,7 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   while (machine_next(&p.b->job.machine, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   if (machine_admit(&p.b->job.machine, turn)) trip(L, &p);
+  if (barrier_at(L, self)) barrier_request(L, p.b, self); /* the action may have run the loop */
   lua_pop(L, 3);
 }
 
