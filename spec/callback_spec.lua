@@ -2,170 +2,531 @@ local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local function teller(log, name)
+local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+
+local RESET = " BrokenBarrierError: barrier reset"
+local ABORTED = " BrokenBarrierError: barrier aborted"
+
+local function nobody() end
+
+---A callback that notes all of its arguments.
+local function exact(log, name)
   return function(...)
-    local err, position = ...
-    support.add(log, name .. " " .. tostring(err or position) .. " " .. select("#", ...))
+    local list = { name, select("#", ...) }
+    for i = 1, select("#", ...) do
+      add(list, tostring((select(i, ...))))
+    end
+    add(log, table.concat(list, " "))
   end
 end
 
 describe("wait with a callback", function()
-  it("works outside coroutines and returns a Waiter", function()
-    local b, log = barrier.new(2), {}
-    local waiter = b:wait(teller(log, "a"))
-    assert.are.equal("userdata", type(waiter))
-    assert.is_truthy(tostring(waiter):find("barrier.Waiter", 1, true))
-    b:wait(nil, teller(log, "b"))
+  it("suspends nobody and gives a Waiter, to the last arrival too", function()
+    local b = barrier.new(2)
+    for _ = 1, 3 do
+      local results = { b:wait(nobody) }
+      assert.are.equal(1, #results)
+      assert.are.equal("userdata", type(results[1]))
+      assert.is_truthy(tostring(results[1]):find("barrier.Waiter", 1, true))
+    end
     assert.are.equal("draining", b.state)
-    uv.run()
-    assert.are.same({ "a 0 2", "b 1 2" }, log)
   end)
 
-  it("is called back exactly once, from the loop, never before wait has returned", function()
-    local b, log = barrier.new(1), {}
-    b:wait(teller(log, "only"))
-    assert.are.same({}, log)
-    assert.are.equal("draining", b.state)
-    uv.run()
-    uv.run()
-    assert.are.same({ "only 0 2" }, log)
+  it("calls back with nil and the position", function()
+    local b, log = barrier.new(3), {}
+    for i = 1, 3 do
+      b:wait(exact(log, "w" .. i))
+    end
+    run_loop()
+    assert.are.same({ "w1 2 nil 0", "w2 2 nil 1", "w3 2 nil 2" }, log)
+  end)
+
+  it("calls back with an error alone", function()
+    local b, log = barrier.new(3), {}
+    b:wait(exact(log, "reset"))
+    b:reset()
+    run_loop()
+    b:wait(exact(log, "aborted"))
     b:abort("why")
-    b:wait(teller(log, "broken"))
-    assert.are.equal(1, #log)
-    uv.run()
-    assert.are.equal("broken BrokenBarrierError: barrier aborted: why 1", log[2])
+    run_loop()
+    assert.are.same({ "reset 1" .. RESET, "aborted 1" .. ABORTED .. ": why" }, log)
   end)
 
-  it("shares one order of arrival with coroutines", function()
-    local b, log = barrier.new(5), {}
-    local function party(name)
-      support.co(function()
-        support.add(log, name .. " " .. b:wait())
+  it("calls back from the loop alone, never before wait has returned", function()
+    local log = {}
+    local one, two, broken = barrier.new(1), barrier.new(2), barrier.new(1)
+    broken:abort()
+    for _, b in ipairs { one, two, two, broken } do
+      local waiter
+      waiter = b:wait(function()
+        assert.is_truthy(waiter)
+        add(log, #log + 1)
       end)
     end
-    b:wait(teller(log, "a"))
-    party "b"
-    b:wait(teller(log, "c"))
-    party "d"
-    b:wait(teller(log, "e"))
-    uv.run()
-    assert.are.same({ "a 0 2", "b 1", "c 2 2", "d 3", "e 4 2" }, log)
+    assert.are.same({}, log)
+    run_loop()
+    assert.are.same({ 1, 2, 3, 4 }, log)
+  end)
+
+  it("calls back exactly once", function()
+    local b, calls = barrier.new(2), 0
+    local function count()
+      calls = calls + 1
+    end
+    b:wait(count)
+    b:wait(count)
+    run_loop()
+    b:reset()
+    b:abort()
+    b:reset()
+    run_loop()
+    b:wait(nobody)
+    b:wait(nobody)
+    run_loop()
+    assert.are.equal(2, calls)
+  end)
+
+  it("takes the timeout before the callback, and nil for none", function()
+    local b, log = barrier.new(3), {}
+    b:wait(0, exact(log, "timed"))
+    b:wait(nil, exact(log, "nil"))
+    b:wait(exact(log, "callback"), nil)
+    run_loop()
+    assert.are.same({ "timed 2 nil 0", "nil 2 nil 1", "callback 2 nil 2" }, log)
   end)
 
   it("takes anything callable", function()
     local b, log = barrier.new(1), {}
-    b:wait(setmetatable({}, { __call = function(_, err, position)
-      support.add(log, tostring(err) .. " " .. position)
-    end }))
-    uv.run()
-    assert.are.same({ "nil 0" }, log)
+    local callable = setmetatable({}, { __call = function(self, err, position)
+      add(log, tostring(self.name) .. " " .. tostring(err) .. " " .. position)
+    end })
+    callable.name = "table"
+    b:wait(callable)
+    b:wait(1000, callable)
+    run_loop()
+    assert.are.same({ "table nil 0", "table nil 0" }, log)
   end)
 
-  it("may wait again from the callback", function()
+  it("works where a coroutine could not suspend", function()
+    local b, log = barrier.new(5), {}
+    local ask = setmetatable({}, { __index = function(_, name)
+      b:wait(listener(log, name))
+    end })
+    local _ = ask.metamethod
+    table.sort({ 1, 2 }, function(x, y)
+      if #log == 0 and b.n_waiting == 1 then
+        b:wait(listener(log, "sort"))
+      end
+      return x < y
+    end)
+    ;("x"):gsub("x", function()
+      b:wait(listener(log, "gsub"))
+    end)
+    co(function()
+      b:wait(listener(log, "coroutine"))
+    end)
+    local timer = uv.new_timer()
+    timer:start(0, 0, function()
+      timer:close()
+      b:wait(listener(log, "timer"))
+    end)
+    run_loop()
+    assert.are.same({ "metamethod 0", "sort 1", "gsub 2", "coroutine 3", "timer 4" }, log)
+  end)
+
+  it("leaves the coroutine that calls it alone", function()
+    local b, log = barrier.new(2), {}
+    local x = co(function()
+      b:wait(listener(log, "callback"))
+      add(log, "went on")
+      add(log, "yielded " .. coroutine.yield())
+    end)
+    b:wait(nobody)
+    run_loop()
+    assert.are.same({ "went on", "callback 0" }, log)
+    coroutine.resume(x, "value")
+    assert.are.equal("yielded value", log[3])
+  end)
+
+  it("gives a Waiter to a coroutine that has just passed", function()
+    local b, waiter = barrier.new(2), nil
+    co(function()
+      b:wait()
+      waiter = b:wait(nobody)
+    end)
+    b:wait(nobody)
+    run_loop()
+    assert.are.equal("userdata", type(waiter))
+    assert.are.same({ waiter }, b:waiters())
+  end)
+
+  it("shares one order of arrival with coroutines", function()
+    local b, log = barrier.new(5), {}
+    b:wait(listener(log, "a"))
+    support.party(b, "b", log)
+    b:wait(listener(log, "c"))
+    support.party(b, "d", log)
+    b:wait(listener(log, "e"))
+    run_loop()
+    assert.are.same({ "a 0", "b 1", "c 2", "d 3", "e 4" }, log)
+  end)
+
+  it("counts twice where the same callback waits twice", function()
+    local b, positions = barrier.new(2), {}
+    local function callback(_, position)
+      add(positions, position)
+    end
+    assert.are_not.equal(b:wait(callback), b:wait(callback))
+    run_loop()
+    assert.are.same({ 0, 1 }, positions)
+  end)
+
+  it("may wait again in the callback", function()
     local b, trips = barrier.new(2), 0
     local function again(err)
+      assert.is_nil(err)
       trips = trips + 1
-      if not err and trips < 100 then
+      if trips < 100 then
         b:wait(again)
       end
     end
     b:wait(again)
     b:wait(again)
-    uv.run()
+    run_loop()
     assert.are.equal(100, trips)
+    assert.are.equal(50, b.generation)
   end)
-end)
 
-describe("wait with a callback in a coroutine that has just passed", function()
-  it("returns a Waiter all the same", function()
-    local b, waiter = barrier.new(2), nil
-    support.co(function()
-      b:wait()
-      waiter = b:wait(function() end)
-    end)
-    b:wait(function() end)
-    uv.run()
-    assert.are.equal("userdata", type(waiter))
-    assert.are.same({ waiter }, b:waiters())
-  end)
-end)
-
-describe("a Waiter", function()
-  it("leaves the barrier when it is closed, and is never called back", function()
+  it("is blocked while the barrier drains", function()
     local b, log = barrier.new(2), {}
-    local waiter = b:wait(teller(log, "a"))
-    waiter:close()
+    for i = 1, 5 do
+      b:wait(listener(log, "w" .. i))
+    end
+    assert.are.equal(0, b.n_waiting)
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "w3 0", "w4 1" }, log)
+    assert.are.equal(1, b.n_waiting)
+  end)
+
+  it("goes on though nobody holds its Waiter", function()
+    local b, log = barrier.new(2), {}
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    for _ = 1, 3 do
+      collectgarbage()
+    end
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+  end)
+
+  it("whose callback fails does not stop the others", function()
+    local result = support.chunk [[
+      local b = barrier.new(3)
+      b:wait(function(_, position) print(position) end)
+      b:wait(function() error "in the callback" end)
+      b:wait(function(_, position) print(position) end)
+      uv.run()
+    ]]
+    assert.are.equal("0\n2\n", result.out)
+    assert.is_truthy(result.err:find("in the callback", 1, true))
+    local _, reports = result.err:gsub("in the callback", "")
+    assert.are.equal(1, reports)
+  end)
+end)
+
+describe("wait with a callback on a broken barrier", function()
+  it("fails on the next turn, with the reason", function()
+    local b, log = barrier.new(2), {}
+    b:abort("why")
+    b:wait(exact(log, "w"))
+    assert.are.same({}, log)
+    run_loop()
+    assert.are.same({ "w 1" .. ABORTED .. ": why" }, log)
+    assert.is_true(b.broken)
+  end)
+
+  it("has failed for good, and is in the barrier no more", function()
+    local b, log = barrier.new(1), {}
+    b:abort("why")
+    b:wait(exact(log, "w1"))
+    assert.are.same({}, b:waiters())
+    b:reset()
+    b:wait(exact(log, "w2"))
+    b:abort("another")
+    run_loop()
+    assert.are.same({ "w1 1" .. ABORTED .. ": why", "w2 1" .. ABORTED .. ": another" }, log)
+  end)
+
+  it("keeps the reason that it met, also none", function()
+    local b, log = barrier.new(1), {}
+    for _, reason in ipairs { "first", "second" } do
+      b:abort(reason)
+      b:wait(exact(log, "w"))
+    end
+    b:abort()
+    b:wait(exact(log, "w"))
+    b:abort("last")
+    run_loop()
+    assert.are.same({
+      "w 1" .. ABORTED .. ": first",
+      "w 1" .. ABORTED .. ": second",
+      "w 1" .. ABORTED,
+    }, log)
+  end)
+
+  it("starts no timeout", function()
+    local b, log = barrier.new(1), {}
+    b:abort()
+    b:wait(1000000, exact(log, "w"))
+    run_loop()
+    assert.are.same({ "w 1" .. ABORTED }, log)
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it("may be closed before it is called back", function()
+    local b, log = barrier.new(1), {}
+    b:abort()
+    b:wait(exact(log, "w")):close(exact(log, "closed"))
+    run_loop()
+    assert.are.same({ "closed 0" }, log)
+  end)
+
+  it("may wait again and again in the callback, one call a turn", function()
+    local log, turns = {}, 0
+    local b = barrier.new(1, { schedule = function(drain)
+      turns = turns + 1
+      drain()
+    end })
+    b:abort()
+    local function again()
+      add(log, turns)
+      if #log < 3 then
+        b:wait(again)
+      end
+    end
+    b:wait(again)
+    run_loop()
+    assert.are.same({ 1, 2, 3 }, log)
+  end)
+end)
+
+describe("a Waiter that is closed", function()
+  it("has left the barrier at once, and is never called back", function()
+    local b, log = barrier.new(2), {}
+    local waiter = b:wait(listener(log, "x"))
+    assert.are.equal(0, select("#", waiter:close()))
     assert.are.equal(0, b.n_waiting)
     assert.are.same({}, b:waiters())
-    b:wait(teller(log, "b"))
-    b:wait(teller(log, "c"))
-    uv.run()
-    assert.are.same({ "b 0 2", "c 1 2" }, log)
+    assert.is_false(uv.loop_alive())
+    b:wait(listener(log, "w1"))
+    assert.are.equal("filling", b.state)
+    b:wait(listener(log, "w2"))
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("calls each on_close from the loop, in order", function()
+  it("leaves a line without gaps", function()
+    for which = 1, 3 do
+      local b, log, waiters = barrier.new(4), {}, {}
+      for i = 1, 3 do
+        waiters[i] = b:wait(listener(log, "w"))
+      end
+      waiters[which]:close()
+      b:wait(listener(log, "w"))
+      b:wait(listener(log, "w"))
+      run_loop()
+      assert.are.same({ "w 0", "w 1", "w 2", "w 3" }, log)
+    end
+  end)
+
+  it("takes its position with it once it was released", function()
+    local b, positions, waiters = barrier.new(6), {}, {}
+    for i = 1, 6 do
+      waiters[i] = b:wait(function(_, position)
+        positions[i] = position
+      end)
+    end
+    waiters[3]:close()
+    waiters[2]:close()
+    waiters[4]:close()
+    assert.are.equal("draining", b.state)
+    run_loop()
+    assert.are.same({ [1] = 0, [5] = 4, [6] = 5 }, positions)
+  end)
+
+  it("was the last one inside: the barrier is filling at once", function()
+    local b, log = barrier.new(1), {}
+    local waiter = b:wait(listener(log, "x"))
+    assert.are.equal("draining", b.state)
+    waiter:close()
+    assert.are.equal("filling", b.state)
+    b:wait(listener(log, "w"))
+    b:reset()
+    run_loop()
+    assert.are.same({ "w" .. RESET }, log)
+  end)
+
+  it("may be blocked, reset or aborted", function()
     local b, log = barrier.new(2), {}
-    local waiter = b:wait(teller(log, "a"))
-    for i = 1, 3 do
-      waiter:close(function(...)
-        support.add(log, i .. " " .. select("#", ...))
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    b:wait(listener(log, "x")):close()
+    run_loop()
+    local waiter = b:wait(listener(log, "x"))
+    b:reset()
+    waiter:close()
+    assert.are.equal("filling", b.state)
+    waiter = b:wait(listener(log, "x"))
+    b:abort()
+    waiter:close()
+    assert.are.same({}, b:waiters())
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+  end)
+
+  it("may be closed by one who is told before it", function()
+    local b, log, second = barrier.new(3), {}, nil
+    b:wait(0, function()
+      add(log, "first")
+      second:close()
+    end)
+    second = b:wait(0, listener(log, "second"))
+    run_loop()
+    assert.are.same({ "first" }, log)
+  end)
+
+  it("keeps nothing of its callback alive", function()
+    local b = barrier.new(2)
+    local seen = setmetatable({}, { __mode = "k" })
+    local waiter
+    do
+      local held = {}
+      seen[held] = true
+      waiter = b:wait(function()
+        return held
       end)
     end
     waiter:close()
-    assert.are.same({}, log)
-    uv.run()
-    assert.are.same({ "1 0", "2 0", "3 0" }, log)
-  end)
-
-  it("may be closed after its callback, and in it", function()
-    local b, log = barrier.new(1), {}
-    local waiter
-    waiter = b:wait(function()
-      support.add(log, "called")
-      waiter:close(function()
-        support.add(log, "closed in it")
-      end)
-    end)
-    uv.run()
-    waiter:close(function()
-      support.add(log, "closed after it")
-    end)
+    for _ = 1, 3 do
+      collectgarbage()
+    end
+    assert.is_nil(next(seen))
     waiter:close()
-    uv.run()
-    assert.are.same({ "called", "closed in it", "closed after it" }, log)
   end)
+end)
 
-  it("may be closed when it is released, blocked, failed or timed out", function()
+describe("the on_close of a Waiter", function()
+  it("is called from the loop, once, without arguments", function()
     local b, log = barrier.new(2), {}
-    local released = b:wait(teller(log, "released"))
-    b:wait(teller(log, "b"))
-    local blocked = b:wait(teller(log, "blocked"))
-    released:close()
-    blocked:close()
-    b:abort()
-    local failed = b:wait(teller(log, "failed"))
-    failed:close()
-    uv.run()
-    assert.are.same({ "b BrokenBarrierError: barrier aborted 1" }, log)
-    local other = barrier.new(3)
-    local second
-    other:wait(0, function()
-      second:close()
-    end)
-    second = other:wait(0, teller(log, "second"))
-    uv.run()
-    assert.are.equal(1, #log)
+    b:wait(nobody):close(exact(log, "closed"))
+    assert.are.same({}, log)
+    run_loop()
+    run_loop()
+    assert.are.same({ "closed 0" }, log)
   end)
 
-  it("keeps an error in on_close from stopping others", function()
+  it("is called for each time that it is closed with one, in order", function()
+    local b, log = barrier.new(2), {}
+    local waiter = b:wait(nobody)
+    waiter:close(exact(log, "c1"))
+    waiter:close()
+    waiter:close(exact(log, "c2"))
+    run_loop()
+    waiter:close(exact(log, "c3"))
+    waiter:close(nil)
+    run_loop()
+    assert.are.same({ "c1 0", "c2 0", "c3 0" }, log)
+    assert.are.equal(0, b.n_waiting)
+  end)
+
+  it("is called where the Waiter was called back before, or is being called back", function()
+    local b, log, waiter = barrier.new(1), {}, nil
+    waiter = b:wait(function()
+      add(log, "called")
+      waiter:close(exact(log, "in"))
+      add(log, "returns")
+    end)
+    run_loop()
+    waiter:close(exact(log, "after"))
+    run_loop()
+    assert.are.same({ "called", "returns", "in 0", "after 0" }, log)
+    assert.are.equal("filling", b.state)
+  end)
+
+  it("takes nobody else out when the Waiter is out already", function()
+    local b, log = barrier.new(2), {}
+    local old = b:wait(nobody)
+    old:close()
+    b:wait(listener(log, "w1"))
+    old:close(nobody)
+    assert.are.equal(1, b.n_waiting)
+    run_loop()
+    old:close()
+    b:wait(listener(log, "w2"))
+    old:close(nobody)
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+  end)
+
+  it("does not stop the others if it fails, and is not called again", function()
     local result = support.chunk [[
       local b = barrier.new(2)
       local waiter = b:wait(print)
-      waiter:close(function() error "in on_close" end)
-      waiter:close(function() print "next" end)
+      waiter:close(function() print "first" error "in on_close" end)
+      waiter:close(function() print "second" end)
+      b:wait(function(_, position) print(position) end)
+      b:wait(function(_, position) print(position) end)
       uv.run()
     ]]
-    assert.are.equal("next\n", result.out)
+    assert.are.equal("first\nsecond\n0\n1\n", result.out)
     assert.is_truthy(result.err:find("in on_close", 1, true))
+  end)
+
+  it("takes anything callable", function()
+    local b, log = barrier.new(2), {}
+    local callable = setmetatable({}, { __call = function(_, ...)
+      add(log, select("#", ...))
+    end })
+    b:wait(nobody):close(callable)
+    run_loop()
+    assert.are.same({ 0 }, log)
+  end)
+
+  it("that is not callable is an error, and the Waiter stays", function()
+    local b = barrier.new(2)
+    local waiter = b:wait(nobody)
+    for _, bad in ipairs { 1, "x", {}, true, false } do
+      local ok, err = pcall(waiter.close, waiter, bad)
+      assert.is_false(ok)
+      assert.is_truthy(err:find("on_close must be callable", 1, true))
+    end
+    assert.are.equal(1, b.n_waiting)
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it("keeps the barrier alive until it is called", function()
+    local log = {}
+    do
+      local b = barrier.new(2)
+      b:wait(nobody):close(exact(log, "closed"))
+    end
+    for _ = 1, 3 do
+      collectgarbage()
+    end
+    run_loop()
+    assert.are.same({ "closed 0" }, log)
+  end)
+
+  it("may do anything: wait, close, abort", function()
+    local b, log = barrier.new(2), {}
+    local other = b:wait(listener(log, "other"))
+    b:wait(5, nobody):close(function()
+      add(log, "closed")
+      other:close(exact(log, "other closed"))
+      b:wait(listener(log, "w"))
+      b:abort("in on_close")
+    end)
+    run_loop()
+    assert.are.same({ "closed", "other closed 0", "w" .. ABORTED .. ": in on_close" }, log)
   end)
 end)

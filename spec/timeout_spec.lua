@@ -2,13 +2,16 @@ local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local function teller(log, name)
-  return function(err, position)
-    support.add(log, name .. " " .. tostring(err or position))
-  end
-end
+local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 
----How many handles the loop has.
+local TIMED_OUT = " TimeoutError: wait timed out"
+local RESET = " BrokenBarrierError: barrier reset"
+local ABORTED = " BrokenBarrierError: barrier aborted"
+local LONG = 1000000
+
+local function nobody() end
+
+---How many handles the loop has, active or not.
 local function handles()
   local n = 0
   uv.walk(function()
@@ -17,106 +20,317 @@ local function handles()
   return n
 end
 
-describe("a wait with a timeout", function()
-  it("leaves with TimeoutError when it passes, and the others go on waiting", function()
+---Lets the loop's clock go on until `ms` later, without running the loop.
+local function pass_time(ms)
+  local till = uv.hrtime() + ms * 1e6
+  while uv.hrtime() < till do
+    uv.update_time()
+  end
+  uv.update_time()
+end
+
+---A barrier whose turns are counted: it gives the function that tells the number.
+local function counted(parties)
+  local turns = 0
+  local b = barrier.new(parties, {
+    schedule = function(drain)
+      turns = turns + 1
+      drain()
+    end,
+  })
+  return b, function()
+    return turns
+  end
+end
+
+---Is it collected though nobody has touched it since?
+local function collected(make)
+  local seen = setmetatable({}, { __mode = "v" })
+  seen[1] = make()
+  for _ = 1, 4 do
+    collectgarbage()
+  end
+  return seen[1] == nil
+end
+
+describe("a wait whose timeout passes", function()
+  it("ends with TimeoutError, and the others go on waiting", function()
     local b, log = barrier.new(3), {}
-    b:wait(teller(log, "patient"))
-    b:wait(5, teller(log, "hasty"))
+    b:wait(listener(log, "patient"))
+    b:wait(5, listener(log, "hasty"))
     assert.are.equal(2, b.n_waiting)
-    uv.run()
-    assert.are.same({ "hasty TimeoutError: wait timed out" }, log)
+    run_loop()
+    assert.are.same({ "hasty" .. TIMED_OUT }, log)
     assert.are.equal(1, b.n_waiting)
+    assert.are.equal("filling", b.state)
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    run_loop()
+    assert.are.same({ "hasty" .. TIMED_OUT, "patient 0", "w1 1", "w2 2" }, log)
   end)
 
-  it("raises TimeoutError in a coroutine", function()
+  it("gives its callback a TimeoutError that knows its barrier", function()
+    local b, err = barrier.new(2), nil
+    b:wait(1, function(...)
+      assert.are.equal(1, select("#", ...))
+      err = ...
+    end)
+    run_loop()
+    assert.are.equal(barrier.TimeoutError, getmetatable(err))
+    assert.are.equal("TimeoutError", err.name)
+    assert.are.equal("wait timed out", err.message)
+    assert.are.equal(b, err.barrier)
+    assert.is_nil(err.reason)
+  end)
+
+  it("raises in a coroutine, which may wait again", function()
     if not support.pcall_yields then
-      pending("PUC Lua 5.1 cannot yield inside pcall")
-      return
+      pending "PUC Lua 5.1 cannot wait inside pcall"
     end
     local b, log = barrier.new(2), {}
-    support.party(b, "a", log, 1)
-    uv.run()
-    assert.are.same({ "a TimeoutError: wait timed out" }, log)
-    assert.are.equal(barrier.TimeoutError, getmetatable(support.last_error))
-    assert.are.equal(b, support.last_error.barrier)
+    co(function()
+      for _ = 1, 3 do
+        local ok, err = pcall(b.wait, b, 1)
+        add(log, tostring(ok) .. " " .. err.name)
+      end
+      b:wait(listener(log, "w"))
+      add(log, "last " .. b:wait(1))
+    end)
+    run_loop()
+    assert.are.same({
+      "false TimeoutError",
+      "false TimeoutError",
+      "false TimeoutError",
+      "last 1",
+      "w 0",
+    }, log)
   end)
 
-  it("of 0 leaves on the next turn", function()
-    local b, log = barrier.new(2), {}
-    b:wait(0, teller(log, "a"))
+  it("is not ended before the loop's clock says so", function()
+    for _, timeout in ipairs { 1, 7, 20 } do
+      local b, ended = barrier.new(3), nil
+      uv.update_time()
+      local start = uv.now()
+      b:wait(timeout, function(err)
+        assert.are.equal("TimeoutError", err.name)
+        ended = uv.now()
+      end)
+      b:wait(timeout * 100, nobody):close()
+      run_loop()
+      assert.is_true(ended >= start + timeout)
+    end
+  end)
+
+  it("is out, though it has not been told, when the loop comes to it", function()
+    local log, drains = {}, {}
+    local b = barrier.new(2, { schedule = function(drain)
+      add(drains, drain)
+    end })
+    local waiter = b:wait(0, listener(log, "x"))
+    run_loop()
+    assert.are.same({}, log)
+    assert.are.equal(0, b.n_waiting)
+    assert.are.same({ waiter }, b:waiters())
+    b:wait(listener(log, "w1"))
+    assert.are.equal("filling", b.state)
+    drains[1]()
+    assert.are.same({ "x" .. TIMED_OUT }, log)
+    assert.are.same(1, b.n_waiting)
+  end)
+
+  it("can no longer be cancelled", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local log, drains = {}, {}
+    local b = barrier.new(2, { schedule = function(drain)
+      add(drains, drain)
+    end })
+    local x = support.party(b, "x", log, 0)
+    run_loop()
+    assert.is_false(b:cancel(x))
+    drains[1]()
+    assert.are.same({ "x" .. TIMED_OUT }, log)
+  end)
+end)
+
+describe("a timeout of 0", function()
+  it("passes on the next turn of the loop", function()
+    local b, turns = counted(2)
+    local log = {}
+    local function again(err)
+      add(log, err.name .. " in turn " .. turns())
+      if #log < 4 then
+        b:wait(0, again)
+      end
+    end
+    b:wait(0, again)
     assert.are.same({}, log)
     assert.are.equal(1, b.n_waiting)
-    uv.run()
-    assert.are.same({ "a TimeoutError: wait timed out" }, log)
+    run_loop()
+    assert.are.same({
+      "TimeoutError in turn 1",
+      "TimeoutError in turn 2",
+      "TimeoutError in turn 3",
+      "TimeoutError in turn 4",
+    }, log)
   end)
 
-  it("of 0 passes if the barrier trips before", function()
+  it("does not count when the barrier trips before", function()
+    local b, log = barrier.new(3), {}
+    b:wait(0, listener(log, "a"))
+    b:wait(0, listener(log, "b"))
+    b:wait(0, listener(log, "c"))
+    run_loop()
+    assert.are.same({ "a 0", "b 1", "c 2" }, log)
+  end)
+
+  it("passes though the loop has other timers that come first", function()
+    local b, log = barrier.new(3), {}
+    b:wait(LONG, nobody)
+    b:wait(0, function()
+      add(log, "passed")
+      b:reset()
+    end)
+    run_loop()
+    assert.are.same({ "passed" }, log)
+  end)
+end)
+
+describe("a timeout that passes too late", function()
+  it("does not count after the trip", function()
     local b, log = barrier.new(2), {}
-    b:wait(0, teller(log, "a"))
-    b:wait(0, teller(log, "b"))
-    uv.run()
+    b:wait(1, listener(log, "a"))
+    b:wait(listener(log, "b"))
+    pass_time(3)
+    run_loop()
     assert.are.same({ "a 0", "b 1" }, log)
   end)
 
-  it("that was released before it passes has passed", function()
-    local b, log = barrier.new(2), {}
-    b:wait(1, teller(log, "a"))
-    b:wait(teller(log, "b"))
-    local start = uv.hrtime()
-    while uv.hrtime() - start < 3e6 do
-      uv.update_time()
-    end
-    uv.run()
-    assert.are.same({ "a 0", "b 1" }, log)
-  end)
-
-  it("no longer counts after a reset or an abort", function()
-    for _, method in ipairs { "reset", "abort" } do
-      local b, log = barrier.new(2), {}
-      b:wait(0, teller(log, "a"))
+  it("does not count after a reset or an abort", function()
+    for method, expected in pairs { reset = RESET, abort = ABORTED } do
+      local b, log = barrier.new(3), {}
+      b:wait(1, listener(log, "a"))
+      b:wait(0, listener(log, "b"))
       b[method](b)
-      uv.run()
-      assert.is_truthy(log[1]:find("BrokenBarrierError", 1, true))
-      assert.are.equal(1, #log)
+      pass_time(3)
+      run_loop()
+      assert.are.same({ "a" .. expected, "b" .. expected }, log)
     end
   end)
 
-  it("expires while blocked", function()
+  it("does not count for one who is blocked when the barrier is aborted", function()
     local b, log = barrier.new(2), {}
-    b:wait(teller(log, "a"))
-    b:wait(teller(log, "b"))
-    b:wait(0, teller(log, "blocked"))
-    uv.run()
-    assert.are.same({ "blocked TimeoutError: wait timed out", "a 0", "b 1" }, log)
+    b:wait(listener(log, "a"))
+    b:wait(listener(log, "b"))
+    b:wait(1, listener(log, "blocked"))
+    b:abort()
+    pass_time(3)
+    run_loop()
+    assert.are.same({ "a" .. ABORTED, "b" .. ABORTED, "blocked" .. ABORTED }, log)
+  end)
+
+  it("does not count for one who was cancelled", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local b, log = barrier.new(2), {}
+    local x = support.party(b, "x", log, 1)
+    b:cancel(x)
+    pass_time(3)
+    run_loop()
+    assert.are.same({ "x CancelledError: wait cancelled" }, log)
+  end)
+end)
+
+describe("the timeout of one who is blocked", function()
+  it("passes while it is blocked, by a trip or by a reset", function()
+    for _, reset in ipairs { false, true } do
+      local b, log = barrier.new(2), {}
+      b:wait(listener(log, "a"))
+      if reset then
+        b:reset()
+      else
+        b:wait(listener(log, "b"))
+      end
+      b:wait(0, listener(log, "x"))
+      b:wait(listener(log, "y"))
+      run_loop()
+      assert.are.equal("x" .. TIMED_OUT, log[1])
+      assert.are.equal(reset and "a" .. RESET or "a 0", log[2])
+      assert.are.equal(1, b.n_waiting)
+    end
+  end)
+
+  it("passes while the barrier does not get on", function()
+    local log, drains = {}, {}
+    local b = barrier.new(2, { schedule = function(drain)
+      add(drains, drain)
+    end })
+    b:wait(listener(log, "a"))
+    b:wait(listener(log, "b"))
+    b:wait(3, listener(log, "x"))
+    run_loop()
+    assert.are.equal("draining", b.state)
+    for i = 1, #drains do
+      drains[i]()
+    end
+    assert.are.same({ "x" .. TIMED_OUT, "a 0", "b 1" }, log)
+  end)
+
+  it("goes on counting when it is let in", function()
+    local b, log = barrier.new(2), {}
+    b:wait(listener(log, "a"))
+    b:wait(listener(log, "b"))
+    b:wait(5, listener(log, "x"))
+    run_loop()
+    assert.are.same({ "a 0", "b 1", "x" .. TIMED_OUT }, log)
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("goes on counting after it was let in", function()
+  it("goes on counting when a reset leaves it blocked", function()
     local b, log = barrier.new(2), {}
-    b:wait(teller(log, "a"))
-    b:wait(teller(log, "b"))
-    b:wait(50, teller(log, "blocked"))
-    uv.run()
-    assert.are.same({ "a 0", "b 1", "blocked TimeoutError: wait timed out" }, log)
+    b:wait(listener(log, "a"))
+    b:wait(listener(log, "b"))
+    b:wait(5, listener(log, "x"))
+    b:reset()
+    run_loop()
+    assert.are.same({ "a" .. RESET, "b" .. RESET, "x" .. TIMED_OUT }, log)
   end)
+end)
 
-  it("expires by time, and those of the same time in order of arrival", function()
+describe("many timeouts", function()
+  it("pass in order of time, equal ones in order of arrival", function()
     local b, log = barrier.new(20), {}
     for i, timeout in ipairs { 9, 3, 6, 3, 0, 9, 0, 6, 3 } do
-      b:wait(timeout, teller(log, i .. ""))
+      b:wait(timeout, listener(log, i .. ""))
     end
-    uv.run()
-    local order = table.concat(log, ","):gsub(" TimeoutError: wait timed out", "")
+    pass_time(20)
+    run_loop()
+    local order = table.concat(log, ","):gsub(TIMED_OUT, "")
     assert.are.equal("5,7,2,4,9,3,8,1,6", order)
   end)
 
-  it("expires in order among very many that come and go", function()
+  it("pass in order of time, whatever the loop's clock said when they came", function()
+    local b, log = barrier.new(20), {}
+    b:wait(20, listener(log, "late"))
+    pass_time(5)
+    b:wait(1, listener(log, "early"))
+    b:wait(18, listener(log, "latest"))
+    pass_time(30)
+    run_loop()
+    local order = table.concat(log, ","):gsub(TIMED_OUT, "")
+    assert.are.equal("early,late,latest", order)
+  end)
+
+  it("pass in order though others come and go", function()
     local b, last, expired = barrier.new(2000), -1, 0
     local waiters = {}
     for i = 1, 1000 do
       local timeout = (i * 7919) % 20
-      waiters[i] = b:wait(timeout, function()
-        assert(timeout >= last)
+      waiters[i] = b:wait(timeout, function(err)
+        assert.are.equal("TimeoutError", err.name)
+        assert.is_true(timeout >= last)
         last = timeout
         expired = expired + 1
       end)
@@ -124,69 +338,232 @@ describe("a wait with a timeout", function()
     for i = 1, 1000, 3 do
       waiters[i]:close()
     end
-    uv.run()
+    pass_time(25)
+    run_loop()
     assert.are.equal(666, expired)
+    assert.are.equal(0, b.n_waiting)
   end)
 
-  it("may be very long", function()
-    local b, log = barrier.new(2), {}
-    b:wait(2 ^ 53, teller(log, "a"))
-    b:wait(teller(log, "b"))
-    uv.run()
-    assert.are.same({ "a 0", "b 1" }, log)
-  end)
-
-  it("leaves no handle behind", function()
-    local b = barrier.new(2)
-    b:wait(function() end)
-    b:wait(function() end)
-    uv.run()
-    local before = handles()
-    for _ = 1, 50 do
-      b:wait(1000000, function() end)
-      b:wait(1000000, function()
-        assert(handles() == before)
+  it("of several barriers do not mix them up", function()
+    local log, barriers = {}, {}
+    for i = 1, 30 do
+      local b = barrier.new(2)
+      barriers[i] = b
+      b:wait((i * 7) % 5, function(err)
+        assert.are.equal(b, err.barrier)
+        add(log, i)
       end)
-      uv.run()
     end
-    b:wait(1000000, function() end):close()
-    assert.is_false(uv.loop_alive())
-    b:wait(0, function() end)
-    uv.run()
-    assert.are.equal(before, handles())
+    run_loop()
+    assert.are.equal(30, #log)
+    for i = 1, 30 do
+      assert.are.equal(0, barriers[i].n_waiting)
+    end
+  end)
+end)
+
+describe("a very long timeout", function()
+  it("is as good as none", function()
+    local values = { 2 ^ 31, 2 ^ 32 + 1, 2 ^ 53 }
+    add(values, math.maxinteger)
+    for _, timeout in ipairs(values) do
+      local b, log = barrier.new(2), {}
+      b:wait(timeout, listener(log, "a"))
+      uv.run "nowait"
+      assert.are.equal(1, b.n_waiting)
+      b:wait(timeout, listener(log, "b"))
+      run_loop()
+      assert.are.same({ "a 0", "b 1" }, log)
+    end
+  end)
+
+  it("does not delay a short one", function()
+    local b, log = barrier.new(3), {}
+    b:wait(2 ^ 53, listener(log, "long"))
+    b:wait(1, function(err)
+      add(log, err.name)
+      b:reset()
+    end)
+    run_loop()
+    assert.are.same({ "TimeoutError", "long" .. RESET }, log)
+  end)
+end)
+
+describe("a timed wait that ends early", function()
+  local ways = {
+    ["with a trip"] = function(b)
+      b:wait(nobody)
+    end,
+    ["with a reset"] = function(b)
+      b:reset()
+    end,
+    ["with an abort"] = function(b)
+      b:abort()
+    end,
+    ["by closing its Waiter"] = function(_, waiter)
+      waiter:close()
+    end,
+    ["by closing its Waiter, with on_close"] = function(_, waiter)
+      waiter:close(nobody)
+    end,
+  }
+  for how, finish in pairs(ways) do
+    it("leaves nothing for the loop to wait for: " .. how, function()
+      local b = barrier.new(2)
+      local waiter = b:wait(LONG, nobody)
+      assert.is_true(uv.loop_alive())
+      finish(b, waiter)
+      run_loop()
+      assert.is_false(uv.loop_alive())
+    end)
+  end
+
+  it("leaves nothing for the loop to wait for: cancelled", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local b = barrier.new(2)
+    b:cancel(support.party(b, "x", {}, LONG))
+    run_loop()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("that does not have to suspend leaves the loop alone", function()
+  it("lets a shorter or longer one of another go on", function()
+    for _, first in ipairs { 1, LONG } do
+      local b, log = barrier.new(3), {}
+      local waiter = b:wait(first, listener(log, "closed"))
+      b:wait(4, listener(log, "x"))
+      waiter:close()
+      run_loop()
+      assert.are.same({ "x" .. TIMED_OUT }, log)
+      assert.is_false(uv.loop_alive())
+    end
+  end)
+
+  it("returns at once where it does not have to suspend", function()
     local b = barrier.new(1)
-    support.co(function()
-      b:wait(1000000)
+    co(function()
+      b:wait(LONG)
     end)
     assert.is_false(uv.loop_alive())
     b:abort()
     coroutine.resume(coroutine.create(function()
-      b:wait(1000000)
+      b:wait(LONG)
     end))
     assert.is_false(uv.loop_alive())
-    pcall(b.wait, b, 1000000)
+    assert.is_false(pcall(b.wait, b, LONG))
     assert.is_false(uv.loop_alive())
   end)
+end)
 
-  it("keeps its barrier alive until it passes", function()
+describe("no handle", function()
+  it("is made for a timed wait, or outlives it", function()
+    local b = barrier.new(200)
+    b:wait(0, nobody)
+    run_loop()
+    local before = handles()
+    local waiters = {}
+    for i = 1, 199 do
+      waiters[i] = b:wait(i % 2 == 0 and 2 or LONG, nobody)
+    end
+    assert.are.equal(before, handles())
+    for i = 1, 199, 2 do
+      waiters[i]:close()
+    end
+    run_loop()
+    assert.are.equal(before, handles())
+    b:wait(LONG, nobody)
+    b:reset()
+    run_loop()
+    b:wait(LONG, nobody)
+    b:abort()
+    run_loop()
+    assert.are.equal(before, handles())
+    assert.is_false(uv.loop_alive())
+  end)
+end)
+
+describe("until it passes, a wait with a timeout", function()
+  it("keeps its barrier alive", function()
     local log = {}
-    barrier.new(2):wait(3, teller(log, "a"))
-    for _ = 1, 3 do
+    assert.is_false(collected(function()
+      local b = barrier.new(2)
+      b:wait(2, listener(log, "x"))
+      return b
+    end))
+    run_loop()
+    assert.are.same({ "x" .. TIMED_OUT }, log)
+  end)
+
+  it("keeps its coroutine alive, too", function()
+    local seen, ended = setmetatable({}, { __mode = "v" }), 0
+    do
+      local b = barrier.new(3)
+      seen[1] = co(function()
+        local guard = setmetatable({}, { __index = function()
+          ended = ended + 1
+        end })
+        b:wait(LONG)
+        return guard.passed
+      end)
+      b:wait(3, function()
+        b:wait(nobody)
+        b:wait(nobody)
+      end)
+    end
+    for _ = 1, 4 do
       collectgarbage()
     end
-    uv.run()
-    assert.are.same({ "a TimeoutError: wait timed out" }, log)
-    local seen = setmetatable({}, { __mode = "v" })
-    seen[1] = barrier.new(2)
-    seen[1]:wait(0, function() end)
-    uv.run()
-    for _ = 1, 3 do
-      collectgarbage()
+    assert.is_truthy(seen[1])
+    run_loop()
+    assert.are.equal(1, ended)
+  end)
+
+  it("keeps it no longer than that", function()
+    local ways = {
+      function(b)
+        b:wait(0, nobody)
+      end,
+      function(b)
+        b:wait(LONG, nobody):close()
+      end,
+      function(b)
+        b:wait(LONG, nobody)
+        b:reset()
+      end,
+      function(b)
+        b:wait(LONG, nobody)
+        b:wait(LONG, nobody)
+      end,
+      function(b) -- who waits without a timeout does not keep it
+        b:wait(LONG, nobody):close(nobody)
+        b:wait(nobody)
+      end,
+    }
+    for _, way in ipairs(ways) do
+      assert.is_true(collected(function()
+        local b = barrier.new(2)
+        way(b)
+        run_loop()
+        return b
+      end))
     end
-    assert.is_nil(seen[1])
+  end)
+
+  it("keeps it as long as one of several is left", function()
+    local log, seen = {}, setmetatable({}, { __mode = "v" })
+    assert.is_false(collected(function()
+      local b = barrier.new(4)
+      seen[1] = b
+      local first = b:wait(LONG, nobody)
+      b:wait(0, listener(log, "x"))
+      b:wait(LONG, listener(log, "y"))
+      first:close()
+      uv.run "nowait"
+      return b
+    end))
+    seen[1]:reset()
+    run_loop()
+    assert.are.same({ "x" .. TIMED_OUT, "y" .. RESET }, log)
   end)
 end)
