@@ -79,7 +79,7 @@ end)
 describe("the three plugins of rendezvous", function()
   it("set up their commands when all of them have started", function()
     local dir = support.folder()
-    support.system { "git", "-C", dir, "init", "-q" }
+    assert.are.equal(0, select(2, support.system { "git", "-C", dir, "init", "-q" }))
     local output, status = support.chunk(([[
       local plugins = %q .. "/examples/neovim/rendezvous/plugin/"
       vim.cmd("cd " .. vim.fn.fnameescape(%q))

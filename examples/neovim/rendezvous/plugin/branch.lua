@@ -32,7 +32,9 @@ local function await(f, ...)
 end
 
 local function read_head()
-  local err, file = await(uv.fs_open, ".git/HEAD", "r", 0)
+  -- A whole path: luv opens it in a thread, and Neovim changes directory for a moment
+  -- whenever it looks for a file's full name.
+  local err, file = await(uv.fs_open, uv.cwd() .. "/.git/HEAD", "r", 0)
   if not file then
     return nil, err
   end

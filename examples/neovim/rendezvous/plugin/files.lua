@@ -12,7 +12,7 @@ local name = "rendezvous.started"
 package.loaded[name] = package.loaded[name] or barrier.new(3)
 local started = package.loaded[name]
 
-uv.fs_scandir(".", function(problem, entries)
+uv.fs_scandir(uv.cwd(), function(problem, entries)
   local count = 0
   while entries and uv.fs_scandir_next(entries) do
     count = count + 1
