@@ -3,6 +3,8 @@ local support = require "spec.support"
 
 local co, run_loop = support.co, support.run_loop
 
+local function nobody() end
+
 local function message_of(f, ...)
   local ok, message = pcall(f, ...)
   assert.is_false(ok)
@@ -132,50 +134,85 @@ describe("the module", function()
   end)
 end)
 
-describe("the members of a barrier", function()
-  it("are read-only", function()
-    local b = barrier.new(2)
-    for _, name in ipairs {
-      "parties", "n_waiting", "broken", "state", "generation", "wait", "reset", "abort", "other",
-    } do
-      local before = b[name]
-      local message = message_of(function()
-        b[name] = 7
-      end)
-      assert.is_truthy(message:find("module_spec%.lua:%d+: .*" .. name), message)
-      assert.are.equal(before, b[name])
+---A barrier after some hundred waits has a metatable of its own.
+local function used(parties)
+  local b = barrier.new(parties)
+  for _ = 1, 100 do
+    for _ = 1, parties do
+      b:wait(nobody)
     end
-  end)
+    run_loop()
+  end
+  return b
+end
 
-  it("are nil where there is none", function()
-    local b = barrier.new(2)
-    for _, key in ipairs { "other", "Parties", "_count", "", 1, 5, true, {}, print } do
-      assert.is_nil(b[key])
-    end
-  end)
+for kind, make in pairs { ["new"] = barrier.new, ["much used"] = used } do
+  describe("the members of a " .. kind .. " barrier", function()
+    it("are read-only", function()
+      local b = make(2)
+      for _, name in ipairs {
+        "parties", "n_waiting", "broken", "state", "generation", "wait", "reset", "abort", "other",
+      } do
+        local before = b[name]
+        local message = message_of(function()
+          b[name] = 7
+        end)
+        assert.is_truthy(message:find("module_spec%.lua:%d+: .*" .. name), message)
+        assert.are.equal(before, b[name])
+      end
+    end)
 
-  it("are methods, and properties that are no functions", function()
-    local b = barrier.new(2)
-    for _, name in ipairs { "wait", "with", "reset", "abort", "cancel", "waiters" } do
-      assert.are.equal("function", type(b[name]), name)
-    end
-    assert.are.equal("number", type(b.parties))
-    assert.are.equal("number", type(b.n_waiting))
-    assert.are.equal("number", type(b.generation))
-    assert.are.equal("boolean", type(b.broken))
-    assert.are.equal("string", type(b.state))
-    if math.type then
-      assert.are.equal("integer", math.type(barrier.new(2.0).parties))
-      assert.are.equal("integer", math.type(b.n_waiting))
-      assert.are.equal("integer", math.type(b.generation))
-    end
-  end)
+    it("are nil where there is none", function()
+      local b = make(2)
+      for _, key in ipairs { "other", "Parties", "_count", "", 1, 5, true, {}, print } do
+        assert.is_nil(b[key])
+      end
+    end)
 
-  it("hide the metatable, and so the finalizer", function()
-    local b = barrier.new(2)
-    assert.are_not.equal("table", type(getmetatable(b)))
-    assert.is_false((pcall(setmetatable, b, {})))
+    it("are methods, and properties that are no functions", function()
+      local b = make(2)
+      for _, name in ipairs { "wait", "with", "reset", "abort", "cancel", "waiters" } do
+        assert.are.equal("function", type(b[name]), name)
+      end
+      assert.are.equal("number", type(b.parties))
+      assert.are.equal("number", type(b.n_waiting))
+      assert.are.equal("number", type(b.generation))
+      assert.are.equal("boolean", type(b.broken))
+      assert.are.equal("string", type(b.state))
+      if math.type then
+        assert.are.equal("integer", math.type(make(2.0).parties))
+        assert.are.equal("integer", math.type(b.n_waiting))
+        assert.are.equal("integer", math.type(b.generation))
+      end
+    end)
+
+    it("hide the metatable, and so the finalizer", function()
+      local b = make(2)
+      assert.are_not.equal("table", type(getmetatable(b)))
+      assert.is_false((pcall(setmetatable, b, {})))
+    end)
+
+    it("are the same for every barrier", function()
+      local b, other = make(3), barrier.new(3)
+      for _, name in ipairs { "wait", "with", "reset", "abort", "cancel", "waiters" } do
+        assert.are.equal(other[name], b[name])
+      end
+      assert.are.equal(3, b.parties)
+      assert.is_truthy(tostring(b):find("filling, waiters:0/3", 1, true))
+      b:wait(nobody)
+      assert.are.equal(1, b.n_waiting)
+      assert.are.equal(0, other.n_waiting)
+    end)
   end)
+end
+
+it("A much used barrier counts its trips, and is collected", function()
+  local seen = setmetatable({}, { __mode = "k" })
+  seen[used(2)] = true
+  assert.are.equal(100, next(seen).generation)
+  collectgarbage()
+  collectgarbage()
+  assert.is_nil(next(seen))
 end)
 
 describe("tostring of a barrier", function()

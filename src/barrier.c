@@ -23,7 +23,7 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint64_t parties)
   struct barrier *b = compat_newuserdata(L, sizeof(*b), 0);
   b->type = NULL; /* not before it is complete */
   b->scheduler = s;
-  b->has_action = b->has_schedule = b->has_reason = false;
+  b->has_action = b->has_schedule = b->has_reason = b->has_metatable = false;
   machine_init(&b->job.machine, parties, alloc, ud);
   compat_getuservalue(L, -1);
   lua_pushboolean(L, 0); /* so that setting them later allocates nothing */
@@ -37,6 +37,69 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint64_t parties)
   b->type = &barrier_type;
   return b;
 }
+
+/* {=== metatables === */
+
+/* What the metatable of new barriers has besides metamethods. */
+enum { MEMBERS = 1, REST }; /* REST: the metatable of the tables of methods */
+
+void barrier_open(lua_State *L, int metatable, int members) {
+  metatable = lua_absindex(L, metatable);
+  lua_pushvalue(L, members);
+  lua_rawseti(L, metatable, MEMBERS);
+  lua_createtable(L, 0, 1);
+  lua_getfield(L, metatable, "__index");
+  lua_setfield(L, -2, "__index");
+  lua_rawseti(L, metatable, REST);
+  lua_pushvalue(L, metatable);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &barrier_type);
+}
+
+/* Copies what has a string for its key and is no number (a property) from the table
+** at `from` to the one on the top: `first` before the others, so that nothing is in
+** its way in the hash table. [-0, +0] */
+static void copy_fields(lua_State *L, int from, const char *first) {
+  if (!lua_istable(L, from)) return; /* the debug library took it away */
+  lua_getfield(L, from, first);
+  lua_setfield(L, -2, first);
+  lua_pushnil(L);
+  while (lua_next(L, from)) {
+    if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, -4);
+    } else {
+      lua_pop(L, 1);
+    }
+  }
+}
+
+void barrier_push_owner(lua_State *L, int table) { lua_rawgetp(L, table, &barrier_type); }
+
+void barrier_own_metatable(lua_State *L, struct barrier *b, int self) {
+  int top = lua_gettop(L);
+  b->has_metatable = true; /* or it will not get one */
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &barrier_type);
+  if (!lua_getmetatable(L, self) || !lua_rawequal(L, -1, top + 1)) {
+    lua_settop(L, top);
+    return;
+  }
+  lua_createtable(L, 0, 8);
+  copy_fields(L, top + 1, "__close");
+  lua_rawgeti(L, top + 1, MEMBERS);
+  lua_createtable(L, 0, 8);
+  copy_fields(L, top + 4, "wait");
+  lua_pushvalue(L, self);
+  lua_rawsetp(L, -2, &barrier_type);
+  lua_rawgeti(L, top + 1, REST);
+  lua_setmetatable(L, -2);
+  lua_setfield(L, top + 3, "__index");
+  lua_pop(L, 1);
+  lua_setmetatable(L, self);
+  lua_settop(L, top);
+}
+
+/* }=== */
 
 void barrier_destroy(lua_State *L, struct barrier *b) {
   scheduler_abandon(L, b->scheduler, &b->job);

@@ -21,6 +21,7 @@ struct barrier {
   bool has_action;
   bool has_schedule;
   bool has_reason;
+  bool has_metatable; /* of its own */
 };
 
 /* A new, empty barrier without metatable, for `parties` >= 1. [-0, +1, m] */
@@ -28,6 +29,21 @@ INTERNAL struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint64_t
 
 /* Gives everything back, at the latest when the userdata is collected. */
 INTERNAL void barrier_destroy(lua_State *L, struct barrier *b);
+
+/* Makes the metatable at index `metatable` the one of new barriers. Its __index must
+** be a function, that finds a value in the table `members` or hands out properties,
+** given the barrier or its own table of methods. [-0, +0, m] */
+INTERNAL void barrier_open(lua_State *L, int metatable, int members);
+
+/* Pushes the barrier of the table of methods at index `table`, or what the debug
+** library has made of it. [-0, +1, -] */
+INTERNAL void barrier_push_owner(lua_State *L, int table);
+
+/* Gives the barrier at `self` a metatable of its own, whose __index is a table, so
+** that b:wait() is found without calling a function. That is worth its 900 bytes for
+** a barrier that is used a lot. Not if the debug library has changed the
+** metatable. [-0, +0, m] */
+INTERNAL void barrier_own_metatable(lua_State *L, struct barrier *b, int self);
 
 /* The barrier at an index, or NULL if it is anything else. Looks at the value
 ** itself, so debug.setmetatable fools it neither way. */

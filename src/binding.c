@@ -232,11 +232,15 @@ static int push_property(lua_State *L, const struct barrier *b, int property) {
   return 1;
 }
 
-/* (barrier, name); upvalue 1: the members. On the way of every b:wait(). */
+/* (barrier or table of methods, name); upvalue 1: the members. */
 static int barrier_index(lua_State *L) {
   const struct barrier *b;
-  lua_settop(L, 2); /* the debug library may call it without arguments */
+  if (lua_gettop(L) < 2) return 0; /* the debug library called it */
   if (compat_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) return 1;
+  if (lua_istable(L, 1)) {
+    barrier_push_owner(L, 1);
+    lua_replace(L, 1);
+  }
   b = barrier_at(L, 1);
   return b ? push_property(L, b, (int)lua_tointeger(L, 2)) : 0;
 }
@@ -326,16 +330,10 @@ static const luaL_Reg helpers[] = {
     {NULL, NULL},
 };
 
-/* Room in tables that every wait looks something up in: much of it stays empty, so
-** that few keys collide. */
-#define SPARSE 64
-
-/* The metatable of barriers, with the members and the core at these indices.
-** [-0, +1] */
-static void push_metatable(lua_State *L, int members, int core) {
-  lua_createtable(L, 0, SPARSE);
-  lua_pushvalue(L, core);
-  luaL_setfuncs(L, metamethods, 1);
+/* The metatable of new barriers, with the members at this index. [-0, +1] */
+static void push_metatable(lua_State *L, int members) {
+  lua_newtable(L);
+  luaL_setfuncs(L, metamethods, 0);
   lua_pushliteral(L, "barrier.Barrier");
   lua_setfield(L, -2, "__name");
   lua_pushliteral(L, "barrier.Barrier");
@@ -343,6 +341,7 @@ static void push_metatable(lua_State *L, int members, int core) {
   lua_pushvalue(L, members);
   lua_pushcclosure(L, barrier_index, 1);
   lua_setfield(L, -2, "__index");
+  barrier_open(L, -1, members);
 }
 
 /* new, given the default of the option `schedule`. Upvalues: core, metatable */
@@ -374,7 +373,7 @@ int luaopen_barrier_core(lua_State *L) {
   lua_setfield(L, -2, "_VERSION");
   errors_open(L);
   luaL_setfuncs(L, helpers, 0);
-  lua_createtable(L, 0, SPARSE);
+  lua_newtable(L);
   luaL_setfuncs(L, methods, 0);
   for (int i = 1; i < PROPERTIES; i++) {
     lua_pushinteger(L, i);
@@ -386,7 +385,7 @@ int luaopen_barrier_core(lua_State *L) {
   lua_pushvalue(L, -1);
   lua_pushcclosure(L, bind, 1);
   lua_setfield(L, -4, "bind");
-  push_metatable(L, lua_gettop(L) - 1, lua_gettop(L));
+  push_metatable(L, lua_gettop(L) - 1);
   lua_pushcclosure(L, make_new, 2);
   lua_setfield(L, -3, "make_new");
   lua_pop(L, 1);
@@ -396,6 +395,7 @@ int luaopen_barrier_core(lua_State *L) {
   wait_push_passed(L);
   lua_setfield(L, -2, "passed");
 #endif
+  drain_open(L);
   wait_open(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);

@@ -14,6 +14,10 @@ struct pass {
   int errors;   /* the report of uncaught errors: nil or a string */
 };
 
+/* Where error_report and make_error are in the registry: Lua 5.1 makes a new closure
+** whenever a C function is pushed. */
+static const char handler_key = 'h', maker_key = 'm';
+
 /* {=== errors that nobody caught === */
 
 /* (error, thread or nil) -> the error as a string, with a traceback. */
@@ -182,7 +186,8 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
   struct waiter *w;
   bool done = true;
   scheduler_spend(p->b->scheduler);
-  scheduler_clear_deadline(L, p->b->scheduler, &p->b->job, leaver->node);
+  if (m->nodes[leaver->node].deadline)
+    scheduler_clear_deadline(L, p->b->scheduler, &p->b->job, leaver->node);
   lua_rawgeti(L, p->elements, (compat_index)leaver->node);
   co = lua_tothread(L, -1);
   if (co && co == m->nodes[leaver->node].key) {
@@ -258,6 +263,13 @@ static void trip(lua_State *L, const struct pass *p) {
   }
 }
 
+void drain_open(lua_State *L) {
+  lua_pushcfunction(L, error_report);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
+  lua_pushcfunction(L, make_error);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &maker_key);
+}
+
 /* Lets out and in whoever is ready, of the barrier at `self`. [-0, +0] */
 static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   struct pass p;
@@ -266,9 +278,9 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   p.b = lua_touserdata(L, self);
   p.self = self;
   p.errors = errors;
-  lua_pushcfunction(L, error_report);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
   p.handler = lua_gettop(L);
-  lua_pushcfunction(L, make_error);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &maker_key);
   p.maker = p.handler + 1;
   p.elements = p.handler + 2;
   if (!compat_getuservalue(L, self)) { /* the debug library took it away: all are lost */
@@ -320,7 +332,7 @@ static bool hand_over(lua_State *L, struct barrier *b, int self, int errors) {
   lua_settop(L, top);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
-  lua_pushcfunction(L, error_report);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
   compat_getuservalue(L, self);
   lua_getfield(L, -1, "schedule");
   lua_pushvalue(L, top + 1);

@@ -166,7 +166,9 @@ void machine_destroy(struct machine *m) {
   machine_init(m, m->parties, m->alloc, m->ud);
 }
 
-bool machine_reserve(struct machine *m) { return m->free || m->used + 1 < m->capacity || grow(m); }
+static bool has_room(const struct machine *m) { return m->free || m->used + 1 < m->capacity; }
+
+bool machine_reserve(struct machine *m) { return has_room(m) || grow(m); }
 
 bool machine_comes_back(const struct machine *m, const void *key) {
   return m->parked && key && m->nodes[m->parked].key == key;
@@ -187,6 +189,10 @@ bool machine_lacks_one(const struct machine *m) {
 
 bool machine_would_trip(const struct machine *m) {
   return machine_lacks_one(m) && !m->held && BLOCKED(m)->count == 0;
+}
+
+bool machine_would_wait(const struct machine *m) {
+  return has_room(m) && m->state != MACHINE_BROKEN && !machine_would_trip(m);
 }
 
 uint32_t machine_enter(struct machine *m, const void *key) {

@@ -145,6 +145,9 @@ INTERNAL uint32_t machine_post(struct machine *m, enum machine_outcome outcome, 
 /* Would an arrival now be the last one that the barrier waits for? */
 INTERNAL bool machine_would_trip(const struct machine *m);
 
+/* Would an arrival now have to wait, and is there room for its node? */
+INTERNAL bool machine_would_wait(const struct machine *m);
+
 /* Is it filling, and lacks one party only? */
 INTERNAL bool machine_lacks_one(const struct machine *m);
 

@@ -3,7 +3,7 @@
 #include "errors.h"
 
 /* How many waiters are served before the loop polls. */
-#define CREDIT 256u
+#define CREDIT 512u
 
 /* Values of scheduler.armed besides a time on the loop's clock. */
 #define ARMED_NOW UINT64_C(0)        /* a turn comes as soon as it can */

@@ -30,11 +30,12 @@ static void check_timeout(lua_State *L, struct request *r) {
 
 static void check_request(lua_State *L, struct request *r) {
   int second = WAIT_FIRST_ARG + 1;
-  if (lua_type(L, WAIT_FIRST_ARG) == LUA_TNUMBER)
+  int type = lua_type(L, WAIT_FIRST_ARG);
+  if (type == LUA_TNUMBER)
     check_timeout(L, r);
-  else if (is_callable(L, WAIT_FIRST_ARG))
+  else if (type > LUA_TNIL && is_callable(L, WAIT_FIRST_ARG))
     r->callback = WAIT_FIRST_ARG;
-  else if (!lua_isnoneornil(L, WAIT_FIRST_ARG))
+  else if (type > LUA_TNIL)
     errors_argument(L, WAIT_LEVEL, 1, "wait", "timeout or callback expected, got %s",
                     luaL_typename(L, WAIT_FIRST_ARG));
   if (lua_isnoneornil(L, second)) return;
@@ -73,12 +74,17 @@ static bool reserve(lua_State *L, struct machine *m) {
   return false;
 }
 
-/* Does all of a wait that may fail or run user code: starts the timer if the wait
+/* So many waits make a barrier worth a metatable of its own. */
+#define WORTH_METATABLE 64u
+
+/* Does all of a wait that may fail or run user code: gives the barrier a metatable,
+** starts the timer if the wait
 ** makes somebody ready to leave, or for its timeout, and makes room for one node.
 ** Returns whether it is the last arrival of its trip. [-0, +0, e] */
 static bool prepare(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   bool prepared = false;
+  if (!b->has_metatable && m->tickets >= WORTH_METATABLE) barrier_own_metatable(L, b, 1);
   for (;;) {
     bool trips = machine_would_trip(m);
     bool suspends = !trips && m->state != MACHINE_BROKEN;
@@ -244,6 +250,8 @@ static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r)
   struct machine *m = &b->job.machine;
   bool trips;
   check_can_suspend(L);
+  if (b->has_metatable && !r->timed && machine_would_wait(m)) /* there is nothing to prepare */
+    return enter_and_suspend(L, b, r, false);
   trips = prepare(L, b, r);
   if (m->state == MACHINE_BROKEN) return fail(L, MACHINE_ABORTED);
   if (!trips) return enter_and_suspend(L, b, r, false);
@@ -256,14 +264,11 @@ static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r)
 
 #if COMPAT_CLOSE
 int wait_close(lua_State *L) {
-  struct scheduler *s = lua_touserdata(L, lua_upvalueindex(1));
-  struct barrier *b;
-  if (s->returning == L) { /* the usual case: it does not wait any more */
-    s->returning = NULL;
-    return 0;
-  }
-  b = barrier_at(L, 1);
-  if (b) {
+  struct barrier *b = barrier_at(L, 1);
+  if (b == NULL) return 0;
+  if (b->scheduler->returning == L) { /* the usual case: it does not wait any more */
+    b->scheduler->returning = NULL;
+  } else {
     uint32_t n = machine_find(&b->job.machine, L);
     if (n) barrier_leave(L, b, 1, n);
   }

@@ -53,8 +53,7 @@ INTERNAL void wait_push_isyieldable(lua_State *L);
 #endif
 
 #if COMPAT_CLOSE
-/* The __close of a barrier, which every waiting coroutine has pending. Upvalue 1:
-** the scheduler. */
+/* The __close of a barrier, which every waiting coroutine has pending. */
 INTERNAL int wait_close(lua_State *L);
 #endif
 

@@ -42,8 +42,15 @@ local isyieldable, passed = core.isyieldable, core.passed
 
 if arrive then -- before Lua 5.3; see src/wait.h
   function members.wait(self, timeout, callback)
-    -- A statement of its own keeps the frame small: a waiting coroutine of LuaJIT
-    -- then fits into the stack that it was made with.
+    if timeout == nil and callback == nil then
+      -- Two arguments, and a statement of its own, keep the frame small: a waiting coroutine
+      -- of LuaJIT then fits into the stack that it was made with, also when this is compiled.
+      local token, position = arrive(self, isyieldable())
+      if token == passed then
+        return position
+      end
+      return finish(self, token)
+    end
     local token, position = arrive(self, isyieldable(), timeout, callback)
     if token == passed then
       return position
