@@ -67,10 +67,11 @@ static void make_free(struct machine *m, uint32_t n) {
   m->free = n;
 }
 
-static uint32_t take(struct machine *m, const void *key) {
-  uint32_t n = machine_vacant(m, key);
+static inline uint32_t take(struct machine *m, const void *key) {
+  bool back = machine_comes_back(m, key);
+  uint32_t n = back ? m->parked : machine_vacant(m, NULL);
   struct machine_node *node = &m->nodes[n];
-  if (n == m->parked) {
+  if (back) {
     m->parked = 0;
   } else {
     if (n == m->free)
@@ -90,7 +91,7 @@ static uint32_t take(struct machine *m, const void *key) {
 
 /* {=== the queues === */
 
-static void append(struct machine *m, uint8_t place, uint32_t n) {
+static inline void append(struct machine *m, uint8_t place, uint32_t n) {
   struct machine_queue *q = &m->queues[place];
   struct machine_node *node = &m->nodes[n];
   node->place = place;
@@ -132,6 +133,20 @@ static void unlink_node(struct machine *m, uint32_t n) {
   else
     q->last = node->prev;
   q->count--;
+}
+
+/* Takes the first out of a queue that is not empty. */
+static inline uint32_t pop(struct machine *m, uint8_t place) {
+  struct machine_queue *q = &m->queues[place];
+  uint32_t n = q->first;
+  q->first = m->nodes[n].next;
+  if (q->first)
+    m->nodes[q->first].prev = 0;
+  else
+    q->last = 0;
+  q->count--;
+  m->nodes[n].place = MACHINE_PARKED;
+  return n;
 }
 
 /* Draining and resetting end when the last one inside is gone. */
@@ -291,7 +306,10 @@ void machine_abort(struct machine *m, uint32_t turn) {
 
 /* The first of those inside goes, in its turn. */
 static void next_inside(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
-  struct machine_node *node = &m->nodes[leaver->node];
+  const struct machine_node *node;
+  leaver->place = m->inside;
+  leaver->node = pop(m, m->inside);
+  node = &m->nodes[leaver->node];
   if (node->outcome == MACHINE_FAILED)
     leaver->outcome = MACHINE_FAILED;
   else if (m->state == MACHINE_DRAINING)
@@ -300,7 +318,6 @@ static void next_inside(struct machine *m, uint32_t turn, struct machine_leaver 
     leaver->outcome = m->state == MACHINE_RESETTING ? MACHINE_RESET : MACHINE_ABORTED;
   leaver->position = m->position + node->as.gap;
   m->position = leaver->position + 1;
-  unlink_node(m, leaver->node);
   check_emptied(m, turn - 1); /* the blocked come in this turn, after it has run */
 }
 
@@ -309,25 +326,20 @@ bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leave
   leaver->state = m->state;
   leaver->position = 0;
   if (left && older(m->nodes[left].as.turn, turn)) {
-    leaver->node = left;
+    leaver->node = pop(m, MACHINE_LEAVING);
     leaver->outcome = (enum machine_outcome)m->nodes[left].outcome;
     leaver->place = MACHINE_LEAVING;
-    unlink_node(m, left);
   } else if (m->state == MACHINE_FILLING) {
     return false;
   } else if (INSIDE(m)->first && older(m->inside_turn, turn)) {
-    leaver->node = INSIDE(m)->first;
-    leaver->place = m->inside;
     next_inside(m, turn, leaver);
   } else if (m->state == MACHINE_BROKEN && BLOCKED(m)->first && older(m->blocked_turn, turn)) {
-    leaver->node = BLOCKED(m)->first;
-    leaver->outcome = MACHINE_ABORTED;
     leaver->place = m->inside ^ 1;
-    unlink_node(m, leaver->node);
+    leaver->node = pop(m, leaver->place);
+    leaver->outcome = MACHINE_ABORTED;
   } else {
     return false;
   }
-  m->nodes[leaver->node].place = MACHINE_PARKED;
   return true;
 }
 
@@ -364,9 +376,7 @@ bool machine_admit(struct machine *m, uint32_t turn) {
     return machine_full(m);
   }
   while (BLOCKED(m)->first && !machine_full(m)) {
-    uint32_t n = BLOCKED(m)->first;
-    unlink_node(m, n);
-    append(m, m->inside, n);
+    append(m, m->inside, pop(m, m->inside ^ 1));
   }
   return machine_full(m);
 }

@@ -20,7 +20,7 @@
 
 /* {=== memory === */
 
-static size_t live;  /* bytes handed out */
+static size_t live;    /* bytes handed out */
 static bool exhausted; /* the next allocation fails */
 static uint32_t refusals;
 
@@ -203,6 +203,7 @@ static void check(void) {
   CHECK(machine_busy(&m) == model_busy());
   CHECK(machine_would_trip(&m) ==
         (model_lets_in() && model.inside.count + UINT64_C(1) == model.parties));
+  if (machine_would_wait(&m)) CHECK(model.state != MACHINE_BROKEN && !machine_would_trip(&m));
   CHECK(machine_waiting(&m) == (filling ? model.inside.count + model.extra : 0));
   for (int key = 1; key <= KEYS; key++) CHECK(machine_find(&m, key_of(key)) == model_find(key));
   for (uint32_t i = 0, j = 0; (l = list_at(&j)) != NULL; j = ++i)
@@ -230,8 +231,9 @@ static void reserve(bool fail) {
       CHECK(refusals == refused + 1);
       CHECK(memcmp(&before, &m, sizeof(m)) == 0);
       /* nodes[0] and what was not handed out yet may hold anything */
-      if (size) CHECK(memcmp((struct machine_node *)block + 1, m.nodes + 1,
-                             m.used * sizeof(struct machine_node)) == 0);
+      if (size)
+        CHECK(memcmp((struct machine_node *)block + 1, m.nodes + 1,
+                     m.used * sizeof(struct machine_node)) == 0);
     } else {
       CHECK(refusals == refused);
     }
@@ -292,6 +294,7 @@ static void op_arrive(uint8_t arg, uint8_t how) {
   if ((!key && !(how & 1)) || model.state == MACHINE_BROKEN || crowd() >= CROWD) return;
   reserve(how & 2);
   if (!machine_would_trip(&m)) {
+    CHECK(machine_would_wait(&m));
     do_enter(key);
   } else if (how & 4 && depth < DEPTH) {
     push_action(key, true); /* a coroutine, let out, whose own last arrival this is */
@@ -417,10 +420,10 @@ static bool model_next(uint32_t at, struct member *x, enum machine_outcome *outc
     return false;
   } else if (model.inside.count && earlier(model.inside_turn, at)) {
     *x = take_at(&model.inside, 0);
-    *outcome = x->has_failed                        ? MACHINE_FAILED
-               : model.state == MACHINE_DRAINING    ? MACHINE_PASSED
-               : model.state == MACHINE_RESETTING   ? MACHINE_RESET
-                                                    : MACHINE_ABORTED;
+    *outcome = x->has_failed                      ? MACHINE_FAILED
+               : model.state == MACHINE_DRAINING  ? MACHINE_PASSED
+               : model.state == MACHINE_RESETTING ? MACHINE_RESET
+                                                  : MACHINE_ABORTED;
     model_emptied(at - 1);
   } else if (model.state == MACHINE_BROKEN && model.blocked.count &&
              earlier(model.blocked_turn, at)) {
@@ -518,10 +521,15 @@ static void step(uint8_t op, uint8_t arg) {
   uint32_t at = turn - (how >> 3); /* an outer pass goes on */
   if (has_yielded()) op_return(0);
   switch (op & 15) {
-    case 0: case 1: case 2: case 3: op_arrive(arg, how); break;
-    case 4: case 5: op_return(how); break;
+    case 0:
+    case 1:
+    case 2:
+    case 3: op_arrive(arg, how); break;
+    case 4:
+    case 5: op_return(how); break;
     case 6: op_post(how); break;
-    case 7: case 8: op_leave(arg, how); break;
+    case 7:
+    case 8: op_leave(arg, how); break;
     case 9: op_reset(); break;
     case 10: op_abort(); break;
     case 11: op_dismiss(); break;
