@@ -20,7 +20,7 @@ struct barrier *barrier_check(lua_State *L, int level, const char *name) {
 struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint64_t parties) {
   void *ud;
   machine_alloc alloc = lua_getallocf(L, &ud);
-  struct barrier *b = compat_newuserdata(L, sizeof(*b), 0);
+  struct barrier *b = compat_newuserdata(L, sizeof(*b), 0, 4);
   b->type = NULL; /* not before it is complete */
   b->scheduler = s;
   b->has_action = b->has_schedule = b->has_reason = b->has_metatable = false;

@@ -113,16 +113,16 @@ static inline void luaL_traceback(lua_State *L, lua_State *L1, const char *msg, 
 
 #endif
 
-/* A full userdata with one user value, a new table with room for `narr`
-** elements. [-0, +1] */
-static inline void *compat_newuserdata(lua_State *L, size_t size, int narr) {
+/* A full userdata with one user value, a new table with room for `narr` elements
+** and `nrec` fields. [-0, +1] */
+static inline void *compat_newuserdata(lua_State *L, size_t size, int narr, int nrec) {
   void *p;
 #if LUA_VERSION_NUM >= 504
   p = lua_newuserdatauv(L, size, 1);
 #else
   p = lua_newuserdata(L, size);
 #endif
-  lua_createtable(L, narr, 0);
+  lua_createtable(L, narr, nrec);
 #if LUA_VERSION_NUM >= 504
   lua_setiuservalue(L, -2, 1);
 #elif LUA_VERSION_NUM >= 502

@@ -295,7 +295,7 @@ void waiter_set_error(lua_State *L, int i) {
 
 /* [-0, +1, m] */
 static struct waiter *push_waiter(lua_State *L, int callback) {
-  struct waiter *w = compat_newuserdata(L, sizeof(*w), WAITER_ERROR);
+  struct waiter *w = compat_newuserdata(L, sizeof(*w), WAITER_ERROR, 0);
   w->node = 0;
   w->type = &waiter_type;
   compat_getuservalue(L, -1);
