@@ -15,18 +15,25 @@ local function clock(operations, f)
   return (os.clock() - start) / operations * 1e9
 end
 
----Every party waits again and again; set-up is outside the timing.
-local function cycle(b)
-  local function body()
-    for _ = 1, trips do
-      b:wait()
-    end
-  end
+---Every party waits again and again, until one of them has had enough. Set-up is outside
+---the timing, and so is the end of the others: they still wait when it is over.
+---@param b { wait: fun(self, timeout: integer?) }
+---@param timeout integer?
+local function cycle(b, timeout)
   for _ = 1, parties - 1 do
-    coroutine.wrap(body)()
+    coroutine.wrap(function()
+      while true do
+        b:wait(timeout)
+      end
+    end)()
   end
   return clock(parties * trips, function()
-    coroutine.wrap(body)()
+    coroutine.wrap(function()
+      for _ = 1, trips do
+        b:wait(timeout)
+      end
+      uv.stop()
+    end)()
     uv.run()
   end)
 end
@@ -114,19 +121,7 @@ function measurements.create()
 end
 
 function measurements.timeout()
-  local b = barrier.new(parties)
-  local function body()
-    for _ = 1, trips do
-      b:wait(3600000)
-    end
-  end
-  for _ = 1, parties - 1 do
-    coroutine.wrap(body)()
-  end
-  return clock(parties * trips, function()
-    coroutine.wrap(body)()
-    uv.run()
-  end)
+  return cycle(barrier.new(parties), 3600000)
 end
 
 function measurements.callback()

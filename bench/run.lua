@@ -40,7 +40,7 @@ local function interleave(cases)
 end
 
 local function trips(parties, waits)
-  return math.max(2, math.floor(waits / parties))
+  return math.max(10, math.floor(waits / parties))
 end
 
 local function measure(lua, what, parties, n)
