@@ -50,6 +50,10 @@ function finalizer(f)
   return setmetatable({}, { __gc = f })
 end
 
+function user_value(u)
+  return debug.getfenv and debug.getfenv(u) or debug.getuservalue(u, 1)
+end
+
 function take_user_value(u)
   if debug.setfenv then debug.setfenv(u, {}) else debug.setuservalue(u, nil, 1) end
 end
@@ -239,6 +243,84 @@ describe("the debug library", function()
         for _ = 1, 5 do try(uv.run) end
       end
     ]]
+  end)
+
+  it("may take the action: the barrier trips without", function()
+    survives([[
+      local b = barrier.new(2, { action = function() print "action" end })
+      b:wait(listener "a")
+      user_value(b).action = nil
+      b:wait(listener "b")
+      uv.run()
+    ]], "a\t0\nb\t1\n")
+  end)
+
+  it("may take schedule: the barrier does without", function()
+    survives([[
+      local b = barrier.new(2, { schedule = function() print "schedule" end })
+      b:wait(listener "a")
+      b:wait(listener "b")
+      user_value(b).schedule = nil
+      uv.run()
+    ]], "a\t0\nb\t1\n")
+  end)
+
+  it("may take a Waiter's callback: nobody is called", function()
+    survives([[
+      local b = barrier.new(2)
+      local w = b:wait(print)
+      b:wait(listener "b")
+      for key, value in pairs(user_value(w)) do
+        if value == print then user_value(w)[key] = nil end
+      end
+      uv.run()
+      w:close()
+      print(b.state)
+    ]], "b\t1\nfilling\n")
+  end)
+
+  it("may change the metatable of a barrier that is used a lot", function()
+    survives([[
+      local function use(b)
+        for i = 1, 200 do b:wait(function() end) end
+        uv.run()
+        return b
+      end
+      local function with_metatable(change)
+        local b = barrier.new(2)
+        local mt = {}
+        for key, value in pairs(debug.getmetatable(b)) do mt[key] = value end
+        debug.setmetatable(b, change(mt))
+        use(b)
+        print(b.generation, b.n_waiting, b.other, tostring(b):match "%[(.*)%]")
+        debug.getmetatable(b).__index = nil
+        assert(not try(use, b))
+      end
+      with_metatable(function(mt) return mt end)
+      with_metatable(function(mt) mt.__close = nil return mt end)
+      local all = debug.getmetatable(barrier.new(1))
+      for key in pairs(all) do
+        if type(key) == "number" then all[key] = nil end
+      end
+      try(use, barrier.new(2))
+    ]], ("100\t0\tnil\tfilling, waiters:0/2\n"):rep(2))
+  end)
+
+  it("may take the registry's functions: errors are reported without a traceback", function()
+    local output, code, signal = run [[
+      local registry = debug.getregistry()
+      for key, value in pairs(registry) do
+        if type(key) == "userdata" and type(value) == "function" then registry[key] = nil end
+      end
+      local b = barrier.new(3)
+      b:wait(function() error "boom" end)
+      co(function() b:wait() error "boom" end)
+      b:wait(function() print "passed" end)
+      uv.run()
+    ]]
+    assert.are.equal(0, signal)
+    assert.are_not.equal(0, code)
+    assert.is_truthy(output:find("^passed\nUncaught Error: "), output)
   end)
 
   it("may call metamethods by hand, with anything", function()

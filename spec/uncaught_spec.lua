@@ -67,6 +67,31 @@ describe("a coroutine that dies after it was resumed", function()
     end
   end)
 
+  it("is reported also when its error cannot be told", function()
+    local untellable = "setmetatable({}, { __tostring = function() error({}) end })"
+    for _, wait in ipairs {
+      "coroutine.wrap(function() b:wait() error(%s) end)()",
+      "b:wait(function() error(%s) end)",
+    } do
+      local err, out = report_of("local b = barrier.new(2) " .. wait:format(untellable)
+        .. " b:wait(function() print 'passed' end) uv.run()")
+      assert.are.equal("passed\n", out)
+      assert.is_truthy(err:find("Uncaught Error: %(?error in error handling")
+        or err:find("Uncaught Error: table: ", 1, true), err)
+    end
+  end)
+
+  it("is reported without a traceback where there is no debug library", function()
+    local err = report_of [[
+      local b = barrier.new(2)
+      coroutine.wrap(function() b:wait() error("boom", 0) end)()
+      b:wait(function() end)
+      debug = nil
+      uv.run()
+    ]]
+    assert.is_truthy(err:find("Uncaught Error: boom", 1, true), err)
+  end)
+
   it("is reported for CancelledError and TimeoutError like for others", function()
     assert.is_truthy(report_of([[
       local b = barrier.new(2)
