@@ -143,7 +143,7 @@ describe("an error that a resumed coroutine does not catch", function()
       for i = 1, 2 do
         coroutine.wrap(function() b:wait() if i == 1 then deep() end end)()
       end
-      vim.wait(200, function() return vim.v.errmsg ~= "" end, 5)
+      wait_for(function() return vim.v.errmsg ~= "" end)
       print(vim.v.errmsg)
     ]]
     assert.is_truthy(output:find("boom", 1, true), output)
