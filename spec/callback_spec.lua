@@ -407,9 +407,7 @@ describe("a Waiter that is closed", function()
       end)
     end
     waiter:close()
-    for _ = 1, 3 do
-      collectgarbage()
-    end
+    support.collect_garbage()
     assert.is_nil(next(seen))
     waiter:close()
   end)

@@ -68,6 +68,24 @@ function M.patient(b, name, log)
   return b:wait(M.listener(log, name))
 end
 
+---Collects all garbage, with what only LuaJIT's compiled traces still know.
+function M.collect_garbage()
+  if jit then
+    jit.flush()
+  end
+  for _ = 1, 4 do
+    collectgarbage()
+  end
+end
+
+---Is what `make` returns collected?
+function M.collected(make)
+  local seen = setmetatable({}, { __mode = "v" })
+  seen[1] = make()
+  M.collect_garbage()
+  return seen[1] == nil
+end
+
 ---Runs the loop until nothing is left to do; a handle that somebody forgot ends it
 ---after a while instead of hanging the specs.
 function M.run_loop()

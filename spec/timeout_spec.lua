@@ -3,6 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local collected = support.collected
 
 local TIMED_OUT = " TimeoutError: wait timed out"
 local RESET = " BrokenBarrierError: barrier reset"
@@ -41,16 +42,6 @@ local function counted(parties)
   return b, function()
     return turns
   end
-end
-
----Is it collected though nobody has touched it since?
-local function collected(make)
-  local seen = setmetatable({}, { __mode = "v" })
-  seen[1] = make()
-  for _ = 1, 4 do
-    collectgarbage()
-  end
-  return seen[1] == nil
 end
 
 describe("a wait whose timeout passes", function()
@@ -525,9 +516,7 @@ describe("until it passes, a wait with a timeout", function()
         b:wait(nobody)
       end)
     end
-    for _ = 1, 4 do
-      collectgarbage()
-    end
+    support.collect_garbage()
     assert.is_truthy(seen[1])
     run_loop()
     assert.are.equal(1, ended)
