@@ -2,117 +2,955 @@ local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local function teller(log, name)
-  return function(err, position)
-    support.add(log, name .. " " .. tostring(err or position))
+local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local collected = support.collected
+
+local RESET = " BrokenBarrierError: barrier reset"
+local ABORTED = " BrokenBarrierError: barrier aborted"
+
+local function nobody() end
+
+---A barrier whose schedule keeps each drain that it is given.
+local function keeping(parties, action)
+  local drains = {}
+  local function schedule(drain)
+    add(drains, drain)
   end
+  return barrier.new(parties, { schedule = schedule, action = action }), drains
 end
 
+---The same after a trip: its schedule has been called, and nobody has been let out.
+local function tripped(parties, log)
+  local b, drains = keeping(parties)
+  local waiters = {}
+  for i = 1, parties do
+    waiters[i] = b:wait(listener(log, "w" .. i))
+  end
+  run_loop()
+  return b, drains, waiters
+end
+
+---Calls f from the loop, in a turn of its own.
+local function later(f)
+  local timer = uv.new_timer()
+  timer:start(0, 0, function()
+    timer:close()
+    f()
+  end)
+end
+
+---A spec in which a callback of the loop runs the loop.
+local function it_nests(name, f)
+  it(name, function()
+    if not support.loop_nests then
+      pending "this luv's loop does not nest"
+    end
+    f()
+  end)
+end
 
 describe("the option schedule", function()
-  it("says where waiters resume, once for each turn", function()
-    local log, drains = {}, {}
-    local b = barrier.new(2, { schedule = function(drain)
-      support.add(drains, drain)
+  it("is called with a function and nothing else", function()
+    local args
+    local b = barrier.new(1, { schedule = function(...)
+      args = { n = select("#", ...), ... }
     end })
-    for i = 1, 4 do
-      b:wait(teller(log, i .. ""))
-    end
-    uv.run()
+    b:wait(nobody)
+    run_loop()
+    assert.are.equal(1, args.n)
+    assert.are.equal("function", type(args[1]))
+  end)
+
+  it("is called by the loop, not by who makes somebody ready", function()
+    local b, drains = keeping(2)
+    b:wait(nobody)
+    b:wait(nobody)
+    assert.are.equal(0, #drains)
+    b:reset()
+    assert.are.equal(0, #drains)
+    b:abort()
+    assert.are.equal(0, #drains)
+    run_loop()
     assert.are.equal(1, #drains)
-    assert.are.same({}, log)
-    drains[1]()
-    assert.are.same({ "1 0", "2 1" }, log)
-    uv.run()
-    assert.are.equal(2, #drains)
-    drains[2]()
-    assert.are.same({ "1 0", "2 1", "3 0", "4 1" }, log)
   end)
 
-  it("may call drain twice, which does no harm", function()
-    local log, drains = {}, {}
-    local b = barrier.new(1, { schedule = function(drain)
-      support.add(drains, drain)
-    end })
-    b:wait(teller(log, "a"))
-    uv.run()
-    drains[1]()
-    b:wait(teller(log, "b"))
-    drains[1]()
-    assert.are.same({ "a 0" }, log)
-    uv.run()
-    drains[2]()
-    drains[2]()
-    assert.are.same({ "a 0", "b 0" }, log)
+  it("is called once for each turn, until drain has been called", function()
+    local log, b, drains = {}, keeping(2)
+    for i = 1, 6 do
+      b:wait(listener(log, i .. ""))
+    end
+    for turn = 1, 3 do
+      run_loop()
+      run_loop()
+      assert.are.equal(turn, #drains)
+      assert.are.equal(2 * (turn - 1), #log)
+      drains[turn]()
+      assert.are.equal(2 * turn, #log)
+    end
+    run_loop()
+    assert.are.equal(3, #drains)
+    assert.are.same({ "1 0", "2 1", "3 0", "4 1", "5 0", "6 1" }, log)
   end)
 
-  it("may call drain at once", function()
-    local log = {}
-    local b = barrier.new(1, { schedule = function(drain)
+  it("is not called again where drain has left nobody behind", function()
+    local _, drains = tripped(2, {})
+    later(drains[1])
+    run_loop()
+    assert.are.equal(1, #drains)
+    local b
+    b, drains = keeping(1)
+    co(function()
+      b:wait()
+    end)
+    run_loop()
+    assert.are.equal(0, #drains)
+  end)
+
+  it("may be anything callable", function()
+    local log, self = {}, nil
+    local callable = setmetatable({}, { __call = function(...)
+      local drain
+      self, drain = ...
+      assert.are.equal(2, select("#", ...))
       drain()
-      support.add(log, "drained")
     end })
-    b:wait(teller(log, "a"))
-    uv.run()
-    assert.are.same({ "a 0", "drained" }, log)
-  end)
-
-  it("that never calls drain leaves the waiters waiting and collectable", function()
-    local log = {}
-    local seen = setmetatable({}, { __mode = "v" })
-    do
-      local b = barrier.new(1, { schedule = function() end })
-      b:wait(teller(log, "a"))
-      seen[1] = b
-    end
-    uv.run()
-    for _ = 1, 4 do
-      collectgarbage()
-    end
-    assert.are.same({}, log)
-    assert.is_nil(seen[1])
-  end)
-
-  it("that raises is reported, and the waiters resume all the same", function()
-    local result = support.chunk [[
-      local b = barrier.new(1, { schedule = function() error "in schedule" end })
-      b:wait(function(_, position) print("passed", position) end)
-      uv.run()
-    ]]
-    assert.are.equal("passed\t0\n", result.out)
-    assert.is_truthy(result.err:find("in schedule", 1, true))
+    local b = barrier.new(2, { schedule = callable })
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    run_loop()
+    assert.are.equal(callable, self)
+    assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
   it("may be false", function()
-    local log = {}
-    local b = barrier.new(1, { schedule = false })
-    b:wait(teller(log, "a"))
-    uv.run()
-    assert.are.same({ "a 0" }, log)
+    local b, log = barrier.new(1, { schedule = false }), {}
+    b:wait(listener(log, "w"))
+    run_loop()
+    assert.are.same({ "w 0" }, log)
   end)
 
-  it("lets a nested loop serve the others", function()
-    local log, queue = {}, {}
-    local b = barrier.new(3, { schedule = function(drain)
-      support.add(queue, drain)
+  it("may be a function of luv that calls it later", function()
+    local log = {}
+    local b = barrier.new(2, { schedule = later })
+    co(function()
+      for round = 1, 3 do
+        b:wait()
+        add(log, round)
+      end
+    end)
+    co(function()
+      for _ = 1, 3 do
+        b:wait()
+      end
+    end)
+    run_loop()
+    assert.are.same({ 1, 2, 3 }, log)
+    assert.are.equal(3, b.generation)
+  end)
+
+  it("may return anything", function()
+    local log = {}
+    local b = barrier.new(1, { schedule = function(drain)
+      drain()
+      return false, drain
     end })
-    local function turn()
-      uv.run("nowait")
-      local drain = table.remove(queue, 1)
-      if drain then
+    b:wait(listener(log, "w"))
+    run_loop()
+    assert.are.same({ "w 0" }, log)
+  end)
+
+  it("may be one for several barriers: each has a drain of its own", function()
+    local drains, log = {}, {}
+    for _, name in ipairs { "a", "b", "c" } do
+      local b = barrier.new(2, { schedule = function(drain)
+        add(drains, drain)
+      end })
+      b:wait(listener(log, name .. 1))
+      b:wait(listener(log, name .. 2))
+    end
+    run_loop()
+    assert.are.equal(3, #drains)
+    drains[2]()
+    assert.are.same({ "b1 0", "b2 1" }, log)
+    drains[3]()
+    drains[1]()
+    assert.are.same({ "b1 0", "b2 1", "c1 0", "c2 1", "a1 0", "a2 1" }, log)
+  end)
+
+  it("leaves the barriers alone that have none", function()
+    local log, b, drains = {}, keeping(1)
+    local plain = barrier.new(1)
+    b:wait(listener(log, "scheduled"))
+    plain:wait(listener(log, "plain"))
+    run_loop()
+    assert.are.same({ "plain 0" }, log)
+    drains[1]()
+    assert.are.same({ "plain 0", "scheduled 0" }, log)
+  end)
+
+  it("may use its barrier before it calls drain", function()
+    local log, b = {}, nil
+    local ways = {
+      { RESET, function() b:reset() end },
+      { ABORTED, function() b:abort() end },
+      { " 0", function() b:wait(listener(log, "blocked")) end },
+    }
+    for _, way in ipairs(ways) do
+      local used = false
+      log = {}
+      b = barrier.new(2, { schedule = function(drain)
+        if not used then
+          used = true
+          way[2]()
+        end
         drain()
+      end })
+      b:wait(listener(log, "w"))
+      b:wait(nobody)
+      run_loop()
+      assert.are.same({ "w" .. way[1] }, log)
+    end
+    assert.are.equal(1, b.n_waiting)
+  end)
+end)
+
+describe("schedule is asked about those who", function()
+  local ways = {
+    ["were reset"] = { RESET, function(b, log)
+      b:wait(listener(log, "w"))
+      b:reset()
+    end },
+    ["were thrown out by an abort"] = { ABORTED, function(b, log)
+      b:wait(listener(log, "w"))
+      b:abort()
+    end },
+    ["came to a broken barrier"] = { ABORTED, function(b, log)
+      b:abort()
+      b:wait(listener(log, "w"))
+    end },
+    ["timed out"] = { " TimeoutError: wait timed out", function(b, log)
+      b:wait(0, listener(log, "w"))
+    end },
+    ["want to be told that they have closed"] = { " nil", function(b, log)
+      b:wait(nobody):close(listener(log, "w"))
+    end },
+  }
+  for who, way in pairs(ways) do
+    it(who, function()
+      local log, b, drains = {}, keeping(2)
+      way[2](b, log)
+      run_loop()
+      assert.are.equal(1, #drains)
+      assert.are.same({}, log)
+      drains[1]()
+      assert.are.same({ "w" .. way[1] }, log)
+      run_loop()
+      assert.are.equal(1, #drains)
+    end)
+  end
+
+  it("were cancelled", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local log, b, drains = {}, keeping(2)
+    b:cancel(support.party(b, "x", log))
+    run_loop()
+    assert.are.equal(1, #drains)
+    assert.are.same({}, log)
+    drains[1]()
+    assert.are.same({ "x CancelledError: wait cancelled" }, log)
+  end)
+
+  it("were blocked when the last one inside has gone by itself", function()
+    local log, b, drains = {}, keeping(1)
+    local inside = b:wait(nobody)
+    b:wait(listener(log, "blocked"))
+    run_loop()
+    inside:close()
+    assert.are.equal("filling", b.state)
+    run_loop()
+    assert.are.equal(2, #drains)
+    drains[2]()
+    assert.are.equal("draining", b.state)
+    run_loop()
+    drains[3]()
+    assert.are.same({ "blocked 0" }, log)
+  end)
+end)
+
+describe("until drain is called", function()
+  it("the barrier drains, who arrives is blocked, and the loop has nothing to do", function()
+    local log = {}
+    local b, drains = tripped(2, log)
+    b:wait(listener(log, "blocked"))
+    for _ = 1, 3 do
+      run_loop()
+      assert.is_false(uv.loop_alive())
+      assert.are.equal("draining", b.state)
+      assert.are.equal(0, b.n_waiting)
+      assert.are.equal(3, #b:waiters())
+    end
+    assert.are.same({}, log)
+    assert.are.equal(1, #drains)
+    drains[1]()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+    assert.are.equal("filling", b.state)
+    assert.are.equal(1, b.n_waiting)
+  end)
+
+  it("reset and abort change what those inside get", function()
+    for method, expected in pairs { reset = RESET, abort = ABORTED } do
+      local log = {}
+      local b, drains = tripped(2, log)
+      b:wait(listener(log, "blocked"))
+      b[method](b)
+      drains[1]()
+      assert.are.same({ "w1" .. expected, "w2" .. expected }, { log[1], log[2] })
+      assert.are.equal(method == "abort" and "blocked" .. ABORTED or nil, log[3])
+      assert.are.equal(method == "reset" and 1 or 0, b.n_waiting)
+    end
+  end)
+
+  it("a reset may follow an abort: what counts is the state when it is called", function()
+    local log = {}
+    local b, drains = tripped(2, log)
+    b:abort()
+    b:reset()
+    drains[1]()
+    assert.are.same({ "w1" .. RESET, "w2" .. RESET }, log)
+    assert.are.equal("filling", b.state)
+  end)
+
+  it("those inside may leave, and the others keep their positions", function()
+    local log = {}
+    local _, drains, waiters = tripped(4, log)
+    waiters[1]:close()
+    waiters[3]:close()
+    drains[1]()
+    assert.are.same({ "w2 1", "w4 3" }, log)
+  end)
+
+  it("those who are cancelled are told first, in the same turn", function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    local log, b, drains = {}, keeping(3)
+    local parties = {}
+    for i = 1, 2 do
+      parties[i] = support.party(b, "p" .. i, log)
+    end
+    b:wait(nobody)
+    run_loop()
+    b:cancel(parties[2])
+    drains[1]()
+    assert.are.same({ "p2 CancelledError: wait cancelled", "p1 0" }, log)
+  end)
+
+  it("schedule is asked again when somebody else has to go: either drain does for all", function()
+    for first = 1, 2 do
+      local log = {}
+      local b, drains = tripped(2, log)
+      b:abort()
+      run_loop()
+      assert.are.equal(2, #drains)
+      drains[first]()
+      assert.are.same({ "w1" .. ABORTED, "w2" .. ABORTED }, log)
+      drains[3 - first]()
+      run_loop()
+      assert.are.equal(2, #log)
+      assert.are.equal(2, #drains)
+    end
+  end)
+
+  it("schedule is not asked again when that comes before the loop has turned", function()
+    local log = {}
+    local b, drains = tripped(2, log)
+    b:abort()
+    drains[1]()
+    assert.are.same({ "w1" .. ABORTED, "w2" .. ABORTED }, log)
+    run_loop()
+    assert.are.equal(1, #drains)
+  end)
+
+  it("timeouts of those who have tripped do not count", function()
+    local log, b, drains = {}, keeping(2)
+    b:wait(0, listener(log, "w1"))
+    b:wait(0, listener(log, "w2"))
+    run_loop()
+    uv.update_time()
+    later(drains[1])
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+  end)
+
+  it("the barrier and its waiters are kept alive by drain, and by nothing else", function()
+    local log, drains = {}, nil
+    assert.is_false(collected(function()
+      local b
+      b, drains = tripped(1, log)
+      return b
+    end))
+    drains[1]()
+    assert.are.same({ "w1 0" }, log)
+    assert.is_true(collected(function()
+      return (tripped(1, log))
+    end))
+    assert.are.same({ "w1 0" }, log)
+  end)
+
+  it("coroutines are kept alive by it as well", function()
+    local drains, passed = nil, 0
+    local function make()
+      local b
+      b, drains = keeping(2)
+      local party = co(function()
+        b:wait()
+        passed = passed + 1
+      end)
+      b:wait(nobody)
+      run_loop()
+      return party
+    end
+    assert.is_true(collected(function()
+      local party = make()
+      drains = nil
+      return party
+    end))
+    assert.is_false(collected(make))
+    drains[1]()
+    assert.are.equal(1, passed)
+  end)
+end)
+
+describe("drain", function()
+  it("lets out at once when schedule calls it at once", function()
+    local log = {}
+    local b = barrier.new(2, { schedule = function(drain)
+      add(log, "schedule")
+      drain()
+      add(log, "drained")
+    end })
+    for i = 1, 4 do
+      b:wait(listener(log, "w" .. i))
+    end
+    run_loop()
+    assert.are.same({
+      "schedule", "w1 0", "w2 1", "drained",
+      "schedule", "w3 0", "w4 1", "drained",
+    }, log)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("takes no arguments and returns nothing", function()
+    local log = {}
+    local _, drains = tripped(2, log)
+    assert.are.equal(0, select("#", drains[1](nil, "an argument", {})))
+    assert.are.same({ "w1 0", "w2 1" }, log)
+    assert.are.equal(0, select("#", drains[1]("another")))
+  end)
+
+  it("does nothing when it is called again", function()
+    local log = {}
+    local b, drains = tripped(1, log)
+    drains[1]()
+    b:wait(listener(log, "later"))
+    drains[1]()
+    assert.are.same({ "w1 0" }, log)
+    run_loop()
+    drains[1]()
+    assert.are.same({ "w1 0" }, log)
+    drains[2]()
+    drains[2]()
+    assert.are.same({ "w1 0", "later 0" }, log)
+  end)
+
+  it("does nothing when all have gone by themselves, then or later", function()
+    local log = {}
+    local b, drains, waiters = tripped(1, log)
+    waiters[1]:close()
+    drains[1]()
+    assert.are.equal("filling", b.state)
+    b:wait(listener(log, "later"))
+    run_loop()
+    drains[1]()
+    assert.are.same({}, log)
+    drains[2]()
+    assert.are.same({ "later 0" }, log)
+  end)
+
+  it("lets out who is ready when it is called: a trip without waiting for the loop", function()
+    local log = {}
+    local b, drains, waiters = tripped(1, log)
+    waiters[1]:close()
+    b:wait(listener(log, "later"))
+    drains[1]()
+    assert.are.same({ "later 0" }, log)
+    run_loop()
+    assert.are.equal(1, #drains)
+  end)
+
+  it("is a turn: what becomes ready meanwhile is left for the next", function()
+    local log, b, drains = {}, keeping(1)
+    b:wait(function()
+      add(log, "w1")
+      b:wait(listener(log, "again"))
+    end)
+    b:wait(listener(log, "blocked"))
+    run_loop()
+    drains[1]()
+    assert.are.same({ "w1" }, log)
+    assert.are.equal("draining", b.state)
+    run_loop()
+    drains[2]()
+    assert.are.same({ "w1", "blocked 0" }, log)
+    run_loop()
+    drains[3]()
+    assert.are.same({ "w1", "blocked 0", "again 0" }, log)
+  end)
+
+  it("leaves nothing for the loop to do when nobody is left", function()
+    local log = {}
+    local _, drains = tripped(2, log)
+    drains[1]()
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it("lets the blocked in, who then wait", function()
+    local log = {}
+    local b, drains = tripped(2, log)
+    b:wait(listener(log, "blocked"))
+    drains[1]()
+    assert.are.equal(1, b.n_waiting)
+    b:wait(listener(log, "last"))
+    run_loop()
+    drains[2]()
+    assert.are.same({ "w1 0", "w2 1", "blocked 0", "last 1" }, log)
+  end)
+
+  it("does not keep its barrier alive when it has been called", function()
+    local drains
+    assert.is_true(collected(function()
+      local b
+      b, drains = tripped(1, {})
+      drains[1]()
+      return b
+    end))
+    drains[1]()
+  end)
+
+  it("may be called by a coroutine, which may wait afterwards", function()
+    local log, b, drains = {}, keeping(2)
+    local first = co(function()
+      add(log, "first " .. b:wait())
+      add(log, "first again " .. b:wait())
+    end)
+    b:wait(nobody)
+    run_loop()
+    co(function()
+      drains[1]()
+      assert.are.equal("suspended", coroutine.status(first))
+      add(log, "caller " .. b:wait())
+    end)
+    assert.are.same({ "first 0", "caller 1" }, log)
+    run_loop()
+    drains[2]()
+    assert.are.same({ "first 0", "caller 1", "first again 0" }, log)
+  end)
+
+  it("may be called inside a C function", function()
+    local log = {}
+    local _, drains = tripped(2, log)
+    local text = ("x"):gsub("x", function()
+      drains[1]()
+      return "y"
+    end)
+    assert.are.equal("y", text)
+    assert.are.same({ "w1 0", "w2 1" }, log)
+  end)
+
+  it("may be called by those whom another barrier lets out", function()
+    local log = {}
+    local _, drains = tripped(2, log)
+    local other = barrier.new(2)
+    other:wait(function()
+      drains[1]()
+      add(log, "other 1")
+    end)
+    other:wait(listener(log, "other 2"))
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "other 1", "other 2 1" }, log)
+  end)
+
+  it("may be called by the schedule of another barrier", function()
+    local log = {}
+    local _, drains = tripped(2, log)
+    local other = barrier.new(1, { schedule = function(drain)
+      drains[1]()
+      drain()
+    end })
+    other:wait(listener(log, "other"))
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "other 0" }, log)
+  end)
+
+  it("may be called by an action", function()
+    local log = {}
+    local _, drains = tripped(2, log)
+    local other = barrier.new(1, { action = function()
+      drains[1]()
+      add(log, "action")
+    end })
+    other:wait(listener(log, "other"))
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "action", "other 0" }, log)
+  end)
+
+  it("may be called by who it lets out: once more it does nothing", function()
+    local log, b, drains = {}, keeping(3)
+    for i = 1, 3 do
+      b:wait(function(_, position)
+        drains[1]()
+        add(log, i .. " " .. position)
+      end)
+    end
+    run_loop()
+    drains[1]()
+    assert.are.same({ "1 0", "2 1", "3 2" }, log)
+  end)
+
+  it("of another turn may be: the others go on inside", function()
+    local log, b, drains = {}, keeping(3)
+    for i = 1, 3 do
+      b:wait(function(err)
+        add(log, "in " .. i .. " " .. tostring(err))
+        if i == 1 then
+          drains[2]()
+        end
+        add(log, "out " .. i)
+      end)
+    end
+    run_loop()
+    b:abort()
+    run_loop()
+    drains[1]()
+    local broken = "BrokenBarrierError: barrier aborted"
+    assert.are.same({
+      "in 1 " .. broken,
+      "in 2 " .. broken, "out 2",
+      "in 3 " .. broken, "out 3",
+      "out 1",
+    }, log)
+  end)
+
+  it("may be called in a loop that one runs whom it has let out: others go on inside", function()
+    local log, b, drains = {}, keeping(3)
+    local served = 0
+    local function turn()
+      uv.run "nowait"
+      if drains[served + 1] then
+        served = served + 1
+        drains[served]()
       end
     end
     for i = 1, 3 do
       b:wait(function()
-        support.add(log, "in " .. i)
+        add(log, "in " .. i)
         while #log < 3 do
           turn()
         end
-        support.add(log, "out " .. i)
+        add(log, "out " .. i)
       end)
     end
     turn()
     assert.are.same({ "in 1", "in 2", "in 3", "out 3", "out 2", "out 1" }, log)
+    run_loop()
+    assert.are.equal(0, #b:waiters())
+  end)
+
+  it("lets those out who trip the barrier for ever, a turn a trip", function()
+    local calls, waits = 0, 0
+    local b
+    b = barrier.new(3, { schedule = function(drain)
+      calls = calls + 1
+      assert.are.equal(calls, b.generation)
+      drain()
+    end })
+    for _ = 1, 3 do
+      co(function()
+        repeat
+          b:wait()
+          waits = waits + 1
+        until b.generation == 50
+      end)
+    end
+    run_loop()
+    assert.are.equal(50, calls)
+    assert.are.equal(150, waits)
+  end)
+end)
+
+describe("an action of a barrier with schedule", function()
+  it("runs in the last arrival, before schedule is called", function()
+    local log = {}
+    local b = barrier.new(2, {
+      action = function()
+        add(log, "action")
+      end,
+      schedule = function(drain)
+        add(log, "schedule")
+        drain()
+      end,
+    })
+    b:wait(listener(log, "w1"))
+    co(function()
+      add(log, "last " .. b:wait())
+    end)
+    assert.are.same({ "action", "last 1" }, log)
+    run_loop()
+    assert.are.same({ "action", "last 1", "schedule", "w1 0" }, log)
+  end)
+
+  it("runs within drain for those who were blocked", function()
+    local log = {}
+    local b, drains = keeping(2, function(self)
+      add(log, "action " .. self.n_waiting)
+    end)
+    for i = 1, 4 do
+      b:wait(listener(log, "w" .. i))
+    end
+    run_loop()
+    assert.are.same({ "action 2" }, log)
+    drains[1]()
+    assert.are.same({ "action 2", "w1 0", "w2 1", "action 2" }, log)
+    run_loop()
+    drains[2]()
+    assert.are.same({ "action 2", "w1 0", "w2 1", "action 2", "w3 0", "w4 1" }, log)
+  end)
+
+  it("that raises fails all parties when drain is called", function()
+    local log = {}
+    local b, drains = keeping(2, function()
+      error("in action", 0)
+    end)
+    b:wait(listener(log, "w1"))
+    b:wait(listener(log, "w2"))
+    run_loop()
+    assert.are.same({}, log)
+    drains[1]()
+    table.sort(log)
+    assert.are.same({ "w1" .. ABORTED .. ": in action", "w2 in action" }, log)
+    run_loop()
+    assert.are.equal(1, #drains)
+  end)
+end)
+
+describe("an error that nobody catches", function()
+  ---A barrier for three of whom the first two die; its drains.
+  local function dying(log)
+    local b, drains = keeping(3)
+    local function deep(i)
+      error("boom " .. i)
+    end
+    for i = 1, 3 do
+      co(function()
+        b:wait()
+        add(log, i)
+        if i < 3 then
+          deep(i)
+        end
+      end)
+    end
+    run_loop()
+    return drains
+  end
+
+  it("is raised by drain when all others have gone on, with all tracebacks", function()
+    local log = {}
+    local drains = dying(log)
+    assert.are.same({ 3 }, log)
+    local ok, err = pcall(drains[1])
+    assert.is_false(ok)
+    assert.are.same({ 3, 1, 2 }, log)
+    for i = 1, 2 do
+      assert.are.equal(1, select(2, err:gsub("boom " .. i, "")), err)
+    end
+    assert.are.equal(2, select(2, err:gsub("stack traceback", "")), err)
+    assert.is_truthy(err:find "in %a+ '?deep'?" or err:find("'deep'", 1, true), err)
+  end)
+
+  it("is raised once: called again, drain does nothing", function()
+    local drains = dying {}
+    assert.is_false(pcall(drains[1]))
+    assert.is_true(pcall(drains[1]))
+    run_loop()
+    assert.are.equal(1, #drains)
+  end)
+
+  it("is not reported where schedule catches it", function()
+    local result = support.chunk [[
+      local b = barrier.new(1, { schedule = function(drain) print(pcall(drain)) end })
+      b:wait(function() error("boom", 0) end)
+      uv.run()
+      print "reached"
+    ]]
+    assert.is_truthy(result.out:find "^false\tboom\nstack traceback.*reached\n$", result.out)
+    assert.are.same({ 0, "" }, { result.code, result.err })
+  end)
+
+  it("is reported by the loop where schedule calls drain at once", function()
+    local result = support.chunk [[
+      local b = barrier.new(2, { schedule = function(drain) drain() print "not reached" end })
+      b:wait(function() error "boom" end)
+      b:wait(function() print "second" end)
+      uv.run()
+      print "not reached"
+    ]]
+    assert.are.equal("second\n", result.out)
+    assert.is_truthy(result.err:find("Uncaught Error", 1, true), result.err)
+    assert.are.equal(1, select(2, result.err:gsub("boom", "")), result.err)
+    assert.are_not.equal(0, result.code)
+  end)
+end)
+
+describe("a schedule that raises", function()
+  ---What a chunk that is to end with luv's report prints, and the report.
+  local function run(code)
+    local result = support.chunk([[
+      local function enter(b, name)
+        b:wait(function(err, position)
+          print(name, tostring(err or position))
+        end)
+      end
+    ]] .. code .. "\nuv.run()\nprint 'not reached'")
+    assert.are_not.equal(0, result.code)
+    assert.are.equal(0, result.signal)
+    assert.is_truthy(result.err:find("Uncaught Error", 1, true), result.err)
+    return result.out, result.err
+  end
+
+  it("is reported with its traceback, and the waiters resume all the same", function()
+    local out, err = run [[
+      local function deep() error "in schedule" end
+      local b = barrier.new(2, { schedule = function() deep() end })
+      enter(b, "w1")
+      enter(b, "w2")
+    ]]
+    assert.are.equal("w1\t0\nw2\t1\n", out)
+    assert.are.equal(1, select(2, err:gsub("in schedule", "")), err)
+    assert.is_truthy(err:find("'deep'", 1, true) or err:find("in upvalue deep", 1, true), err)
+  end)
+
+  it("does not keep other barriers from being served in the same turn", function()
+    local out, err = run [[
+      local function schedule() error "in schedule" end
+      for _, name in ipairs { "a", "b" } do enter(barrier.new(1, { schedule = schedule }), name) end
+      enter(barrier.new(1), "c")
+    ]]
+    assert.are.equal("a\t0\nb\t0\nc\t0\n", out)
+    assert.are.equal(2, select(2, err:gsub("in schedule", "")), err)
+  end)
+
+  it("may raise an error table, which is reported as its tostring", function()
+    local _, err = run [[
+      local b = barrier.new(1, { schedule = function()
+        error(setmetatable({}, { __tostring = function() return "told" end }))
+      end })
+      enter(b, "w")
+    ]]
+    assert.is_truthy(err:find("told\nstack traceback", 1, true), err)
+  end)
+
+  it("after it has called drain lets nobody out twice", function()
+    local out, err = run [[
+      local b = barrier.new(2, { schedule = function(drain)
+        drain()
+        error "in schedule"
+      end })
+      for i = 1, 4 do enter(b, "w" .. i) end
+    ]]
+    assert.are.equal("w1\t0\nw2\t1\n", out)
+    assert.are.equal(1, select(2, err:gsub("in schedule", "")), err)
+  end)
+
+  it("is reported together with the error of who was let out nevertheless", function()
+    local _, err = run [[
+      local b = barrier.new(1, { schedule = function() error "in schedule" end })
+      b:wait(function() error "in callback" end)
+    ]]
+    local first, second = err:find("in schedule", 1, true), err:find("in callback", 1, true)
+    assert.is_truthy(first and second and first < second, err)
+  end)
+
+  it("tries to yield, for example", function()
+    local out = run [[
+      local b = barrier.new(1, { schedule = function() coroutine.yield() end })
+      enter(b, "w")
+    ]]
+    assert.are.equal("w\t0\n", out)
+  end)
+
+  it("may have kept drain, which finds nobody any more", function()
+    local out = run [[
+      local b, kept
+      b = barrier.new(2, { schedule = function(drain) kept = drain error "in schedule" end })
+      enter(b, "w1")
+      b:wait(function() print(pcall(kept)) print(b.state) end)
+    ]]
+    assert.are.equal("w1\t0\ntrue\nfilling\n", out)
+  end)
+end)
+
+describe("a loop that runs inside", function()
+  it_nests("a schedule lets out nobody whom schedule was asked about", function()
+    local log = {}
+    local other = barrier.new(1)
+    local b = barrier.new(1, { schedule = function(drain)
+      while #log == 0 do
+        uv.run "once"
+      end
+      drain()
+    end })
+    b:wait(listener(log, "w"))
+    other:wait(listener(log, "other"))
+    run_loop()
+    assert.are.same({ "other 0", "w 0" }, log)
+  end)
+
+  it_nests("the drain that schedule has called at once asks schedule again", function()
+    local log, calls = {}, 0
+    local b = barrier.new(3, { schedule = function(drain)
+      calls = calls + 1
+      drain()
+    end })
+    for i = 1, 3 do
+      b:wait(function()
+        add(log, "in " .. i)
+        while #log < 3 do
+          uv.run "once"
+        end
+        add(log, "out " .. i)
+      end)
+    end
+    run_loop()
+    assert.are.same({ "in 1", "in 2", "in 3", "out 3", "out 2", "out 1" }, log)
+    assert.are.equal(3, calls)
+  end)
+
+  it_nests("one who is let out after schedule has failed lets the others out", function()
+    local result = support.chunk [[
+      local n = 0
+      local b = barrier.new(3, { schedule = function() error "in schedule" end })
+      for i = 1, 3 do
+        b:wait(function()
+          n = n + 1
+          print("in", i)
+          while n < 3 do uv.run "once" end
+          print("out", i)
+        end)
+      end
+      uv.run()
+    ]]
+    assert.is_truthy(result.out:find("^in\t1\nin\t2\n"), result.out)
   end)
 end)
