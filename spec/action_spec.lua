@@ -521,6 +521,22 @@ describe("an action that calls", function()
     assert.are.equal(1, b.generation)
   end)
 
+  it("close on another's Waiter suspends a last arrival in coroutine style", function()
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function()
+      if first then
+        first:close()
+        first = nil
+      end
+    end })
+    first = b:wait(listener(log, "first"))
+    support.party(b, "last", log)
+    assert.are.equal(1, b.n_waiting)
+    b:wait(listener(log, "third"))
+    run_loop()
+    assert.are.same({ "last 0", "third 1" }, log)
+  end)
+
   it("cancel on another suspends a last arrival in coroutine style", function()
     if not support.pcall_yields then
       pending "PUC Lua 5.1 cannot wait inside pcall"

@@ -107,6 +107,21 @@ describe("a coroutine that dies after it was resumed", function()
     ]]):find("TimeoutError: wait timed out", 1, true))
   end)
 
+  it("is reported for the error of an action that ran when it was let in", function()
+    local err, out = report_of [[
+      local calls = 0
+      local b = barrier.new(2, { action = function()
+        calls = calls + 1
+        if calls == 2 then error("boom", 0) end
+      end })
+      for i = 1, 3 do b:wait(function(e, position) print(i, e and e.message or position) end) end
+      coroutine.wrap(function() b:wait() end)()
+      uv.run()
+    ]]
+    assert.are.equal("1\t0\n2\t1\n3\tbarrier aborted\n", out)
+    assert.is_truthy(err:find("Uncaught Error: boom\nstack traceback:", 1, true), err)
+  end)
+
   it("has its pending variables closed", function()
     if not coroutine.close then
       pending("this Lua has no to-be-closed variables")

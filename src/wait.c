@@ -159,22 +159,19 @@ static int leave_and_fail(lua_State *L) {
   return fail(L, MACHINE_CANCELLED);
 }
 
-/* The coroutine goes on, resumed by the barrier or by somebody else. */
-static int go_on(lua_State *L, struct scheduler *s) {
+#if COMPAT_YIELDK
+
+/* The coroutine goes on, resumed by the barrier or by somebody else. The context is the
+** scheduler, which lives as long as the Lua state. */
+static int continue_wait(lua_State *L, int status, lua_KContext context) {
+  struct scheduler *s = (struct scheduler *)context;
+  (void)status;
   if (s->released != L) return leave_and_fail(L);
   s->released = NULL;
   if (s->outcome != MACHINE_PASSED) return fail(L, s->outcome);
   lua_pushinteger(L, (lua_Integer)s->position);
   s->returning = L;
   return 1;
-}
-
-#if COMPAT_YIELDK
-
-/* The context is the scheduler, which lives as long as the Lua state. */
-static int continue_wait(lua_State *L, int status, lua_KContext context) {
-  (void)status;
-  return go_on(L, (struct scheduler *)context);
 }
 
 #else
@@ -184,13 +181,17 @@ void wait_push_passed(lua_State *L) {
   lua_pushlightuserdata(L, (void *)(uintptr_t)&passed);
 }
 
-/* (barrier, what wait_arrive returned or what the coroutine was resumed with) */
+/* (barrier, what wait_arrive returned or what the coroutine was resumed with, but not by
+** a barrier that let it pass) */
 int wait_finish(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
   if (b == NULL) return leave_and_fail(L); /* the debug library, or a late finalizer */
-  if (b->scheduler->released != L && machine_find(&b->job.machine, L) == 0)
-    return lua_gettop(L) - 1; /* it did not suspend */
-  return go_on(L, b->scheduler);
+  if (b->scheduler->released == L) {
+    b->scheduler->released = NULL;
+    return fail(L, b->scheduler->outcome);
+  }
+  if (machine_find(&b->job.machine, L)) return leave_and_fail(L);
+  return lua_gettop(L) - 1; /* it did not suspend */
 }
 
 #endif
