@@ -17,21 +17,14 @@ end
 
 ---Every party waits again and again, until one of them has had enough. Set-up is outside
 ---the timing, and so is the end of the others: they still wait when it is over.
----@param b { wait: fun(self, timeout: integer?) }
----@param timeout integer?
-local function cycle(b, timeout)
+---@param wait fun(times: integer) waits so often
+local function cycle(wait)
   for _ = 1, parties - 1 do
-    coroutine.wrap(function()
-      while true do
-        b:wait(timeout)
-      end
-    end)()
+    coroutine.wrap(wait)(2000000000)
   end
   return clock(parties * trips, function()
     coroutine.wrap(function()
-      for _ = 1, trips do
-        b:wait(timeout)
-      end
+      wait(trips)
       uv.stop()
     end)()
     uv.run()
@@ -104,12 +97,21 @@ function measurements.floor()
   end)
 end
 
+---Of a barrier that is used as users do: `b:wait()`.
+local function cycle_of(b)
+  return cycle(function(times)
+    for _ = 1, times do
+      b:wait()
+    end
+  end)
+end
+
 function measurements.ours()
-  return cycle(barrier.new(parties))
+  return cycle_of(barrier.new(parties))
 end
 
 function measurements.naive()
-  return cycle(require("naive").new(parties))
+  return cycle_of(require("naive").new(parties))
 end
 
 function measurements.create()
@@ -121,7 +123,12 @@ function measurements.create()
 end
 
 function measurements.timeout()
-  return cycle(barrier.new(parties), 3600000)
+  local b = barrier.new(parties)
+  return cycle(function(times)
+    for _ = 1, times do
+      b:wait(3600000)
+    end
+  end)
 end
 
 function measurements.callback()
