@@ -3,6 +3,7 @@
 # make build   builds the module for every Lua there is
 # make check   runs the linters, and the compilers with all warnings
 # make soak    runs random scripts against a model of the contract for ten minutes
+# make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
 # make dist    makes what is released, in dist, from the last commit
 # make clean   removes what all of these made
@@ -20,7 +21,7 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barr
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test check soak bench bench-check dist check-dist clean
+.PHONY: build demo test check soak load bench bench-check dist check-dist clean
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -65,6 +66,9 @@ check:
 
 soak: .rocks/5.4/built
 	@tools/with 5.4 lua spec/model/soak.lua
+
+load: .rocks/5.4/built
+	@tools/with 5.4 lua test/load.lua full
 
 bench:
 	@tools/setup test
