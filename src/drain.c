@@ -300,16 +300,20 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
 /* drain(): upvalue 1 is the barrier, nil when it has been called. */
 static int drain_now(lua_State *L) {
   struct barrier *b = barrier_at(L, lua_upvalueindex(1));
+  bool busy;
   if (b == NULL) return 0;
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   lua_pushvalue(L, lua_upvalueindex(1));
+  busy = machine_busy(&b->job.machine);
+  if (busy) { /* for loops that run inside; should it fail, it can be called again */
+    scheduler_request(L, b->scheduler, &b->job, 2);
+    scheduler_prepare(L, b->scheduler);
+  }
   lua_pushnil(L);
   lua_replace(L, lua_upvalueindex(1));
-  if (!machine_busy(&b->job.machine)) return 0;
-  scheduler_request(L, b->scheduler, &b->job, 2); /* for loops that run inside */
-  scheduler_prepare(L, b->scheduler);
+  if (!busy) return 0;
   drain(L, 2, scheduler_begin(b->scheduler), 1);
   if (!machine_busy(&b->job.machine)) scheduler_dismiss(L, b->scheduler, &b->job);
   scheduler_settle(L, b->scheduler);
