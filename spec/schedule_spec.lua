@@ -681,6 +681,80 @@ describe("drain", function()
     assert.are.equal(0, #b:waiters())
   end)
 
+  it("loses nobody where the C stack does not suffice to resume them", function()
+    if jit then
+      pending "LuaJIT does not look how much of the C stack is left"
+    end
+    ---Calls drain in as many coroutines, one inside the other.
+    local function nested(depth, drain)
+      if depth == 0 then
+        pcall(drain)
+      else
+        coroutine.resume(coroutine.create(nested), depth - 1, drain)
+      end
+    end
+    for depth = 150, 200 do
+      local b, drains = keeping(4)
+      local parties = {}
+      for i = 1, 3 do
+        parties[i] = co(function()
+          b:wait()
+        end)
+      end
+      co(function()
+        b:wait()
+      end)
+      run_loop()
+      nested(depth, drains[1])
+      while parties[1] and coroutine.status(parties[1]) == "dead" do
+        table.remove(parties, 1)
+      end
+      assert.are.same(parties, b:waiters())
+      run_loop()
+      for i = 1, #drains do
+        drains[i]()
+      end
+      assert.are.same({}, b:waiters())
+      assert.are.equal("filling", b.state)
+    end
+  end)
+
+  it("puts a coroutine back that cannot be resumed, and schedule is asked again", function()
+    if _VERSION == "Lua 5.1" then
+      pending "here a coroutine has a C stack of its own, or none"
+    end
+    local log, b, drains = {}, keeping(4)
+    local list = {}
+    list[1] = b:wait(listener(log, "w"))
+    for i = 2, 3 do
+      list[i] = co(function()
+        add(log, "p" .. i .. " " .. b:wait())
+      end)
+    end
+    b:wait(nobody)
+    run_loop()
+    list[4] = b:waiters()[4]
+    -- Who handles that error has a little more of the C stack, but cannot resume coroutines.
+    local function overflow()
+      return (("x"):gsub("x", overflow))
+    end
+    local done
+    xpcall(overflow, function()
+      if not done then
+        done = true
+        drains[1]()
+      end
+    end)
+    assert.are.same({ "w 0" }, log)
+    assert.are.same({ list[2], list[3], list[4] }, b:waiters())
+    assert.are.equal("draining", b.state)
+    run_loop()
+    assert.are.equal(2, #drains)
+    drains[2]()
+    assert.are.same({ "w 0", "p2 1", "p3 2" }, log)
+    assert.are.equal("filling", b.state)
+  end)
+
   it("lets those out who trip the barrier for ever, a turn a trip", function()
     local calls, waits = 0, 0
     local b
