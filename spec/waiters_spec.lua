@@ -1,0 +1,447 @@
+local barrier = require "barrier"
+local support = require "spec.support"
+
+local add, co, run_loop = support.add, support.co, support.run_loop
+
+local function nobody() end
+
+---A coroutine that waits and catches nothing.
+local function waiting(b)
+  return co(function()
+    b:wait()
+  end)
+end
+
+---n parties of both styles, the first of them a coroutine.
+local function parties(b, n)
+  local list = {}
+  for i = 1, n do
+    list[i] = i % 2 == 1 and waiting(b) or b:wait(nobody)
+  end
+  return list
+end
+
+---Compares the very objects.
+local function assert_waiters(expected, b)
+  local list = b:waiters()
+  assert.are.equal(#expected, #list)
+  for i = 1, #expected do
+    assert.is_true(rawequal(expected[i], list[i]), "waiter " .. i)
+  end
+end
+
+---A barrier whose schedule keeps each drain that it is given.
+local function keeping(n)
+  local drains = {}
+  return barrier.new(n, { schedule = function(drain)
+    add(drains, drain)
+  end }), drains
+end
+
+---A spec whose coroutines catch the errors of their waits.
+local function it_catches(name, f)
+  it(name, function()
+    if not support.pcall_yields then
+      pending "PUC Lua 5.1 cannot wait inside pcall"
+    end
+    f()
+  end)
+end
+
+describe("the array of waiters", function()
+  it("is empty when nobody is in the barrier", function()
+    local b = barrier.new(2)
+    assert.are.same({}, b:waiters())
+    b:reset()
+    assert.are.same({}, b:waiters())
+    b:abort()
+    assert.are.same({}, b:waiters())
+  end)
+
+  it("is a new one each time, and its reader's own", function()
+    local b = barrier.new(3)
+    local list = parties(b, 2)
+    local first = b:waiters()
+    assert.are_not.equal(first, b:waiters())
+    first[1], first[2], first[3] = nil, "changed", "added"
+    assert_waiters(list, b)
+    assert.are.equal(2, b.n_waiting)
+    b:wait(nobody)
+    run_loop()
+    assert.are.same({ nil, "changed", "added" }, first)
+  end)
+
+  it("holds coroutines and Waiters in order of arrival", function()
+    local b = barrier.new(10)
+    assert_waiters(parties(b, 9), b)
+  end)
+
+  it("has the blocked last, in order of arrival as well", function()
+    local b = barrier.new(4)
+    local list = {}
+    for i = 1, 4 do
+      list[i] = b:wait(nobody)
+    end
+    for i = 5, 11 do
+      list[i] = i % 2 == 1 and waiting(b) or b:wait(nobody)
+    end
+    assert.are.equal("draining", b.state)
+    assert_waiters(list, b)
+  end)
+
+  it("has those who are let in before those who come later", function()
+    local b = barrier.new(3)
+    parties(b, 3)
+    local list = { b:wait(nobody), waiting(b) }
+    assert.are.equal(4, #b:waiters()) -- the third of the parties has passed
+    run_loop()
+    assert_waiters(list, b)
+    assert.are.equal(2, b.n_waiting)
+    add(list, b:wait(nobody))
+    assert_waiters(list, b)
+  end)
+
+  it("has the Waiter of a coroutine that waits with a callback, not the coroutine", function()
+    local b, waiter = barrier.new(2), nil
+    co(function()
+      waiter = b:wait(nobody)
+      coroutine.yield()
+    end)
+    assert_waiters({ waiter }, b)
+  end)
+
+  it("has a coroutine that comes again at its new place, once", function()
+    local b = barrier.new(3)
+    local again = co(function()
+      b:wait()
+      b:wait()
+    end)
+    parties(b, 2)
+    local blocked = b:wait(nobody)
+    run_loop()
+    assert_waiters({ blocked, again }, b)
+  end)
+
+  it("is in order whoever has left", function()
+    local b, all, left = barrier.new(5000), {}, {}
+    for i = 1, 3000 do
+      all[i] = b:wait(nobody)
+    end
+    for i = 1, 3000 do
+      -- Whoever comes now takes the place in memory of somebody who has left.
+      if i % 3 == 0 then
+        all[i]:close()
+        add(all, b:wait(nobody))
+      end
+    end
+    for i = 1, 4000 do
+      if i > 3000 or i % 3 ~= 0 then
+        add(left, all[i])
+      end
+    end
+    assert_waiters(left, b)
+  end)
+
+  it("tells of each coroutine where it waits", function()
+    local b = barrier.new(2)
+    local function stuck()
+      b:wait()
+    end
+    co(function()
+      stuck()
+    end)
+    local text = debug.traceback(b:waiters()[1])
+    assert.is_truthy(text:find "waiters_spec.lua:%d+: in %a* ?.?stuck"
+      or text:find("in upvalue 'stuck'", 1, true), text)
+  end)
+
+  it("can be had anywhere: from a callback, a coroutine, of a barrier that others drain", function()
+    local b, lists = barrier.new(2), {}
+    local other = b:wait(function()
+      add(lists, b:waiters())
+    end)
+    local second = b:wait(nobody)
+    co(function()
+      add(lists, b:waiters())
+    end)
+    run_loop()
+    assert.are.same({ { other, second }, { second } }, lists)
+  end)
+end)
+
+describe("in the array of waiters are those", function()
+  it("who have to leave but have not gone on yet: after a trip, a reset, an abort", function()
+    for _, how in ipairs { "wait", "reset", "abort" } do
+      local b, drains = keeping(4)
+      local list = {}
+      for i = 1, 3 do
+        list[i] = b:wait(nobody)
+      end
+      if how == "wait" then
+        add(list, b:wait(nobody))
+      else
+        b[how](b)
+      end
+      assert_waiters(list, b)
+      run_loop()
+      assert_waiters(list, b)
+      drains[1]()
+      assert_waiters({}, b)
+    end
+  end)
+
+  it("who leave later in the same turn, not who leaves, nor who has left", function()
+    for _, how in ipairs { "wait", "reset", "abort" } do
+      local b, seen, list = barrier.new(4), {}, {}
+      for i = 1, 3 do
+        list[i] = b:wait(function()
+          assert_waiters(i < 3 and { list[i + 1], list[i + 2] } or {}, b)
+          add(seen, i)
+        end)
+      end
+      if how == "wait" then
+        waiting(b) -- has passed
+      else
+        b[how](b)
+      end
+      assert_waiters(list, b)
+      run_loop()
+      assert.are.same({ 1, 2, 3 }, seen)
+    end
+  end)
+
+  it("who leave later, not a coroutine that has just gone on", function()
+    local b, list, seen = barrier.new(4), {}, 0
+    for i = 1, 3 do
+      list[i] = co(function()
+        b:wait()
+        assert_waiters({ list[i + 1], list[i + 2] }, b)
+        seen = seen + 1
+      end)
+    end
+    waiting(b)
+    run_loop()
+    assert.are.equal(3, seen)
+  end)
+
+  it("who are blocked, while the others leave", function()
+    local b, counts = barrier.new(2), {}
+    for _ = 1, 2 do
+      b:wait(function()
+        add(counts, #b:waiters())
+      end)
+    end
+    local blocked = b:wait(nobody)
+    run_loop()
+    assert.are.same({ 2, 1 }, counts)
+    assert_waiters({ blocked }, b)
+  end)
+
+  it_catches("who are cancelled, at their place, until they know", function()
+    local b, list = barrier.new(5), {}
+    for i = 1, 3 do
+      list[i] = support.party(b, "p" .. i, {})
+    end
+    b:cancel(list[2])
+    assert.are.equal(2, b.n_waiting)
+    assert_waiters(list, b)
+    b:cancel(list[1])
+    add(list, b:wait(nobody))
+    assert_waiters(list, b)
+    run_loop()
+    assert_waiters({ list[3], list[4] }, b)
+  end)
+
+  it_catches("who are cancelled when they were blocked or released", function()
+    local b, list = barrier.new(3), {}
+    for i = 1, 2 do
+      list[i] = support.party(b, "p" .. i, {})
+    end
+    support.party(b, "last", {})
+    list[3] = b:wait(nobody)
+    list[4] = support.party(b, "blocked", {})
+    list[5] = b:wait(nobody)
+    b:cancel(list[4])
+    b:cancel(list[1])
+    assert_waiters(list, b)
+    run_loop()
+    assert_waiters({ list[3], list[5] }, b)
+  end)
+
+  it("who have timed out, until they know", function()
+    local b, drains = keeping(4)
+    local list = { b:wait(nobody), b:wait(0, nobody), waiting(b) }
+    run_loop()
+    assert.are.equal(2, b.n_waiting)
+    assert_waiters(list, b)
+    drains[1]()
+    assert_waiters({ list[1], list[3] }, b)
+  end)
+end)
+
+describe("in the array of waiters are none of those", function()
+  it("who have closed their Waiter, also when they are still to be told", function()
+    local b, closed = barrier.new(4), 0
+    local list = parties(b, 3)
+    list[2]:close(function()
+      closed = closed + 1
+    end)
+    assert_waiters({ list[1], list[3] }, b)
+    run_loop()
+    assert.are.equal(1, closed)
+    assert_waiters({ list[1], list[3] }, b)
+  end)
+
+  it("who were resumed by somebody else", function()
+    local b = barrier.new(4)
+    local list = parties(b, 3)
+    coroutine.resume(list[1])
+    assert_waiters({ list[2], list[3] }, b)
+    b:abort()
+    coroutine.resume(list[3])
+    assert_waiters({ list[2] }, b)
+  end)
+
+  it("who came to a broken barrier, while those whom the abort met are in it", function()
+    local b = barrier.new(4)
+    local list = { b:wait(nobody), b:wait(nobody) }
+    b:abort()
+    b:wait(nobody)
+    coroutine.resume(coroutine.create(function()
+      b:wait()
+    end))
+    assert_waiters(list, b)
+    b:reset()
+    b:wait(nobody):close()
+    assert_waiters(list, b)
+  end)
+
+  it("who was the last arrival in coroutine style, and has passed", function()
+    local b = barrier.new(3)
+    local list = { waiting(b), b:wait(nobody) }
+    co(function()
+      b:wait()
+      assert_waiters(list, b)
+      coroutine.yield()
+    end)
+    assert_waiters(list, b)
+  end)
+
+  it("who wait at another barrier", function()
+    local a, b = barrier.new(2), barrier.new(2)
+    local x, y = a:wait(nobody), waiting(b)
+    assert_waiters({ x }, a)
+    assert_waiters({ y }, b)
+  end)
+end)
+
+describe("while the action runs, the array of waiters", function()
+  ---A barrier for three, whose first action is called with what to expect.
+  local function acting(action)
+    local list, calls = {}, 0
+    local b = barrier.new(3, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        action(self, list)
+      end
+    end })
+    return b, list
+  end
+
+  it("ends with the last arrival", function()
+    local b, list = acting(function(self, list)
+      list[3] = coroutine.running()
+      assert_waiters(list, self)
+      assert.are.equal(3, self.n_waiting)
+    end)
+    list[1], list[2] = waiting(b), b:wait(nobody)
+    local last = waiting(b)
+    assert.are.equal(list[3], last)
+    assert_waiters({ list[1], list[2] }, b)
+    run_loop()
+  end)
+
+  it("ends with the last arrival's Waiter", function()
+    local seen
+    local b, list = acting(function(self)
+      seen = self:waiters()
+    end)
+    list[1], list[2] = b:wait(nobody), waiting(b)
+    list[3] = b:wait(nobody)
+    assert.are.same(list, seen)
+    assert_waiters(list, b)
+    run_loop()
+  end)
+
+  it("has those who arrive meanwhile behind it", function()
+    local b, list = acting(function(self, list)
+      list[3] = coroutine.running()
+      list[4] = self:wait(nobody)
+      list[5] = waiting(self)
+      assert_waiters(list, self)
+    end)
+    list[1], list[2] = b:wait(nobody), b:wait(nobody)
+    waiting(b)
+    assert_waiters({ list[1], list[2], list[4], list[5] }, b)
+    run_loop()
+    assert_waiters({ list[4], list[5] }, b)
+  end)
+
+  it("lacks who leaves meanwhile; the last arrival stays ahead of who came then", function()
+    local b, list = acting(function(self, list)
+      list[4] = self:wait(nobody)
+      list[1]:close()
+      assert.are.equal(3, #self:waiters())
+    end)
+    list[1], list[2] = b:wait(nobody), b:wait(nobody)
+    list[3] = waiting(b)
+    assert_waiters({ list[2], list[3], list[4] }, b)
+    run_loop()
+    run_loop()
+    assert_waiters({}, b)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("lacks the last arrival that is taken out", function()
+    local b, list = acting(function(self, list)
+      self:cancel(coroutine.running())
+      assert_waiters({ list[1], list[2] }, self)
+    end)
+    list[1], list[2] = b:wait(nobody), b:wait(nobody)
+    coroutine.resume(coroutine.create(function()
+      b:wait()
+    end))
+    assert_waiters({ list[1], list[2] }, b)
+    assert.are.equal(2, b.n_waiting)
+  end)
+
+  it("has all whom it has thrown out, but the last arrival, which fails at once", function()
+    for _, method in ipairs { "reset", "abort" } do
+      local b, list = acting(function(self, list)
+        self[method](self)
+        assert.are.equal(3, #self:waiters())
+        assert.is_true(rawequal(list[1], self:waiters()[1]))
+      end)
+      list[1], list[2] = b:wait(nobody), b:wait(nobody)
+      coroutine.resume(coroutine.create(function()
+        b:wait()
+      end))
+      assert_waiters({ list[1], list[2] }, b)
+      run_loop()
+      assert_waiters({}, b)
+    end
+  end)
+
+  it("has all parties of a trip of those who were blocked", function()
+    local b, list = acting(nobody)
+    local counts = {}
+    for i = 1, 7 do
+      list[i] = b:wait(function()
+        add(counts, #b:waiters())
+      end)
+    end
+    run_loop()
+    assert.are.same({ 6, 5, 4, 3, 2, 1 }, counts)
+    assert_waiters({ list[7] }, b)
+  end)
+end)
