@@ -9,20 +9,6 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----A barrier whose turns are counted: it gives the function that tells the number.
-local function counted(parties)
-  local turns = 0
-  local b = barrier.new(parties, {
-    schedule = function(drain)
-      turns = turns + 1
-      drain()
-    end,
-  })
-  return b, function()
-    return turns
-  end
-end
-
 describe("reset", function()
   it("fails those who wait, on the next turn, and leaves the barrier empty", function()
     local b, log = barrier.new(3), {}
@@ -252,111 +238,6 @@ describe("abort", function()
     run_loop()
     assert.is_true(b.broken)
     assert.are.equal(0, b.generation)
-  end)
-end)
-
-describe("in one turn", function()
-  it("first those go who left early, then those inside, then the blocked", function()
-    local b, log = barrier.new(3), {}
-    local parties = {}
-    for i = 1, 3 do
-      parties[i] = patient(b, "inside " .. i, log)
-    end
-    if support.pcall_yields then
-      assert.are.same({ "inside 3 2" }, log)
-    end
-    patient(b, "blocked", log)
-    local early
-    if support.pcall_yields then
-      early = patient(b, "cancelled", log)
-      b:cancel(early)
-      b:cancel(parties[2])
-    end
-    b:wait(nobody):close(function()
-      table.insert(log, "on_close")
-    end)
-    b:abort()
-    run_loop()
-    local expected = { "on_close", "inside 1" .. ABORTED }
-    if support.pcall_yields then
-      table.insert(expected, 1, "inside 2 CancelledError: wait cancelled")
-      table.insert(expected, 1, "cancelled CancelledError: wait cancelled")
-      table.insert(expected, 1, "inside 3 2")
-    else
-      table.insert(expected, "inside 2" .. ABORTED)
-      table.insert(expected, "inside 3" .. ABORTED)
-    end
-    table.insert(expected, "blocked" .. ABORTED)
-    assert.are.same(expected, log)
-  end)
-
-  for _, how in ipairs { "reset", "abort" } do
-    it("those inside leave who were ready, the blocked later: " .. how, function()
-      local b, turns = counted(3)
-      local log = {}
-      for i = 1, 3 do
-        b:wait(function(err)
-          table.insert(log, i .. (err and " failed" or " passed") .. " in turn " .. turns())
-          if i == 1 then
-            b[how](b)
-          end
-        end)
-      end
-      for i = 4, 6 do
-        b:wait(function(err)
-          table.insert(log, i .. (err and " failed" or " passed") .. " in turn " .. turns())
-        end)
-      end
-      run_loop()
-      local blocked = how == "reset" and "passed" or "failed"
-      assert.are.same({
-        "1 passed in turn 1", "2 failed in turn 1", "3 failed in turn 1",
-        "4 " .. blocked .. " in turn 2", "5 " .. blocked .. " in turn 2",
-        "6 " .. blocked .. " in turn 2",
-      }, log)
-    end)
-
-    it("nobody fails who is thrown out by somebody who leaves in it: " .. how, function()
-      local b, turns = counted(2)
-      local log = {}
-      b:wait(nobody)
-      b:wait(function() -- the last to leave: the barrier is filling
-        b:wait(function(err)
-          table.insert(log, err.name .. " in turn " .. turns())
-        end)
-        b[how](b)
-        table.insert(log, b.state .. " in turn " .. turns())
-      end)
-      run_loop()
-      local state = how == "reset" and "resetting" or "broken"
-      assert.are.same({ state .. " in turn 1", "BrokenBarrierError in turn 2" }, log)
-    end)
-  end
-
-  it("a late arrival at a broken barrier is told in the next", function()
-    local b, turns = counted(2)
-    local log = {}
-    b:wait(function()
-      b:wait(function()
-        table.insert(log, "late in turn " .. turns())
-      end)
-      table.insert(log, "first in turn " .. turns())
-    end)
-    b:abort()
-    run_loop()
-    assert.are.same({ "first in turn 1", "late in turn 2" }, log)
-  end)
-
-  it("another barrier that is aborted waits for the next", function()
-    local a, b, log = barrier.new(2), barrier.new(3), {}
-    b:wait(listener(log, "b 1"))
-    a:wait(function()
-      b:abort()
-      a:wait(nobody)
-    end)
-    a:wait(listener(log, "a 2"))
-    run_loop()
-    assert.are.same({ "a 2 1", "b 1" .. ABORTED }, log)
   end)
 end)
 

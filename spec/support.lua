@@ -1,5 +1,6 @@
 ---What several specs need.
 local uv = require "luv"
+local barrier = require "barrier"
 
 local M = {}
 
@@ -66,6 +67,20 @@ function M.patient(b, name, log)
     return M.party(b, name, log)
   end
   return b:wait(M.listener(log, name))
+end
+
+---A barrier whose turns are counted: it gives the function that tells the number.
+function M.counted(parties)
+  local turns = 0
+  local b = barrier.new(parties, {
+    schedule = function(drain)
+      turns = turns + 1
+      drain()
+    end,
+  })
+  return b, function()
+    return turns
+  end
 end
 
 ---Collects all garbage, with what only LuaJIT's compiled traces still know.

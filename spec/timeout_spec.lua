@@ -3,7 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
-local collected = support.collected
+local collected, counted = support.collected, support.counted
 
 local TIMED_OUT = " TimeoutError: wait timed out"
 local RESET = " BrokenBarrierError: barrier reset"
@@ -28,20 +28,6 @@ local function pass_time(ms)
     uv.update_time()
   end
   uv.update_time()
-end
-
----A barrier whose turns are counted: it gives the function that tells the number.
-local function counted(parties)
-  local turns = 0
-  local b = barrier.new(parties, {
-    schedule = function(drain)
-      turns = turns + 1
-      drain()
-    end,
-  })
-  return b, function()
-    return turns
-  end
 end
 
 describe("a wait whose timeout passes", function()
