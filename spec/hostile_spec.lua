@@ -442,6 +442,29 @@ describe("the debug library", function()
   end)
 end)
 
+describe("a finalizer", function()
+  it("may close a Waiter while the error for its callback is made", function()
+    prints("", [[
+      for _ = 1, 200 do
+        local b, closed = barrier.new(3), false
+        local w = b:wait(function() assert(not closed) end)
+        b:reset()
+        finalizer(function() closed = true w:close() end)
+        -- The collector works hardest when the loop runs, and starts with a new cycle.
+        collectgarbage "stop"
+        for _ = 1, 20 do finalizer(function() end) end
+        collectgarbage "restart"
+        collectgarbage("setpause", 0)
+        collectgarbage("setstepmul", 1000000)
+        uv.run()
+        assert(b.state == "filling" and b.parties == 3 and #b:waiters() == 0)
+        collectgarbage()
+        collectgarbage()
+      end
+    ]])
+  end)
+end)
+
 describe("methods on another type's userdata", function()
   it("raise errors that say what was expected, and change nothing", function()
     prints([[

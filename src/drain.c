@@ -138,43 +138,61 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
 /* Calls the function below `nargs` arguments on the top. [-(nargs + 1), +0] */
 static void call(lua_State *L, const struct pass *p, int nargs) {
   if (lua_isnil(L, -(nargs + 1)))
-    lua_pop(L, nargs + 1); /* the debug library took it away */
+    lua_pop(L, nargs + 1); /* closed, or the debug library took it away */
   else if (lua_pcall(L, nargs, 0, p->handler) != LUA_OK)
     add_report(L, p->errors);
 }
 
-/* Calls back the Waiter at the top. [-0, +0] */
-static void call_back(lua_State *L, const struct pass *p, struct waiter *w,
+/* There was no memory for the error of the Waiter below its user value and the memory
+** error: that is reported, and the Waiter is told in another turn, unless a finalizer
+** has closed it. [-0, +0] */
+static void postpone(lua_State *L, const struct pass *p, struct waiter *w,
+                     const struct machine_leaver *leaver) {
+  struct machine *m = &p->b->job.machine;
+  machine_release(m, leaver->node);
+  lua_rawgeti(L, -2, WAITER_CALLBACK);
+  if (lua_isnil(L, -1))
+    clear(L, p, leaver->node);
+  else /* it gets the same node, where its element still is */
+    w->node = machine_post(m, leaver->outcome, p->b->scheduler->turn);
+  lua_pop(L, 1);
+  report(L, p, 0);
+}
+
+/* Calls back the Waiter at the top. False if it has to be done in another turn. */
+static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
                       const struct machine_leaver *leaver) {
   struct machine *m = &p->b->job.machine;
   int nargs = 1;
+  w->node = 0; /* from here on it is out, also for a finalizer that closes it */
   if (!compat_getuservalue(L, -1)) { /* the debug library took it away */
     /* no coverage on Lua 5.1, where it is always a table */
     machine_release(m, leaver->node);
-    return;
+    return true;
   }
-  lua_rawgeti(L, -1, WAITER_CALLBACK);
   if (leaver->outcome == MACHINE_PASSED) {
     lua_pushnil(L);
     lua_pushinteger(L, (lua_Integer)leaver->position);
     nargs = 2;
   } else if (leaver->outcome == MACHINE_FAILED) {
-    lua_rawgeti(L, -2, WAITER_ERROR);
+    lua_rawgeti(L, -1, WAITER_ERROR);
   } else {
     lua_pushvalue(L, p->maker);
     lua_pushvalue(L, p->self);
     lua_pushinteger(L, leaver->outcome);
     if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
-      machine_put_back(m, leaver, p->b->scheduler->turn);
-      lua_error(L);
+      postpone(L, p, w, leaver);
+      return false;
     }
   }
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, -(nargs + 3), WAITER_CALLBACK);
-  w->node = 0;
   machine_release(m, leaver->node);
   clear(L, p, leaver->node);
+  lua_rawgeti(L, -(nargs + 1), WAITER_CALLBACK); /* nil: it was closed */
+  lua_insert(L, -(nargs + 1));
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, -(nargs + 3), WAITER_CALLBACK);
   call(L, p, nargs);
+  return true;
 }
 
 /* [-0, +0] */
@@ -195,7 +213,7 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
     clear(L, p, leaver->node);
     call(L, p, 0);
   } else if ((w = waiter_at(L, -1)) != NULL && w->node == leaver->node) {
-    call_back(L, p, w, leaver);
+    done = call_back(L, p, w, leaver);
   } else { /* the debug library took it away */
     machine_release(m, leaver->node);
   }
