@@ -268,9 +268,12 @@ void scheduler_spend(struct scheduler *s) {
 /* {=== deadlines === */
 
 bool scheduler_reserve_deadline(lua_State *L, struct scheduler *s) {
+  size_t size = ((size_t)s->deadlines.capacity + 4) * 2 * sizeof(struct deadline);
   if (deadlines_reserve(&s->deadlines)) return true;
-  errors_memory(L, ((size_t)s->deadlines.capacity + 4) * 2 * sizeof(struct deadline));
-  if (!deadlines_reserve(&s->deadlines)) luaL_error(L, "not enough memory");
+  do { /* as wait.c does */
+    errors_memory(L, size);
+    size *= 2;
+  } while (!deadlines_reserve(&s->deadlines));
   return false;
 }
 

@@ -68,9 +68,12 @@ static void check_can_suspend(lua_State *L) {
 
 /* Makes room for one node; false if that may have run user code. [-0, +0, m] */
 static bool reserve(lua_State *L, struct machine *m) {
+  size_t size = ((size_t)m->capacity + 8) * 2 * sizeof(struct machine_node);
   if (machine_reserve(m)) return true;
-  errors_memory(L, ((size_t)m->capacity + 8) * 2 * sizeof(struct machine_node));
-  if (!machine_reserve(m)) luaL_error(L, "not enough memory");
+  do { /* asking for more each time, until there is room, or Lua's memory error */
+    errors_memory(L, size);
+    size *= 2;
+  } while (!machine_reserve(m));
   return false;
 }
 
