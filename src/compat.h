@@ -196,6 +196,24 @@ static inline int compat_resume(lua_State *co, lua_State *from, int nargs) {
   return status;
 }
 
+#if LUA_VERSION_NUM == 501
+static inline int compat_nothing(lua_State *L) {
+  (void)L;
+  return 0;
+}
+#endif
+
+/* Raises the error on the top in a function that has resumed coroutines. LuaJIT
+** takes the last of them for the one that runs until something is called; where a
+** pcall of Lua caught the error, its traces would crash (LuaJIT issue 1066). */
+static inline int compat_error(lua_State *L) {
+#if LUA_VERSION_NUM == 501
+  lua_pushcfunction(L, compat_nothing);
+  lua_call(L, 0, 0);
+#endif
+  return lua_error(L);
+}
+
 /* Closes the pending variables of a coroutine that died, with its error on its
 ** top; afterwards the error that remains is there. */
 static inline void compat_closethread(lua_State *co) {

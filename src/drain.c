@@ -336,7 +336,7 @@ static int drain_now(lua_State *L) {
   if (!machine_busy(&b->job.machine)) scheduler_dismiss(L, b->scheduler, &b->job);
   scheduler_settle(L, b->scheduler);
   lua_settop(L, 1);
-  return lua_isnil(L, 1) ? 0 : lua_error(L);
+  return lua_isnil(L, 1) ? 0 : compat_error(L);
 }
 
 /* Calls schedule(drain). False if that failed and the waiters are still to be let

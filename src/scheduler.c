@@ -364,7 +364,7 @@ static int on_timer(lua_State *L) {
   }
   scheduler_settle(L, s);
   lua_settop(L, 1);
-  return lua_isnil(L, 1) ? 0 : lua_error(L);
+  return lua_isnil(L, 1) ? 0 : compat_error(L);
 }
 
 /* The loop has polled: a turn comes again. */
