@@ -362,6 +362,21 @@ describe("an action that raises", function()
   end)
 end)
 
+describe("an action that closes the last arrival's Waiter and raises", function()
+  it("is reported, since nobody gets the error", function()
+    local result = support.chunk [[
+      local b = barrier.new(1, { action = function(self)
+        self:waiters()[1]:close()
+        error "nobody's"
+      end })
+      b:wait(print)
+      uv.run()
+    ]]
+    assert.are.equal("", result.out)
+    assert.is_truthy(result.err:find("nobody's", 1, true))
+  end)
+end)
+
 describe("who arrives while the action runs", function()
   it("is blocked, and comes in after the trip", function()
     local log = {}
@@ -484,6 +499,30 @@ describe("an action that calls", function()
     run_loop()
     assert.are.same({ "w1" .. RESET, "w2 0", "w3 1" }, log)
     assert.are.equal(1, b.generation)
+  end)
+
+  it("abort gives a last arrival with a callback the reason, whatever follows", function()
+    for _, method in ipairs { "reset", "abort" } do
+      local log = {}
+      local b = barrier.new(1, { action = function(self)
+        self:abort("why")
+      end })
+      b:wait(listener(log, "w"))
+      b[method](b)
+      run_loop()
+      assert.are.same({ "w" .. ABORTED .. ": why" }, log)
+    end
+  end)
+
+  it("reset or abort no longer counts the last arrival as waiting", function()
+    local seen = {}
+    local b = barrier.new(1, { action = function(self)
+      self:abort()
+      self:reset()
+      add(seen, self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
+    end })
+    assert.is_false(last_arrival(b))
+    assert.are.same({ "filling 0 1" }, seen)
   end)
 
   it("reset on a barrier for one fails the only party", function()

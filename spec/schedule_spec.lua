@@ -1044,4 +1044,67 @@ describe("a loop that runs inside", function()
     ]]
     assert.is_truthy(result.out:find("^in\t1\nin\t2\n"), result.out)
   end)
+
+  it("is asked again when the barrier is reset or aborted before drain has been called", function()
+    for _, method in ipairs { "reset", "abort" } do
+      local log, drains = {}, {}
+      local b = barrier.new(2, { schedule = function(drain)
+        support.add(drains, drain)
+      end })
+      b:abort()
+      b:wait(teller(log, "a"))
+      support.run_loop()
+      assert.are.equal(1, #drains)
+      b[method](b)
+      assert.is_true(uv.loop_alive())
+      support.run_loop()
+      assert.are.equal(2, #drains)
+      drains[2]()
+      assert.are.same({ "a BrokenBarrierError: barrier aborted" }, log)
+    end
+  end)
+
+  it("that forgets drain does not keep the barrier when somebody is blocked", function()
+    local seen = setmetatable({}, { __mode = "v" })
+    do
+      local b = barrier.new(1, { schedule = function() end })
+      b:wait(function() end)
+      support.run_loop()
+      b:wait(function() end)
+      seen[1] = b
+    end
+    for _ = 1, 4 do
+      collectgarbage()
+    end
+    assert.is_nil(seen[1])
+  end)
+
+  it("may catch the errors that drain reports, as LuaJIT's traces must survive", function()
+    local result = support.chunk [[
+      local drains = {}
+      local function hot(n)
+        local sum = 0
+        for i = 1, n do
+          sum = sum + i % 7
+        end
+        return sum
+      end
+      for round = 1, 200 do
+        local b = barrier.new(3, { schedule = function(drain) drains[#drains + 1] = drain end })
+        b:wait(function() error("dies", 0) end)
+        coroutine.wrap(function() b:wait() end)()
+        coroutine.wrap(function() b:wait() end)()
+        uv.run()
+        barrier.new(1, { schedule = false }):wait(function() end)
+        for i = 1, #drains do
+          assert(not pcall(drains[i]))
+          hot(100 + round % 3)
+        end
+        drains = {}
+      end
+      print "passed"
+    ]]
+    assert.are.equal("passed\n", result.out, result.err)
+    assert.are.equal(0, result.signal)
+  end)
 end)

@@ -80,12 +80,17 @@ static int new_barrier(lua_State *L) {
 
 /* {=== methods === */
 
+/* Is somebody in a queue, whom a reset or abort may make ready, or who is? */
+static bool anybody(const struct machine *m) {
+  return m->queues[MACHINE_QUEUE_A].count || m->queues[MACHINE_QUEUE_B].count ||
+         m->queues[MACHINE_LEAVING].count;
+}
+
 static int barrier_reset(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "reset");
   struct machine *m = &b->job.machine;
   lua_settop(L, 1);
-  if (m->queues[MACHINE_QUEUE_A].count || m->queues[MACHINE_QUEUE_B].count)
-    scheduler_prepare(L, b->scheduler);
+  if (anybody(m)) scheduler_prepare(L, b->scheduler);
   machine_reset(m, b->scheduler->turn);
   b->has_reason = false;
   if (compat_getuservalue(L, 1)) {
@@ -100,8 +105,7 @@ static int barrier_abort(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "abort");
   struct machine *m = &b->job.machine;
   lua_settop(L, 2);
-  if (m->queues[MACHINE_QUEUE_A].count || m->queues[MACHINE_QUEUE_B].count)
-    scheduler_prepare(L, b->scheduler);
+  if (anybody(m)) scheduler_prepare(L, b->scheduler);
   barrier_break(L, b, 1);
   barrier_request(L, b, 1);
   return 0;

@@ -123,7 +123,7 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
 #endif
   status = compat_resume(co, L, nargs);
   if (status > LUA_YIELD && lua_status(co) == LUA_YIELD) {
-    /* no coverage: "C stack overflow", on Lua 5.4.0 to 5.4.2; nothing has run */
+    /* "C stack overflow": nothing has run; no coverage on Lua 5.1, which counts otherwise */
     lua_pop(co, 1);
     m->parked = previous;
     machine_put_back(m, leaver, s->turn);
@@ -191,7 +191,10 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
   lua_insert(L, -(nargs + 1));
   lua_pushboolean(L, 0);
   lua_rawseti(L, -(nargs + 3), WAITER_CALLBACK);
-  call(L, p, nargs);
+  if (leaver->outcome == MACHINE_FAILED && lua_isnil(L, -2))
+    report(L, p, 0); /* the action closed the Waiter, and then failed */
+  else
+    call(L, p, nargs);
   return true;
 }
 
@@ -373,6 +376,7 @@ void drain_serve(lua_State *L, struct job *job, uint32_t turn, int errors) {
   if (b == NULL || job != &b->job) return; /* the debug library changed the anchor */
   if (b->has_schedule) {
     if (hand_over(L, b, self, errors)) return;
+    scheduler_prepare(L, b->scheduler); /* schedule may have run the loop */
     scheduler_request(L, b->scheduler, job, self);
   }
   drain(L, self, turn, errors);

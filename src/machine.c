@@ -389,5 +389,6 @@ bool machine_busy(const struct machine *m) {
 }
 
 uint32_t machine_waiting(const struct machine *m) {
-  return m->state == MACHINE_FILLING ? INSIDE(m)->count + m->extra : 0;
+  bool extra = m->extra && m->verdict == MACHINE_PASSED; /* and not thrown out by the action */
+  return m->state == MACHINE_FILLING ? INSIDE(m)->count + extra : 0;
 }

@@ -261,7 +261,7 @@ static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r)
   if (!trips) return enter_and_suspend(L, b, r, false);
   if (b->has_action) return act_and_pass(L, b, r);
   machine_trip(m, b->scheduler->turn);
-  barrier_request(L, b, 1);
+  if (m->parties > 1) barrier_request(L, b, 1); /* otherwise no turn is prepared, or needed */
   lua_pushinteger(L, (lua_Integer)(m->parties - 1));
   return 1;
 }
@@ -339,6 +339,10 @@ static void act_and_enter(lua_State *L, struct barrier *b, struct request *r, st
   enum machine_outcome outcome;
   lua_pushvalue(L, index);
   outcome = run_action(L, b);
+  if (outcome == MACHINE_ABORTED) { /* with the reason of now */
+    barrier_push_error(L, 1, outcome);
+    outcome = MACHINE_FAILED;
+  }
   prepare(L, b, r);
   if (outcome == MACHINE_PASSED && m->state != MACHINE_BROKEN) {
     bool trips = machine_lacks_one(m);
@@ -354,6 +358,7 @@ static int wait_with_callback(lua_State *L, struct barrier *b, struct request *r
   struct waiter *w = push_waiter(L, r->callback);
   int index = lua_gettop(L);
   bool trips = prepare(L, b, r);
+  bool suspends = !trips && m->state != MACHINE_BROKEN;
   if (m->state == MACHINE_BROKEN) { /* the error, which may run finalizers */
     barrier_push_error(L, 1, MACHINE_ABORTED);
     prepare(L, b, r);
@@ -364,7 +369,7 @@ static int wait_with_callback(lua_State *L, struct barrier *b, struct request *r
     enter(L, b, r, w, index, false);
     if (trips) machine_trip(m, b->scheduler->turn);
   }
-  barrier_request(L, b, 1);
+  if (!suspends) barrier_request(L, b, 1); /* otherwise no turn is prepared, or needed */
   lua_settop(L, index);
   return 1;
 }
