@@ -1,342 +1,168 @@
----Random scripts, run on real barriers and on the model side by side: every event and,
----after every step, every property has to be the same.
-local uv = require "luv"
-local barrier = require "barrier"
-local model = require "spec.model.model"
-local support = require "spec.support"
+---Random scripts against the model of the contract: a seed that fails is reported with a
+---script that is as short as it can be made.
+local generate = require "spec.model.generate"
+local run = require "spec.model.run"
 
-local M = {}
+local M = { restore = run.restore }
 
----A generator of its own, so that a seed means the same in every Lua.
-local function random_of(seed)
-  local state = seed % 2147483646 + 1
-  return function(n)
-    state = (state * 16807) % 2147483647
-    return state % n + 1
-  end
-end
-
-local KINDS = { "arrive", "arrive", "arrive", "arrive", "turn", "turn", "close", "leave", "cancel",
-  "abort", "reset", "collect" }
-
----Steps are plain tables, so that a script can be shortened. `number` picks among what
----there is when the step is done.
-local function random_step(random, barriers, depth)
-  local step = {
-    kind = KINDS[random(#KINDS)],
-    barrier = random(barriers),
-    number = random(1000),
-    style = random(2) == 1 and support.pcall_yields and "coroutine" or "callback",
-    inner = {},
-  }
-  if depth < 3 and random(3) == 1 then -- what the party does when its wait ends
-    for i = 1, random(2) do
-      step.inner[i] = random_step(random, barriers, depth + 1)
-    end
-  end
-  return step
-end
-
-function M.generate(seed, length)
-  local random = random_of(seed)
-  local script = { parties = {}, steps = {} }
-  for i = 1, random(3) do
-    script.parties[i] = random(5)
-  end
-  for i = 1, length do
-    script.steps[i] = random_step(random, #script.parties, 0)
-  end
-  return script
-end
-
----One script in progress, on both sides.
-local Run = {}
-Run.__index = Run
-
-local function outcome_of(err, position)
-  if err == nil then
-    return "position " .. position
-  elseif err.message == "barrier aborted" then
-    return "aborted " .. tostring(err.reason)
-  end
-  return (err.message:gsub("^barrier ", ""):gsub("^wait ", ""))
-end
-
-function Run.new(script)
-  local self = setmetatable({ real = {}, model = {}, drains = {}, events = { {}, {} } }, Run)
-  self.parties = { {}, {} } -- of the real barriers, of the model
-  for i, parties in ipairs(script.parties) do
-    self.real[i] = barrier.new(parties, { schedule = function(drain)
-      self.drains[i] = drain
-    end })
-    self.model[i] = model.new(parties, function(party, outcome)
-      self:ended(2, party, outcome)
-    end)
-  end
-  return self
-end
-
----The wait of a party ended, on one side: it does what its script says.
-function Run:ended(side, party, outcome)
-  party.ended = true
-  table.insert(self.events[side], party.id .. " " .. outcome)
-  for _, step in ipairs(party.inner) do
-    self:step(side, step)
-  end
-end
-
----A party of this barrier that has not ended, or nil.
-function Run:pick(side, step, style)
-  local found = {}
-  for _, party in ipairs(self.parties[side]) do
-    if not party.ended and party.barrier == step.barrier and party.kind == style then
-      found[#found + 1] = party
-    end
-  end
-  return found[(step.number - 1) % math.max(#found, 1) + 1]
-end
-
-function Run:arrive(side, step)
-  local party = { kind = step.style, barrier = step.barrier, inner = step.inner }
-  table.insert(self.parties[side], party)
-  party.id = #self.parties[side]
-  if side == 2 then
-    model.arrive(self.model[step.barrier], party)
-    return
-  end
-  local b = self.real[step.barrier]
-  if step.style == "callback" then
-    party.waiter = b:wait(function(err, position)
-      self:ended(1, party, outcome_of(err, position))
-    end)
-    return
-  end
-  party.waiter = coroutine.create(function()
-    local ok, result = pcall(b.wait, b)
-    self:ended(1, party, outcome_of(not ok and result or nil, result))
-  end)
-  assert(coroutine.resume(party.waiter))
-end
-
-local steps = { arrive = Run.arrive }
-
----waiter:close(), or coroutine.close where there is one.
-function steps:close(side, step)
-  local style = coroutine.close and step.style or "callback"
-  local party = self:pick(side, step, style)
-  if not party then
-    return
-  end
-  party.ended = true
-  local closed = style == "callback" and step.number % 2 == 0 and {
-    id = "on_close of " .. party.id,
-    inner = step.inner,
-  } or nil
-  if side == 2 then
-    model.close(self.model[step.barrier], party, closed)
-  elseif style == "callback" then
-    party.waiter:close(closed and function()
-      self:ended(1, closed, "closed")
-    end)
-  else
-    coroutine.close(party.waiter)
-  end
-end
-
----A stranger resumes a coroutine.
-function steps:leave(side, step)
-  local party = self:pick(side, step, "coroutine")
-  if party and side == 2 then
-    model.stranger(self.model[step.barrier], party)
-  elseif party then
-    assert(coroutine.resume(party.waiter, "values", 1))
-  end
-end
-
-function steps:cancel(side, step)
-  local party = self:pick(side, step, "coroutine")
-  if not party then
-    return
-  end
-  local found
-  if side == 2 then
-    found = model.cancel(self.model[step.barrier], party)
-  else
-    found = self.real[step.barrier]:cancel(party.waiter)
-  end
-  table.insert(self.events[side], "cancel " .. party.id .. " " .. tostring(found))
-end
-
-function steps:abort(side, step)
-  local reason = step.number % 3 > 0 and step.number or nil
-  if side == 2 then
-    model.abort(self.model[step.barrier], reason)
-  else
-    self.real[step.barrier]:abort(reason)
-  end
-end
-
-function steps:reset(side, step)
-  if side == 2 then
-    model.reset(self.model[step.barrier])
-  else
-    self.real[step.barrier]:reset()
-  end
-end
-
-function steps.collect()
-  collectgarbage()
-end
-
----Not inside another step: the loop does not nest everywhere.
-function steps.turn() end
-
-function Run:step(side, step)
-  steps[step.kind](self, side, step)
-end
-
----Lets the loop call every schedule() that is due.
-local function run_loop()
-  for _ = 1, 4 do
-    uv.run("nowait")
-  end
-end
-
-function Run:turn(step)
-  local drain, simple = self.drains[step.barrier], self.model[step.barrier]
-  if not drain then
-    return not model.busy(simple) or "a wake-up is lost"
-  end
-  self.drains[step.barrier] = nil
-  drain()
-  model.turn(simple)
-  return true
-end
-
-local function describe(events)
-  return table.concat(events, "; ", math.max(1, #events - 7))
-end
-
----Compares both sides; true, or what differs.
-function Run:compare()
-  for i = 1, math.max(#self.events[1], #self.events[2]) do
-    if self.events[1][i] ~= self.events[2][i] then
-      return ("event %d: %s, expected %s (%s)"):format(i, tostring(self.events[1][i]),
-        tostring(self.events[2][i]), describe(self.events[1]))
-    end
-  end
-  self.events = { {}, {} }
-  for i, b in ipairs(self.real) do
-    local simple = self.model[i]
-    local ids = {}
-    for _, party in ipairs(self.parties[1]) do
-      ids[party.waiter] = party.id
-    end
-    local listed = b:waiters()
-    for k, waiter in ipairs(listed) do
-      listed[k] = ids[waiter]
-    end
-    local function line(state, waiting, generation, waiters)
-      return ("%d: %s %d %d [%s]"):format(i, state, waiting, generation, table.concat(waiters, " "))
-    end
-    local real = line(b.state, b.n_waiting, b.generation, listed)
-    local expected = line(simple.state, model.n_waiting(simple), simple.generation,
-      model.waiters(simple))
-    if real ~= expected then
-      return "barrier " .. real .. ", expected " .. expected
-    end
-    assert(b.broken == (b.state == "broken"))
-  end
-  return true
-end
-
----Forgets parties that are done, to stay fast.
-function Run:tidy()
-  if #self.parties[1] < 200 then
-    return
-  end
-  for _, party in ipairs(self.parties[1]) do
-    if not party.ended then
-      return
-    end
-  end
-  self.parties = { {}, {} }
-end
-
----Runs a script. Returns true, or what differs, and the number of the step.
-function M.run(script)
-  local run = Run.new(script)
-  for i, step in ipairs(script.steps) do
-    local result
-    if step.kind == "turn" then
-      run_loop()
-      result = run:turn(step)
-    else
-      run:step(1, step)
-      run:step(2, step)
-      result = true
-    end
-    if result == true then
-      result = run:compare()
-    end
-    if result ~= true then
-      return result, i
-    end
-    run:tidy()
-  end
-  return true
-end
-
----The shortest script found that still fails, by leaving steps out.
-function M.shorten(script)
-  local size = math.floor(#script.steps / 2)
-  while size >= 1 do
-    local at = 1
-    while at <= #script.steps do
-      local shorter = { parties = script.parties, steps = {} }
-      for i, step in ipairs(script.steps) do
-        if i < at or i >= at + size then
-          table.insert(shorter.steps, step)
-        end
+---All lists of steps in a script, the outer ones first.
+local function lists_of(script)
+  local lists = { script.steps }
+  for _, spec in ipairs(script.barriers) do
+    for _, calls in ipairs { spec.actions or {}, spec.schedules or {} } do
+      for _, call in ipairs(calls) do
+        lists[#lists + 1] = call.inner
       end
-      if M.run(shorter) ~= true then
-        script = shorter
-      else
+    end
+  end
+  local i = 1
+  while lists[i] do
+    for _, step in ipairs(lists[i]) do
+      lists[#lists + 1] = step.inner
+    end
+    i = i + 1
+  end
+  return lists
+end
+
+---Takes `size` steps out of a list, from `at` on; returns how to put them back.
+local function cut(list, at, size)
+  local taken = {}
+  for i = 1, math.min(size, #list - at + 1) do
+    taken[i] = table.remove(list, at)
+  end
+  return function()
+    for i, step in ipairs(taken) do
+      table.insert(list, at + i - 1, step)
+    end
+  end
+end
+
+---How a script fails, without the numbers; nil if it does not.
+local function failure_of(script)
+  local failure = run.run(script, true)
+  return failure and failure:gsub("%d+", "N")
+end
+
+---Does it still fail in the same way?
+local function fails(script)
+  return failure_of(script) == script.failure
+end
+
+local function shorten_list(script, list)
+  local size = math.ceil(#list / 2)
+  while size >= 1 and #list > 0 do
+    local at = 1
+    while at <= #list do
+      local put_back = cut(list, at, size)
+      if not fails(script) then
+        put_back()
         at = at + size
       end
     end
-    size = math.floor(size / 2)
+    size = size > 1 and math.ceil(size / 2) or 0
   end
-  return script
 end
+
+---Sets a field of a table, unless the script then runs.
+local function try(script, t, key, value)
+  local old = t[key]
+  t[key] = value
+  if not fails(script) then
+    t[key] = old
+  end
+end
+
+---Leaves out what is not needed for the script to fail.
+---@param script model.Script changed in place; `failure` is how it fails
+function M.shorten(script)
+  shorten_list(script, script.steps)
+  for _, spec in ipairs(script.barriers) do
+    try(script, spec, "actions", nil)
+    try(script, spec, "schedules", nil)
+    for _, parties in ipairs { 3, 2, 1 } do
+      try(script, spec, "parties", math.min(spec.parties, parties))
+    end
+  end
+  for _, list in ipairs(lists_of(script)) do
+    shorten_list(script, list)
+    for _, step in ipairs(list) do
+      for key, value in pairs { dies = false, again = false, count = 1 } do
+        try(script, step, key, value)
+      end
+      try(script, step, "timeout", nil)
+    end
+  end
+end
+
+local write_steps
 
 local function write_step(step)
-  local inner = {}
-  for i, other in ipairs(step.inner) do
-    inner[i] = write_step(other)
+  local words = { step.kind, step.barrier, step.number, step.style }
+  words[#words + 1] = step.timeout and "timeout=" .. step.timeout
+  if step.count > 1 then
+    words[#words + 1] = "count=" .. step.count
   end
-  return ("%s(%d, %d, %s){%s}"):format(step.kind, step.barrier, step.number, step.style,
-    table.concat(inner, " "))
+  words[#words + 1] = step.again and "again" or nil
+  words[#words + 1] = step.dies and "dies" or nil
+  return table.concat(words, " ") .. write_steps(step.inner)
 end
 
----Runs the script of a seed; on failure returns a report with a shortened script.
-function M.check(seed, length)
-  local script = M.generate(seed, length)
-  local result, at = M.run(script)
-  if result == true then
-    return true
+function write_steps(list)
+  if #list == 0 then
+    return ""
   end
-  local short = { parties = script.parties, steps = {} }
-  for i = 1, at do
-    short.steps[i] = script.steps[i]
+  local written = {}
+  for i, step in ipairs(list) do
+    written[i] = write_step(step)
   end
-  short = M.shorten(short)
-  local lines = { "seed " .. seed .. ": " .. tostring((M.run(short))),
-    "parties: " .. table.concat(short.parties, " ") }
-  for _, step in ipairs(short.steps) do
+  return " {" .. table.concat(written, "; ") .. "}"
+end
+
+local function write_calls(name, calls)
+  local written = {}
+  for i, call in ipairs(calls or {}) do
+    written[i] = (call.how or "call") .. (call.dies and " dies" or "") .. write_steps(call.inner)
+  end
+  return calls and (" %s: %s"):format(name, table.concat(written, " | ")) or ""
+end
+
+---A script as text.
+---@param script model.Script
+function M.write(script)
+  local loop = script.loop
+  local lines = { "loop: " .. (loop.real and "luv's" or ("of its own%s%s"):format(
+    loop.refires and ", timers fire again" or "", loop.timers_last and ", timers last" or "")) }
+  for i, spec in ipairs(script.barriers) do
+    lines[#lines + 1] = ("barrier %d: %d parties%s%s"):format(i, spec.parties,
+      write_calls("action", spec.actions), write_calls("schedule", spec.schedules))
+  end
+  for _, step in ipairs(script.steps) do
     lines[#lines + 1] = "  " .. write_step(step)
   end
   return table.concat(lines, "\n")
+end
+
+---Does the script of a seed.
+---@param collects boolean? is garbage collected at its end?
+---@return string? report how it failed, with a shortened script
+---@return integer steps done
+function M.check(seed, length, collects)
+  local script = generate.script(seed, length)
+  local failure, count, at = run.run(script, collects)
+  if not failure then
+    return nil, count
+  end
+  local report = ("seed %d, length %d: %s"):format(seed, length, failure)
+  while #script.steps > at do
+    table.remove(script.steps)
+  end
+  script.failure = failure_of(script)
+  if not script.failure then
+    return report .. "\n(not when it is done again)", count
+  end
+  M.shorten(script)
+  return ("%s\nshortened: %s\n%s"):format(report, run.run(script, true), M.write(script)), count
 end
 
 return M

@@ -1,0 +1,141 @@
+---Random scripts. They are plain tables, so that they can be shortened and printed.
+local M = {}
+
+---@class model.Step
+---@field kind string a method of the steps in run.lua
+---@field barrier integer which of the barriers
+---@field number integer picks among what there is when the step is done
+---@field style "coroutine"|"bare"|"callback"
+---@field inner model.Step[] what the party does when its wait ends
+---@field dies boolean? and then it raises an error
+---@field again boolean? in the same coroutine, if it is done in one
+---@field timeout integer?
+---@field count integer? so many parties arrive
+
+---@class model.Act what an action does
+---@field inner model.Step[]
+---@field dies boolean? it raises an error
+
+---@class model.Offer what `schedule` does with drain
+---@field how "now"|"twice"|"later"|"never"
+---@field inner model.Step[]
+---@field dies boolean? it raises an error
+
+---@class model.Spec
+---@field parties integer
+---@field actions model.Act[]? one for each call, again and again
+---@field schedules model.Offer[]? likewise
+
+---@class model.Script
+---@field loop { real: boolean?, refires: boolean?, timers_last: boolean? }
+---@field barriers model.Spec[]
+---@field steps model.Step[]
+
+---A generator of its own, so that a seed means the same in every Lua.
+---@return fun(n: integer): integer from 1 to n
+local function random_of(seed)
+  local state = seed % 2147483646 + 1
+  local function random(n)
+    state = (state * 16807) % 2147483647
+    return state % n + 1
+  end
+  random(1) -- seeds that are close to each other begin alike
+  random(1)
+  return random
+end
+
+local KINDS = {}
+for kind, weight in pairs { arrive = 34, turn = 18, close = 8, leave = 5, cancel = 7, abort = 4,
+  reset = 5, sleep = 4, drain = 5, drop = 1, collect = 1, vandal = 1 } do
+  for _ = 1, weight do
+    KINDS[#KINDS + 1] = kind
+  end
+end
+table.sort(KINDS)
+
+local STYLES = { "coroutine", "coroutine", "callback", "callback", "bare" }
+local TIMEOUTS = { 0, 0, 1, 3, 3, 10, 50, 1000000 }
+local HOW = { "now", "now", "later", "later", "later", "twice", "never" }
+
+local Generator = {}
+Generator.__index = Generator
+
+function Generator:one_in(n)
+  return self.random(n) == 1
+end
+
+function Generator:step(depth)
+  local step = {
+    kind = KINDS[self.random(#KINDS)],
+    barrier = self.random(self.barriers),
+    number = self.random(1000),
+    style = STYLES[self.random(#STYLES)],
+    again = self:one_in(2),
+    timeout = self:one_in(3) and TIMEOUTS[self.random(#TIMEOUTS)] or nil,
+    count = depth == 0 and self.crowd > 1 and self:one_in(4) and self.random(self.crowd) or 1,
+    dies = self:one_in(25),
+    inner = {},
+  }
+  if step.count > 1 then
+    depth = 2
+  end
+  if depth < 3 and self:one_in(3) then
+    step.inner = self:steps(self.random(2), depth + 1)
+  end
+  return step
+end
+
+function Generator:steps(n, depth)
+  local list = {}
+  for i = 1, n do
+    list[i] = self:step(depth)
+  end
+  return list
+end
+
+---What is done inside an action, or `schedule`.
+function Generator:calls(choices)
+  local list = {}
+  for i = 1, self.random(4) do
+    list[i] = {
+      how = choices and choices[self.random(#choices)],
+      dies = self:one_in(8),
+      inner = self:steps(self.random(3) - 1, 1),
+    }
+  end
+  return list
+end
+
+function Generator:spec()
+  local spec = { parties = self.random(5) }
+  if self.crowd > 1 and self:one_in(2) then
+    spec.parties = self.random(self.crowd)
+  end
+  if self:one_in(3) then
+    spec.actions = self:calls()
+  end
+  if self:one_in(4) then
+    spec.schedules = self:calls(HOW)
+  end
+  return spec
+end
+
+---@return model.Script
+function M.script(seed, length)
+  local self = setmetatable({ random = random_of(seed) }, Generator)
+  local script = { barriers = {} }
+  script.loop = {
+    real = self:one_in(6),
+    refires = self:one_in(2),
+    timers_last = self:one_in(2),
+  }
+  self.crowd = self:one_in(12) and 300 or 1
+  self.barriers = self.random(4)
+  for i = 1, self.barriers do
+    script.barriers[i] = self:spec()
+  end
+  script.steps = self:steps(length, 0)
+  return script
+end
+
+return M

@@ -1,0 +1,166 @@
+---A loop like luv's, whose clock stands still unless it is told to go on: what the core
+---needs of luv, and what the random scripts do with it. It follows libuv's ordering.
+---
+---Its handles are luv's own, never started, so that luv knows them to be closed when
+---the core goes back to it.
+local uv = type(vim) == "table" and (vim.uv or vim.loop) or require "luv"
+
+local M = {}
+
+---@class model.LoopOptions
+---@field refires boolean does a timer started with 0 in a callback fire in the same pass, as
+---before libuv 1.48?
+---@field timers_last boolean do timers come after polling, as from libuv 1.45 on?
+
+---@class model.Handle
+---@field callback function? of an active one
+---@field due integer? a timer's next time
+---@field order integer? of being started
+---@field period integer? 0: it does not repeat
+
+local function start_timer(loop, handle, timeout, period, callback)
+  loop.orders = loop.orders + 1
+  local state = loop.handles[handle]
+  state.due, state.order = loop.time + timeout, loop.orders
+  state.period, state.callback = period, callback
+end
+
+local function stop(loop, handle)
+  local state = loop.handles[handle]
+  state.due, state.callback = nil, nil
+end
+
+---The timer that comes next, or nil.
+local function first_timer(loop)
+  local first, state
+  for handle, other in pairs(loop.handles) do
+    if other.due and (not first or other.due < state.due
+        or (other.due == state.due and other.order < state.order)) then
+      first, state = handle, other
+    end
+  end
+  return first, state
+end
+
+---As uv__run_timers.
+local function run_timers(loop)
+  local last = loop.orders -- started later: not in this pass, unless `refires`
+  while true do
+    local handle, state = first_timer(loop)
+    if not handle or state.due > loop.time or (state.order > last and not loop.refires) then
+      return
+    end
+    local callback = state.callback
+    if state.period > 0 then
+      start_timer(loop, handle, state.period, state.period, callback)
+    else
+      stop(loop, handle)
+    end
+    callback()
+  end
+end
+
+local function idles(loop)
+  local list = {}
+  for _, state in pairs(loop.handles) do
+    if state.callback and not state.due then
+      list[#list + 1] = state.callback
+    end
+  end
+  return list
+end
+
+local function is_alive(loop)
+  return first_timer(loop) ~= nil or #idles(loop) > 0
+end
+
+---One pass. `sleeps`: waits for the next timer if there is nothing else to do.
+local function pass(loop, sleeps)
+  if not is_alive(loop) then
+    loop.time = loop.clock
+    return
+  end
+  if not loop.timers_last then
+    loop.time = loop.clock
+    run_timers(loop)
+  end
+  local list = idles(loop)
+  for _, callback in ipairs(list) do
+    callback()
+  end
+  local _, next_timer = first_timer(loop)
+  if sleeps and #list == 0 and next_timer then
+    loop.clock = math.max(loop.clock, next_timer.due)
+  end
+  loop.time = loop.clock
+  if loop.timers_last or sleeps then
+    run_timers(loop)
+  end
+end
+
+local function add_handle(loop, handle)
+  loop.handles[handle] = {}
+  return handle
+end
+
+---What the core takes.
+local function add_functions(fake, loop)
+  function fake.new_timer()
+    return add_handle(loop, uv.new_timer())
+  end
+  function fake.new_idle()
+    return add_handle(loop, uv.new_idle())
+  end
+  function fake.is_closing(handle)
+    return loop.handles[handle] == nil
+  end
+  function fake.timer_start(handle, timeout, period, callback)
+    start_timer(loop, handle, timeout, period, callback)
+  end
+  function fake.timer_stop(handle)
+    stop(loop, handle)
+  end
+  function fake.idle_start(handle, callback)
+    loop.handles[handle].callback = callback
+  end
+  function fake.idle_stop(handle)
+    stop(loop, handle)
+  end
+  function fake.now()
+    return loop.time
+  end
+end
+
+---@param options model.LoopOptions
+function M.new(options)
+  local loop = { handles = {}, time = 1000, clock = 1000, orders = 0,
+    refires = options.refires, timers_last = options.timers_last }
+  local fake = { virtual = true }
+  add_functions(fake, loop)
+
+  ---@param mode "nowait"|"once"
+  function fake.run(mode)
+    pass(loop, mode == "once")
+  end
+
+  function fake.loop_alive()
+    return is_alive(loop)
+  end
+
+  ---Time goes by; the loop notices when it runs, or is updated.
+  function fake.sleep(ms)
+    loop.clock = loop.clock + ms
+  end
+
+  function fake.update_time()
+    loop.time = loop.clock
+  end
+
+  ---As uv.walk(uv.close).
+  function fake.close_all()
+    loop.handles = {}
+  end
+  return fake
+end
+
+return M
