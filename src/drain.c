@@ -137,7 +137,7 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
 
 /* Calls the function below `nargs` arguments on the top. [-(nargs + 1), +0] */
 static void call(lua_State *L, const struct pass *p, int nargs) {
-  if (lua_isnil(L, -(nargs + 1)))
+  if (!lua_toboolean(L, -(nargs + 1)))
     lua_pop(L, nargs + 1); /* closed, or the debug library took it away */
   else if (lua_pcall(L, nargs, 0, p->handler) != LUA_OK)
     add_report(L, p->errors);
@@ -151,7 +151,7 @@ static void postpone(lua_State *L, const struct pass *p, struct waiter *w,
   struct machine *m = &p->b->job.machine;
   machine_release(m, leaver->node);
   lua_rawgeti(L, -2, WAITER_CALLBACK);
-  if (lua_isnil(L, -1))
+  if (!lua_toboolean(L, -1))
     clear(L, p, leaver->node);
   else /* it gets the same node, where its element still is */
     w->node = machine_post(m, leaver->outcome, p->b->scheduler->turn);
@@ -187,11 +187,11 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
   }
   machine_release(m, leaver->node);
   clear(L, p, leaver->node);
-  lua_rawgeti(L, -(nargs + 1), WAITER_CALLBACK); /* nil: it was closed */
+  lua_rawgeti(L, -(nargs + 1), WAITER_CALLBACK); /* false: it was closed */
   lua_insert(L, -(nargs + 1));
   lua_pushboolean(L, 0);
   lua_rawseti(L, -(nargs + 3), WAITER_CALLBACK);
-  if (leaver->outcome == MACHINE_FAILED && lua_isnil(L, -2))
+  if (leaver->outcome == MACHINE_FAILED && lua_isboolean(L, -2))
     report(L, p, 0); /* the action closed the Waiter, and then failed */
   else
     call(L, p, nargs);

@@ -376,7 +376,7 @@ static int wait_with_callback(lua_State *L, struct barrier *b, struct request *r
 
 /* Takes the Waiter at index 1 out; its barrier is at index 3, its user value at 4. */
 static void take_out(lua_State *L, struct barrier *b, struct waiter *w) {
-  lua_pushnil(L);
+  lua_pushboolean(L, 0);
   lua_rawseti(L, 4, WAITER_CALLBACK);
   if (w->node) {
     uint32_t n = w->node;

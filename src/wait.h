@@ -6,8 +6,9 @@
 
 #include "barrier.h"
 
-/* A wait in callback style. Its user value is a table: the barrier, the callback
-** until it is called, and the error for an arrival at a broken barrier. */
+/* A wait in callback style. Its user value is a table: the barrier, the callback (false
+** when it was called or the Waiter was closed), and the error for an arrival at a broken
+** barrier. */
 struct waiter {
   const void *type;
   uint32_t node; /* of the barrier's machine; 0 when it is out */
