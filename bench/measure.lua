@@ -221,7 +221,29 @@ function measurements.abort()
   end)
 end
 
----From the trip to the first resume; to the last it is that and a wait for each.
+---From the trip to the last resume.
+function measurements.last()
+  local b = barrier.new(parties)
+  local tripped, last, total = 0, 0, 0
+  for _ = 1, trips do
+    for _ = 1, parties - 1 do
+      coroutine.wrap(function()
+        if b:wait() == parties - 2 then
+          last = uv.hrtime()
+        end
+      end)()
+    end
+    coroutine.wrap(function()
+      tripped = uv.hrtime()
+      b:wait()
+    end)()
+    uv.run()
+    total = total + (last - tripped)
+  end
+  return total / trips
+end
+
+---From the trip to the first resume.
 function measurements.first()
   local b = barrier.new(2)
   local first, total = 0, 0

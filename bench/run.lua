@@ -4,8 +4,8 @@
 ---
 ---BUILD_DIR is where the Makefile puts what is built for this: the commands and
 ---the environment of each Lua are in BUILD_DIR/commands.lua. The rounds of the
----rivals are interleaved and the median counts. Writes bench/results.md and
----bench/results.svg.
+---rivals are interleaved and the median counts. Writes bench/results.md,
+---bench/results.svg and the tables in README.md.
 local build, rounds = arg[1], tonumber(arg[2]) or 5
 local commands = dofile(build .. "/commands.lua")
 
@@ -133,6 +133,7 @@ local function table_of_operations()
   end
   cases.create = measure("Lua 5.4", "create", 3, 300000)
   cases.first = measure("Lua 5.4", "first", 2, 20000)
+  cases.last = measure("Lua 5.4", "last", 1000, 300)
   local r = interleave(cases)
   for _, operation in ipairs(operations) do
     local cells = {}
@@ -143,8 +144,8 @@ local function table_of_operations()
     say("| %s | %s | %s |", operation[2], cells[1], cells[2])
   end
   say("")
-  say("Creating a barrier: %s ns. From the trip to the first resume: %s ns.", number(r.create),
-    number(r.first))
+  say("Creating a barrier: %s ns. From the trip to the first resume: %s ns; to the last of 1,000: "
+    .. "%s ns.", number(r.create), number(r.first), number(r.last))
 end
 
 local function memory()
@@ -199,10 +200,24 @@ local function write_chart()
   out:close()
 end
 
+---README shows what has been said so far.
+local function write_readme()
+  local from, to = "<!-- made by make bench -->\n", "\n<!-- until here -->"
+  local file = assert(io.open "README.md")
+  local text = file:read "*a"
+  file:close()
+  local _, first = text:find(from, 1, true)
+  local last = text:find(to, first, true)
+  file = assert(io.open("README.md", "w"))
+  file:write(text:sub(1, first), table.concat(lines, "\n", 2), text:sub(last))
+  file:close()
+end
+
 for _, lua in ipairs(commands.order) do
   table_of_waits(lua)
 end
 table_of_peers()
+write_readme()
 table_of_operations()
 memory()
 write_chart()

@@ -18,6 +18,14 @@ struct pass {
 ** whenever a C function is pushed. */
 static const char handler_key = 'h', maker_key = 'm';
 
+/* [-0, +1] */
+static void push_function(lua_State *L, const char *key, lua_CFunction function) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+  if (lua_isfunction(L, -1)) return;
+  lua_pop(L, 1); /* the debug library took it away */
+  lua_pushcfunction(L, function);
+}
+
 /* {=== errors that nobody caught === */
 
 /* (error, thread or nil) -> the error as a string, with a traceback. */
@@ -297,9 +305,9 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   p.b = lua_touserdata(L, self);
   p.self = self;
   p.errors = errors;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
+  push_function(L, &handler_key, error_report);
   p.handler = lua_gettop(L);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &maker_key);
+  push_function(L, &maker_key, make_error);
   p.maker = p.handler + 1;
   p.elements = p.handler + 2;
   if (!compat_getuservalue(L, self)) { /* the debug library took it away: all are lost */
@@ -356,7 +364,7 @@ static bool hand_over(lua_State *L, struct barrier *b, int self, int errors) {
   lua_settop(L, top);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
+  push_function(L, &handler_key, error_report);
   compat_getuservalue(L, self);
   lua_getfield(L, -1, "schedule");
   lua_pushvalue(L, top + 1);
