@@ -399,7 +399,6 @@ int luaopen_barrier_core(lua_State *L) {
   wait_push_passed(L);
   lua_setfield(L, -2, "passed");
 #endif
-  drain_open(L);
   wait_open(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);

@@ -113,6 +113,27 @@ static inline void luaL_traceback(lua_State *L, lua_State *L1, const char *msg, 
 
 #endif
 
+/* A C function without upvalues, always the same one. Lua 5.1 makes a new closure
+** whenever one is pushed, so there it is kept in the registry. [-0, +1] */
+static inline void compat_pushcfunction(lua_State *L, lua_CFunction function) {
+#if LUA_VERSION_NUM >= 502
+  lua_pushcfunction(L, function);
+#else
+  union {
+    lua_CFunction function;
+    const void *key;
+  } u;
+  u.key = NULL;
+  u.function = function;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, u.key);
+  if (lua_isfunction(L, -1)) return;
+  lua_pop(L, 1);
+  lua_pushcfunction(L, function);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, u.key);
+#endif
+}
+
 /* A full userdata with one user value, a new table with room for `narr` elements
 ** and `nrec` fields. [-0, +1] */
 static inline void *compat_newuserdata(lua_State *L, size_t size, int narr, int nrec) {

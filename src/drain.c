@@ -14,18 +14,6 @@ struct pass {
   int errors;   /* the report of uncaught errors: nil or a string */
 };
 
-/* Where error_report and make_error are in the registry: Lua 5.1 makes a new closure
-** whenever a C function is pushed. */
-static const char handler_key = 'h', maker_key = 'm';
-
-/* [-0, +1] */
-static void push_function(lua_State *L, const char *key, lua_CFunction function) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, key);
-  if (lua_isfunction(L, -1)) return;
-  lua_pop(L, 1); /* the debug library took it away */
-  lua_pushcfunction(L, function);
-}
-
 /* {=== errors that nobody caught === */
 
 /* (error, thread or nil) -> the error as a string, with a traceback. */
@@ -290,13 +278,6 @@ static void trip(lua_State *L, const struct pass *p) {
   }
 }
 
-void drain_open(lua_State *L) {
-  lua_pushcfunction(L, error_report);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
-  lua_pushcfunction(L, make_error);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &maker_key);
-}
-
 /* Lets out and in whoever is ready, of the barrier at `self`. [-0, +0] */
 static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   struct pass p;
@@ -305,9 +286,9 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   p.b = lua_touserdata(L, self);
   p.self = self;
   p.errors = errors;
-  push_function(L, &handler_key, error_report);
+  compat_pushcfunction(L, error_report);
   p.handler = lua_gettop(L);
-  push_function(L, &maker_key, make_error);
+  compat_pushcfunction(L, make_error);
   p.maker = p.handler + 1;
   p.elements = p.handler + 2;
   if (!compat_getuservalue(L, self)) { /* the debug library took it away: all are lost */
@@ -318,7 +299,7 @@ static void drain(lua_State *L, int self, uint32_t turn, int errors) {
   while (machine_next(&p.b->job.machine, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   if (machine_admit(&p.b->job.machine, turn)) trip(L, &p);
-  if (barrier_at(L, self)) barrier_request(L, p.b, self); /* the action may have run the loop */
+  if (p.b->type) barrier_request(L, p.b, self); /* the action may have run the loop */
   lua_pop(L, 3);
 }
 
@@ -364,7 +345,7 @@ static bool hand_over(lua_State *L, struct barrier *b, int self, int errors) {
   lua_settop(L, top);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
-  push_function(L, &handler_key, error_report);
+  compat_pushcfunction(L, error_report);
   compat_getuservalue(L, self);
   lua_getfield(L, -1, "schedule");
   lua_pushvalue(L, top + 1);

@@ -12,9 +12,6 @@
 
 #include "barrier.h"
 
-/* Prepares a Lua state. [-0, +0, m] */
-INTERNAL void drain_open(lua_State *L);
-
 /* The scheduler's serve: lets out, or has the barrier's `schedule` do it later. */
 INTERNAL void drain_serve(lua_State *L, struct job *job, uint32_t turn, int errors);
 
