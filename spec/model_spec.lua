@@ -10,15 +10,15 @@ describe("barriers and the model of the contract", function()
   end
 
   it("do the same in short random scripts", function()
-    check(1, 300, 40)
+    check(1, 200, 40)
   end)
 
   it("do the same in long ones", function()
-    check(1001, 1020, 500)
+    check(1001, 1012, 500)
   end)
 
   it("do the same with seeds that are new every day", function()
     local today = os.time() - os.time() % 86400
-    check(today, today + 60, 100)
+    check(today, today + 30, 100)
   end)
 end)

@@ -7,6 +7,8 @@ local uv = type(vim) == "table" and (vim.uv or vim.loop) or require "luv"
 
 local M = {}
 
+local STARVED = 1000 -- timers called in one pass: nothing else gets its turn
+
 ---@class model.LoopOptions
 ---@field refires boolean does a timer started with 0 in a callback fire in the same pass, as
 ---before libuv 1.48?
@@ -45,9 +47,12 @@ end
 ---As uv__run_timers.
 local function run_timers(loop)
   local last = loop.orders -- started later: not in this pass, unless `refires`
-  while true do
+  for calls = 1, math.huge do
     local handle, state = first_timer(loop)
     if not handle or state.due > loop.time or (state.order > last and not loop.refires) then
+      return
+    elseif calls > STARVED then
+      loop.starved = true
       return
     end
     local callback = state.callback
@@ -141,6 +146,11 @@ function M.new(options)
   ---@param mode "nowait"|"once"
   function fake.run(mode)
     pass(loop, mode == "once")
+  end
+
+  ---Has a pass never come to its end?
+  function fake.is_starved()
+    return loop.starved
   end
 
   function fake.loop_alive()

@@ -8,7 +8,7 @@ local first = tonumber(os.getenv "SOAK_SEED" or os.time())
 local deadline = os.time() + seconds
 local steps, seed = 0, first
 while os.time() < deadline do
-  local failure, count = script.check(seed, 20 + seed % 7 * 100, seed % 4 == 0)
+  local failure, count = script.check(seed, 20 + seed % 7 * 40, seed % 4 == 0)
   if failure then
     io.stderr:write(failure, "\n")
     os.exit(1)
