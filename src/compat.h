@@ -202,7 +202,7 @@ static inline bool compat_tointeger(lua_State *L, int i, lua_Integer *value) {
 static inline int compat_resume(lua_State *co, lua_State *from, int nargs) {
   int status;
 #if LUA_VERSION_NUM >= 504
-  int n;
+  int n = 0; /* not set where it cannot be resumed */
   status = lua_resume(co, from, nargs, &n);
   if (n && status <= LUA_YIELD) lua_pop(co, n);
 #else
