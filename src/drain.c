@@ -139,19 +139,13 @@ static void call(lua_State *L, const struct pass *p, int nargs) {
     add_report(L, p->errors);
 }
 
-/* There was no memory for the error of the Waiter below its user value and the memory
-** error: that is reported, and the Waiter is told in another turn, unless a finalizer
-** has closed it. [-0, +0] */
+/* There was no memory for the error of a Waiter: that memory error, on the top, is
+** reported, and the Waiter is told in another turn, unless it is closed. [-1, +0] */
 static void postpone(lua_State *L, const struct pass *p, struct waiter *w,
                      const struct machine_leaver *leaver) {
   struct machine *m = &p->b->job.machine;
-  machine_release(m, leaver->node);
-  lua_rawgeti(L, -2, WAITER_CALLBACK);
-  if (!lua_toboolean(L, -1))
-    clear(L, p, leaver->node);
-  else /* it gets the same node, where its element still is */
-    w->node = machine_post(m, leaver->outcome, p->b->scheduler->turn);
-  lua_pop(L, 1);
+  machine_release(m, leaver->node); /* and taken again: its element is still there */
+  w->node = machine_post(m, leaver->outcome, p->b->scheduler->turn);
   report(L, p, 0);
 }
 
