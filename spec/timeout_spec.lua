@@ -524,6 +524,17 @@ describe("until it passes, a wait with a timeout", function()
         b:wait(LONG, nobody)
         b:wait(LONG, nobody)
       end,
+      function() -- it trips, though somebody is blocked by then
+        local late = {}
+        local b = barrier.new(1, {
+          action = function(self)
+            late[1] = late[1] or self:wait(nobody)
+          end,
+          schedule = function() end,
+        })
+        b:wait(LONG, nobody)
+        return b
+      end,
       function(b) -- who waits without a timeout does not keep it
         b:wait(LONG, nobody):close(nobody)
         b:wait(nobody)
@@ -532,8 +543,10 @@ describe("until it passes, a wait with a timeout", function()
     for _, way in ipairs(ways) do
       assert.is_true(collected(function()
         local b = barrier.new(2)
-        way(b)
-        run_loop()
+        b = way(b) or b
+        uv.run "nowait"
+        uv.run "nowait"
+        assert.is_false(uv.loop_alive())
         return b
       end))
     end

@@ -346,6 +346,7 @@ static void act_and_enter(lua_State *L, struct barrier *b, struct request *r, st
   prepare(L, b, r);
   if (outcome == MACHINE_PASSED && m->state != MACHINE_BROKEN) {
     bool trips = machine_lacks_one(m);
+    if (trips) r->when = 0; /* after the trip its timeout does not count */
     enter(L, b, r, w, index, m->state == MACHINE_FILLING);
     if (trips) machine_trip(m, b->scheduler->turn);
   } else if (outcome != MACHINE_CANCELLED) { /* that is a Waiter that was closed */
