@@ -93,29 +93,33 @@ function Generator:steps(n, depth)
   return list
 end
 
----What is done inside an action, or `schedule`.
-function Generator:calls(choices)
+---What is done inside an action, or `schedule`, of this barrier: often to itself.
+function Generator:calls(barrier, choices)
   local list = {}
   for i = 1, self.random(4) do
-    list[i] = {
+    local call = {
       how = choices and choices[self.random(#choices)],
-      dies = self:one_in(8),
+      dies = self:one_in(6),
       inner = self:steps(self.random(3) - 1, 1),
     }
+    for _, step in ipairs(call.inner) do
+      step.barrier = self:one_in(2) and barrier or step.barrier
+    end
+    list[i] = call
   end
   return list
 end
 
-function Generator:spec()
+function Generator:spec(barrier)
   local spec = { parties = self.random(5) }
   if self.crowd > 1 and self:one_in(2) then
     spec.parties = self.random(self.crowd)
   end
   if self:one_in(3) then
-    spec.actions = self:calls()
+    spec.actions = self:calls(barrier)
   end
   if self:one_in(4) then
-    spec.schedules = self:calls(HOW)
+    spec.schedules = self:calls(barrier, HOW)
   end
   return spec
 end
@@ -132,7 +136,7 @@ function M.script(seed, length)
   self.crowd = self:one_in(12) and 300 or 1
   self.barriers = self.random(4)
   for i = 1, self.barriers do
-    script.barriers[i] = self:spec()
+    script.barriers[i] = self:spec(i)
   end
   script.steps = self:steps(length, 0)
   return script

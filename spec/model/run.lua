@@ -515,6 +515,7 @@ function steps:arrive(step, thread)
   end
 end
 
+---Is it a coroutine that is suspended in its wait?
 local function is_suspended(party)
   return not party.ended and coroutine.status(party.waiter) == "suspended"
 end
@@ -522,7 +523,11 @@ end
 ---A party of this barrier, or nil: one that waits in a callback, or a coroutine. It may have
 ---left long ago, unless it has to be a suspended coroutine.
 function Run:pick(step, callback, suspended)
-  local list = self.slots[step.barrier].parties
+  local slot = self.slots[step.barrier]
+  local list, held = slot.parties, slot.model.held
+  if held and step.number % 3 == 0 then -- somebody whom the action can hardly miss
+    list = { held.runner or held.last }
+  end
   for i = 0, math.min(#list, 30) - 1 do
     local party = list[(step.number + i) % #list + 1]
     local thread = party.thread
@@ -644,8 +649,8 @@ function steps:drop(step)
   table.insert(self.ghosts, slot)
 end
 
-function steps:collect()
-  local inside = self.depth > 0 or self.acting > 0 or #self.world.turns > 0
+function steps:collect(_, thread)
+  local inside = thread or self.acting > 0 or #self.world.turns > 0
   self:collect(not inside and not self.rethreads)
 end
 
