@@ -221,6 +221,28 @@ function measurements.abort()
   end)
 end
 
+---What `abort` does without a barrier: an error table of its own is raised in each
+---coroutine, in plain Lua.
+function measurements.raise()
+  local class, b = {}, barrier.new(1)
+  local coroutines = {}
+  for i = 1, parties do
+    coroutines[i] = coroutine.create(function()
+      pcall(function()
+        coroutine.yield()
+        error(setmetatable({ name = "BrokenBarrierError", message = "barrier aborted",
+          barrier = b, reason = "bench" }, class))
+      end)
+    end)
+    coroutine.resume(coroutines[i])
+  end
+  return clock(parties, function()
+    for i = 1, parties do
+      coroutine.resume(coroutines[i])
+    end
+  end)
+end
+
 ---From the trip to the last resume.
 function measurements.last()
   local b = barrier.new(parties)

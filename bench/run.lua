@@ -120,6 +120,7 @@ local function table_of_operations()
     { "close_waiter", "`waiter:close()`, in random order" },
     { "expire", "time out" },
     { "abort", "`abort`, an error table for each" },
+    { "raise", "raise such a table in each coroutine, in plain Lua" },
     { "timeout", "wait with a timeout, and pass" },
     { "callback", "wait with a callback, and pass" },
   }
