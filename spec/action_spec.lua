@@ -418,6 +418,24 @@ describe("who arrives while the action runs", function()
     assert.are.equal(2, b.generation)
   end)
 
+  it("comes in no sooner than in the next turn", function()
+    local log, calls = {}, 0
+    local b = barrier.new(1, { action = function(self)
+      calls = calls + 1
+      add(log, "action " .. calls)
+      if calls == 2 then
+        self:wait(listener(log, "late"))
+        self:reset()
+      end
+    end })
+    b:wait(function()
+      assert.is_false((last_arrival(b)))
+    end)
+    barrier.new(1):wait(listener(log, "another"))
+    run_loop()
+    assert.are.same({ "action 1", "action 2", "another 0", "action 3", "late 0" }, log)
+  end)
+
   it("comes in behind a last arrival that goes on waiting", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
