@@ -190,7 +190,9 @@ end
 ---for the sake of others the core lets one go by now and then.
 function Run:pass(mode)
   local needed, before = model.ready(self.world), self.turns
+  self.depth = self.depth + 1
   self.uv.run(mode)
+  self.depth = self.depth - 1
   if needed and self.turns == before then
     self.missed = self.missed + 1
   end
@@ -614,9 +616,7 @@ function steps:turn(step)
   if self.depth >= (nests and DEEPEST or 1) then
     return
   end
-  self.depth = self.depth + 1
   self:pass(self.uv.virtual and step.number % 4 == 0 and "once" or "nowait")
-  self.depth = self.depth - 1
 end
 
 ---User code takes long, and may tell the loop.
