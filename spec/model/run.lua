@@ -698,7 +698,7 @@ function Run:finish()
   while model.pending(self.world) and not self.over do
     passes = passes + 1
     self:pass(self.uv.virtual and "once" or "nowait")
-    if passes % 100 == 0 then
+    if passes % 10 == 0 then
       self:abort_all() -- a reset has let somebody wait again
     end
     if passes > 10000 then
