@@ -3,6 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local it_catches, it_closes, it_nests = support.it_catches, support.it_closes, support.it_nests
 
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
@@ -14,16 +15,6 @@ local function last_arrival(b)
   return coroutine.resume(coroutine.create(function()
     return b:wait()
   end))
-end
-
----A spec whose action runs the loop, itself called by the loop.
-local function it_nests(name, f)
-  it(name, function()
-    if not support.loop_nests then
-      pending "this luv's loop does not nest"
-    end
-    f()
-  end)
 end
 
 describe("the action", function()
@@ -252,10 +243,7 @@ describe("an action that raises", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("gives its own error to a coroutine that was blocked and is let in as the last", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("gives its own error to a coroutine that is let in as the last", function()
     local log, calls, thrown, got = {}, 0, {}, nil
     local b = barrier.new(2, { action = function()
       calls = calls + 1
@@ -594,10 +582,7 @@ describe("an action that calls", function()
     assert.are.same({ "last 0", "third 1" }, log)
   end)
 
-  it("cancel on another suspends a last arrival in coroutine style", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("cancel on another suspends a last arrival in coroutine style", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
       if first then
@@ -615,10 +600,7 @@ describe("an action that calls", function()
     assert.are.same({ "first CancelledError: wait cancelled", "last 0", "third 1" }, log)
   end)
 
-  it("coroutine.close on another, too", function()
-    if not coroutine.close then
-      pending "this Lua has no coroutine.close"
-    end
+  it_closes("coroutine.close on another, too", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function()
       if first then

@@ -3,20 +3,11 @@ local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 local party = support.party
+local it_catches = support.it_catches
 
 local CANCELLED = " CancelledError: wait cancelled"
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
-
----A spec whose coroutines catch the errors of their waits.
-local function it_catches(name, f)
-  it(name, function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
-    f()
-  end)
-end
 
 ---Parties that wait with callbacks, named after their number.
 local function waiters(b, log, n)

@@ -4,16 +4,7 @@ local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 local party = support.party
-
----A spec of coroutine.close.
-local function it_closes(name, f)
-  it(name, function()
-    if not coroutine.close then
-      pending "this Lua has no coroutine.close"
-    end
-    f()
-  end)
-end
+local it_closes = support.it_closes
 
 ---A chunk that may use the syntax of Lua 5.4.
 local function chunk(code)

@@ -2,6 +2,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local run_loop = support.run_loop
+local it_catches = support.it_catches
 
 ---The errors of waits that ended in all the ways there are, by the error's message.
 local function errors_of_all_kinds()
@@ -101,11 +102,7 @@ describe("an error", function()
     assert.is_true(getmetatable(raised) == getmetatable(given))
   end)
 
-  it("is raised in a coroutine that had to wait for it", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-      return
-    end
+  it_catches("is raised in a coroutine that had to wait for it", function()
     local b, errors = barrier.new(3), {}
     for _ = 1, 2 do
       support.co(function()

@@ -3,15 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local co = support.co
-
----A spec in which a callback runs the loop.
-local function it_nests(name, f)
-  if support.loop_nests then
-    it(name, f)
-  else
-    pending(name .. ": this luv's loop does not nest")
-  end
-end
+local it_nests = support.it_nests
 
 describe("a resumed coroutine", function()
   it_nests("may run the loop, which lets the others out as well", function()

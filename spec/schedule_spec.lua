@@ -4,6 +4,7 @@ local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 local collected = support.collected
+local it_catches, it_nests = support.it_catches, support.it_nests
 
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
@@ -51,16 +52,6 @@ end
 
 local function run_once()
   uv.run "once"
-end
-
----A spec in which a callback of the loop runs the loop.
-local function it_nests(name, f)
-  it(name, function()
-    if not support.loop_nests then
-      pending "this luv's loop does not nest"
-    end
-    f()
-  end)
 end
 
 describe("the option schedule", function()
@@ -263,10 +254,7 @@ describe("schedule is asked about those who", function()
     end)
   end
 
-  it("were cancelled", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("were cancelled", function()
     local log, b, drains = {}, keeping(2)
     b:cancel(support.party(b, "x", log))
     run_loop()
@@ -345,10 +333,7 @@ describe("until drain is called", function()
     assert.are.same({ "w2 1", "w4 3" }, log)
   end)
 
-  it("those who are cancelled are told first, in the same turn", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("those who are cancelled are told first, in the same turn", function()
     local log, b, drains = {}, keeping(3)
     local parties = {}
     for i = 1, 2 do

@@ -3,6 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local it_catches = support.it_catches
 
 ---A coroutine that waits without catching anything.
 local function waiting(b, log, name, timeout)
@@ -58,10 +59,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("may catch the error and wait again, behind those who came meanwhile", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("may catch the error and wait again, behind those who came meanwhile", function()
     local b, log = barrier.new(3), {}
     local x = co(function()
       add(log, tostring(select(2, pcall(b.wait, b))))
@@ -75,10 +73,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ "CancelledError: wait cancelled", "w1 0", "x 1", "w2 2" }, log)
   end)
 
-  it("may go to another barrier, which alone counts it then", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("may go to another barrier, which alone counts it then", function()
     local b, other, log = barrier.new(2), barrier.new(2), {}
     local x = co(function()
       pcall(b.wait, b)

@@ -21,6 +21,27 @@ M.loop_nests = (function()
   return nests
 end)()
 
+local function it_if(available, why)
+  return function(name, f)
+    local busted = require "busted"
+    if available then
+      busted.it(name, f)
+    else
+      busted.pending(name .. ": " .. why)
+    end
+  end
+end
+
+---`it` for specs whose coroutines catch what their waits raise. Like the next two it makes
+---specs that are pending where something is missing.
+M.it_catches = it_if(M.pcall_yields, "PUC Lua 5.1 cannot wait inside pcall")
+
+---`it` for specs of coroutine.close.
+M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
+
+---`it` for specs in which a callback of the loop runs the loop.
+M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
+
 ---Appends when `value` is known; `list[#list + 1] = b:wait()` would look at the
 ---length before the wait.
 function M.add(list, value)

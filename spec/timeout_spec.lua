@@ -4,6 +4,7 @@ local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 local collected, counted = support.collected, support.counted
+local it_catches = support.it_catches
 
 local TIMED_OUT = " TimeoutError: wait timed out"
 local RESET = " BrokenBarrierError: barrier reset"
@@ -60,10 +61,7 @@ describe("a wait whose timeout passes", function()
     assert.is_nil(err.reason)
   end)
 
-  it("raises in a coroutine, which may wait again", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("raises in a coroutine, which may wait again", function()
     local b, log = barrier.new(2), {}
     co(function()
       for _ = 1, 3 do
@@ -115,10 +113,7 @@ describe("a wait whose timeout passes", function()
     assert.are.same(1, b.n_waiting)
   end)
 
-  it("can no longer be cancelled", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("can no longer be cancelled", function()
     local log, drains = {}, {}
     local b = barrier.new(2, { schedule = function(drain)
       add(drains, drain)
@@ -207,10 +202,7 @@ describe("a timeout that passes too late", function()
     assert.are.same({ "a" .. ABORTED, "b" .. ABORTED, "blocked" .. ABORTED }, log)
   end)
 
-  it("does not count for one who was cancelled", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("does not count for one who was cancelled", function()
     local b, log = barrier.new(2), {}
     local x = support.party(b, "x", log, 1)
     b:cancel(x)
@@ -409,10 +401,7 @@ describe("a timed wait that ends early", function()
     end)
   end
 
-  it("leaves nothing for the loop to wait for: cancelled", function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
+  it_catches("leaves nothing for the loop to wait for: cancelled", function()
     local b = barrier.new(2)
     b:cancel(support.party(b, "x", {}, LONG))
     run_loop()

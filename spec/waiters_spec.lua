@@ -2,6 +2,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, run_loop = support.add, support.co, support.run_loop
+local it_catches = support.it_catches
 
 local function nobody() end
 
@@ -36,16 +37,6 @@ local function keeping(n)
   return barrier.new(n, { schedule = function(drain)
     add(drains, drain)
   end }), drains
-end
-
----A spec whose coroutines catch the errors of their waits.
-local function it_catches(name, f)
-  it(name, function()
-    if not support.pcall_yields then
-      pending "PUC Lua 5.1 cannot wait inside pcall"
-    end
-    f()
-  end)
 end
 
 describe("the array of waiters", function()
