@@ -3,7 +3,7 @@ local support = require "spec.support"
 
 ---What `require "barrier"` says after `code`, in a process of its own.
 local function says(code)
-  local result = support.spawn(uv.exepath(), { "-e", code .. [[
+  local result = support.spawn(support.interpreter, { "-e", code .. [[
     local ok, err = pcall(require, "barrier")
     assert(not ok)
     io.write(err)
@@ -59,7 +59,7 @@ describe('require "barrier"', function()
   end)
 
   it("is all that barrier.core needs to be asked for", function()
-    local result = support.spawn(uv.exepath(), { "-e", [[
+    local result = support.spawn(support.interpreter, { "-e", [[
       local core = require "barrier.core"
       local ok, err = pcall(core.make_new(), 2)
       io.write(tostring(ok), err)

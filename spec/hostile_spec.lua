@@ -3,7 +3,7 @@
 -- crash, and nobody who was promised to be woken is lost. Each scenario runs in a
 -- process of its own, whose exit and output are checked.
 
-local uv = require "luv"
+local support = require "spec.support"
 
 local PRELUDE = [==[
 package.path, package.cpath = %q, %q
@@ -94,28 +94,9 @@ local function run(script)
   local file = assert(io.open(name, "w"))
   file:write(PRELUDE:format(package.path, package.cpath), script, "\n")
   file:close()
-  local pipes, output = { uv.new_pipe(false), uv.new_pipe(false) }, {}
-  local code, signal, handle, watchdog
-  handle = assert(uv.spawn(uv.exepath(), { args = { name }, stdio = { nil, pipes[1], pipes[2] } },
-    function(c, s)
-      code, signal = c, s
-      handle:close()
-      watchdog:close()
-    end))
-  watchdog = uv.new_timer()
-  watchdog:start(60000, 0, function() handle:kill "sigkill" end)
-  for _, pipe in ipairs(pipes) do
-    pipe:read_start(function(_, data)
-      if data then
-        output[#output + 1] = data
-      else
-        pipe:close()
-      end
-    end)
-  end
-  uv.run()
+  local result = support.script(name, nil, { timeout = 60000 })
   os.remove(name)
-  return table.concat(output), code, signal
+  return result.out .. result.err, result.code, result.signal
 end
 
 -- The script ends well, and prints this.

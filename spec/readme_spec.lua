@@ -50,7 +50,7 @@ local function check(block, result)
 end
 
 local function run(code)
-  return support.spawn(uv.exepath(), { "-e", code })
+  return support.spawn(support.interpreter, { "-e", code })
 end
 
 local function find_nvim()

@@ -9,6 +9,17 @@ M.pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
 end)() == nil
 
+---The interpreter that runs the specs. luv cannot tell where /proc is not mounted, as in a
+---new folder of debootstrap.
+M.interpreter = uv.exepath()
+if not M.interpreter then
+  local i = 0
+  while arg[i - 1] do
+    i = i - 1
+  end
+  M.interpreter = arg[i]
+end
+
 ---May a callback run the loop? luv refuses it, the newer ones: "loop already running".
 M.loop_nests = (function()
   local nests
@@ -198,13 +209,13 @@ function M.script(file, args, options)
   for i = 1, #(args or {}) do
     all[i + 1] = args[i]
   end
-  return M.spawn(uv.exepath(), all, options)
+  return M.spawn(M.interpreter, all, options)
 end
 
 ---Runs a chunk of Lua in a process of its own; `uv` and `barrier` are globals there.
 function M.chunk(code)
   local prelude = 'uv, barrier = require "luv", require "barrier" io.stdout:setvbuf "no"\n'
-  return M.spawn(uv.exepath(), { "-e", prelude .. code })
+  return M.spawn(M.interpreter, { "-e", prelude .. code })
 end
 
 return M
