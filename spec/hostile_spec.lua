@@ -421,6 +421,20 @@ describe("the debug library", function()
       uv.run()
     ]]
   end)
+
+  it("may finalize the core by hand, after which timeouts that were lost spare new ones", function()
+    prints("TimeoutError: wait timed out\n", [[
+      local _, u = debug.getupvalue(require "barrier.core".bind, 1)
+      local b = barrier.new(3)
+      local lost = b:wait(10, function() error "lost" end)
+      if u then -- Lua 5.1 does not show it
+        debug.getmetatable(u).__gc(u)
+      end
+      b:wait(10, function(err) print(err) end)
+      lost:close()
+      uv.run()
+    ]])
+  end)
 end)
 
 describe("a finalizer", function()

@@ -40,7 +40,7 @@ INTERNAL void barrier_open(lua_State *L, int metatable, int members);
 INTERNAL void barrier_push_owner(lua_State *L, int table);
 
 /* Gives the barrier at `self` a metatable of its own, whose __index is a table, so
-** that b:wait() is found without calling a function. That is worth its 900 bytes for
+** that b:wait() is found without calling a function. That is worth its 500 bytes for
 ** a barrier that is used a lot. Not if the debug library has changed the
 ** metatable. [-0, +0, m] */
 INTERNAL void barrier_own_metatable(lua_State *L, struct barrier *b, int self);

@@ -17,7 +17,8 @@
 **
 ** A turn is a number that the caller counts up. Who is ready to leave in a turn
 ** became ready before it began: every call that makes somebody ready is told
-** the current turn, and machine_next serves only what is older.
+** the current turn, and machine_next serves only what is older. The number may wrap
+** around, so who is ready has to be served within 2^31 turns.
 **
 ** Every call takes constant time, but machine_reserve when it grows (amortized),
 ** and machine_admit, which is constant for each party let in.

@@ -233,6 +233,17 @@ void scheduler_dismiss(lua_State *L, struct scheduler *s, struct job *job) {
   if (job->timed == 0) anchor(L, s, job, 0);
 }
 
+/* False if the node has no deadline, or none any more: the state is closing, and what
+** is at that place now is another's. */
+static bool remove_deadline(struct scheduler *s, struct job *job, uint32_t node) {
+  uint32_t i = job->machine.nodes[node].deadline;
+  if (i == 0 || i > s->deadlines.count) return false;
+  if (s->deadlines.heap[i].job != job || s->deadlines.heap[i].node != node) return false;
+  deadlines_remove(&s->deadlines, i);
+  job->timed--;
+  return true;
+}
+
 void scheduler_adopt(lua_State *L, struct scheduler *s, struct job *job) {
   push_table(L, s);
   lua_rawgeti(L, -1, SLOT_ANCHORS);
@@ -245,12 +256,7 @@ void scheduler_adopt(lua_State *L, struct scheduler *s, struct job *job) {
 
 void scheduler_abandon(lua_State *L, struct scheduler *s, struct job *job) {
   if (job->queued) unlink_job(s, job);
-  for (uint32_t i = s->deadlines.count; job->timed && i > 0; i--) {
-    if (s->deadlines.heap[i].job != job) continue;
-    deadlines_remove(&s->deadlines, i);
-    job->timed--;
-    i = s->deadlines.count + 1; /* others have moved */
-  }
+  for (uint32_t n = 1; job->timed && n <= job->machine.used; n++) remove_deadline(s, job, n);
   push_table(L, s);
   lua_rawgeti(L, -1, SLOT_ANCHORS);
   luaL_unref(L, -1, job->anchor);
@@ -304,11 +310,7 @@ void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct job *job, 
 }
 
 void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct job *job, uint32_t node) {
-  uint32_t i = job->machine.nodes[node].deadline;
-  if (i == 0 || i > s->deadlines.count) return; /* the state is closing: none is left */
-  deadlines_remove(&s->deadlines, i);
-  job->timed--;
-  if (job->timed == 0 && !job->queued) anchor(L, s, job, 0);
+  if (remove_deadline(s, job, node) && job->timed == 0 && !job->queued) anchor(L, s, job, 0);
 }
 
 /* Those whose time has come leave. [-0, +0] */

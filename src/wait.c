@@ -81,9 +81,9 @@ static bool reserve(lua_State *L, struct machine *m) {
 #define WORTH_METATABLE 64u
 
 /* Does all of a wait that may fail or run user code: gives the barrier a metatable,
-** starts the timer if the wait
-** makes somebody ready to leave, or for its timeout, and makes room for one node.
-** Returns whether it is the last arrival of its trip. [-0, +0, e] */
+** starts the timer if the wait makes somebody ready to leave, or for its timeout, and
+** makes room for one node. Returns whether it is the last arrival of its trip.
+** [-0, +0, e] */
 static bool prepare(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   bool prepared = false;
