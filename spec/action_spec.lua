@@ -582,6 +582,17 @@ describe("an action that calls", function()
     assert.are.same({ "last 0", "third 1" }, log)
   end)
 
+  it_catches("close on another's Waiter leaves the last arrival its timeout", function()
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function()
+      first:close()
+    end })
+    first = b:wait(listener(log, "first"))
+    support.party(b, "last", log, 1)
+    run_loop()
+    assert.are.same({ "last TimeoutError: wait timed out" }, log)
+  end)
+
   it_catches("cancel on another suspends a last arrival in coroutine style", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
@@ -645,9 +656,10 @@ describe("an action that calls", function()
         assert.are.equal(1, self.n_waiting)
       end
     end })
-    b:wait(listener(log, "first"))
+    local first = b:wait(listener(log, "first"))
     b:wait(listener(log, "last"))
     assert.are.equal(1, b.n_waiting)
+    assert.are.same({ first }, b:waiters())
     run_loop()
     assert.are.same({ "closed nil" }, log)
     b:wait(listener(log, "third"))
@@ -780,6 +792,25 @@ describe("an action that runs the loop", function()
     b:wait(listener(log, "w2"))
     run_loop()
     assert.are.same({ "action 1", "w1 0", "action 2", "w2 0" }, log)
+  end)
+
+  it_nests("does not trip a second time for those who came meanwhile", function()
+    local log, calls = {}, 0
+    local b
+    b = barrier.new(1, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        self:wait(listener(log, "late"))
+        self:wait(listener(log, "gone")):close(listener(log, "closed"))
+        uv.run "nowait"
+        assert.are.same({ "closed nil" }, log)
+        assert.are.equal(1, calls)
+      end
+    end })
+    assert.are.same({ true, 0 }, { last_arrival(b) })
+    run_loop()
+    assert.are.same({ "closed nil", "late 0" }, log)
+    assert.are.equal(2, calls)
   end)
 
   it("may collect garbage, and drop the barrier's last reference", function()

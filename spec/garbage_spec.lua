@@ -232,7 +232,7 @@ describe("a waiting coroutine", function()
 end)
 
 describe("what a barrier no longer needs", function()
-  it("is not kept by it: coroutines that went on, callbacks, errors, reasons", function()
+  it("is not kept by it: coroutines that went on, Waiters, callbacks, errors, reasons", function()
     local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
     for round = 1, 3 do
       seen[co(function()
@@ -249,7 +249,7 @@ describe("what a barrier no longer needs", function()
         seen[err] = round
       end
       seen[callback] = true
-      b:wait(callback)
+      seen[b:wait(callback)] = true
       local reason = {}
       seen[reason] = true
       b:abort(reason)
@@ -260,6 +260,20 @@ describe("what a barrier no longer needs", function()
     collect()
     assert.is_nil(next(seen))
     assert.are.equal(6, b.generation)
+  end)
+
+  it("is given back: very many barriers leave nothing behind", function()
+    local function make()
+      for _ = 1, 20 do
+        for _ = 1, 1000 do
+          barrier.new(2)
+        end
+        collect()
+      end
+      return collectgarbage "count"
+    end
+    local before = make()
+    assert.is_true(make() - before < 100) -- kilobytes
   end)
 
   it("is not kept by a Waiter that somebody holds", function()

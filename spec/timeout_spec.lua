@@ -124,6 +124,19 @@ describe("a wait whose timeout passes", function()
     drains[1]()
     assert.are.same({ "x" .. TIMED_OUT }, log)
   end)
+
+  it_catches("counts also at a barrier that is used a lot", function()
+    local b, log = barrier.new(2), {}
+    for _ = 1, 200 do
+      b:wait(nobody)
+    end
+    run_loop()
+    co(function()
+      add(log, select(2, pcall(b.wait, b, 1)).name)
+    end)
+    run_loop()
+    assert.are.same({ "TimeoutError" }, log)
+  end)
 end)
 
 describe("a timeout of 0", function()
