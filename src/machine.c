@@ -54,7 +54,7 @@ static bool grow(struct machine *m) {
   m->buckets = (uint32_t *)(void *)(nodes + capacity);
   memset(m->buckets, 0, capacity * sizeof(uint32_t));
   for (uint32_t n = 1; n <= m->used; n++)
-    if (nodes[n].place != MACHINE_FREE && nodes[n].key) index_add(m, n);
+    if (nodes[n].key) index_add(m, n);
   return true;
 }
 

@@ -289,15 +289,9 @@ uint64_t scheduler_prepare_deadline(lua_State *L, struct scheduler *s, uint64_t 
   luaL_checkstack(L, 10, NULL);
   table = push_table(L, s);
   if (!is_alive(L, table, SLOT_TIMER)) make_handles(L, s, table);
-  when = now(L, table);
-  when = timeout < ARMED_LATEST - when ? when + timeout : ARMED_LATEST;
+  when = now(L, table) + timeout; /* each is less than 2^63 */
   if (when == ARMED_NOW) when++;
-  if (s->armed != ARMED_NOW && s->armed > when) {
-    if (timeout)
-      start(L, s, table, timeout, when);
-    else
-      arm_now(L, s, table);
-  }
+  if (s->armed != ARMED_NOW && s->armed > when) start(L, s, table, timeout, when);
   lua_pop(L, 1);
   return when;
 }
