@@ -298,6 +298,29 @@ describe("an action that raises", function()
     assert.is_truthy(log[1]:find("^w BrokenBarrierError: barrier aborted: "))
   end)
 
+  it("may raise nil or false: a callback gets an error that tells so all the same", function()
+    for _, raised in pairs { "nil", "false" } do
+      local b = barrier.new(2, { action = function()
+        error(raised == "false" and false or nil)
+      end })
+      local log = {}
+      for i = 1, 2 do
+        b:wait(listener(log, "w" .. i))
+      end
+      b:wait(listener(log, "broken"))
+      run_loop()
+      b:reset()
+      for i = 1, 4 do -- the last one is let in
+        b:wait(listener(log, "w" .. i))
+      end
+      run_loop()
+      assert.are.equal(7, #log)
+      for _, line in ipairs(log) do
+        assert.is_truthy(line:find(ABORTED, 1, true), line)
+      end
+    end
+  end)
+
   it("runs again after a reset", function()
     local calls, log = 0, {}
     local b = barrier.new(1, { action = function()

@@ -21,7 +21,7 @@ describe('require "barrier"', function()
     local text = says [[package.preload.luv = function() error "module 'luv' not found" end]]
     contains(text, "barrier needs luv, Lua's binding to libuv")
     contains(text, "it is not installed")
-    contains(text, "luarocks install luv")
+    contains(text, "luarocks --lua-version=" .. _VERSION:match("%d%.%d") .. " install luv\n")
     assert.is_nil(text:find("stack traceback", 1, true))
   end)
 

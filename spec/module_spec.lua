@@ -11,6 +11,9 @@ local function message_of(f, ...)
   return message
 end
 
+-- Numbers are floats before Lua 5.3.
+local MOST = math.type and "" or " and <= 2^53"
+
 describe("barrier.new", function()
   it("makes an empty barrier for so many parties", function()
     local b = barrier.new(3)
@@ -33,10 +36,11 @@ describe("barrier.new", function()
     local wrong = { 0, -4, 0.5, 2.5, 1 / 0, -1 / 0, 0 / 0, "3", true, {} }
     for _, parties in ipairs(wrong) do
       local message = message_of(barrier.new, parties)
-      assert.is_truthy(message:find("bad argument #1 to 'new' (parties must be an integer >= 1, "
-        .. "got " .. tostring(parties) .. ")", 1, true), message)
+      local got = type(parties) == "number" and tostring(parties) or type(parties)
+      assert.is_truthy(message:find("bad argument #1 to 'new' (parties must be an integer >= 1"
+        .. MOST .. ", got " .. got .. ")", 1, true), message)
     end
-    assert.is_truthy(message_of(barrier.new):find("bad argument #1 to 'new'", 1, true))
+    assert.is_truthy(message_of(barrier.new):find("got no value)", 1, true))
     assert.is_truthy(message_of(barrier.new, nil, {}):find("bad argument #1 to 'new'", 1, true))
   end)
 

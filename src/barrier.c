@@ -111,6 +111,7 @@ void barrier_push_error(lua_State *L, int self, enum machine_outcome outcome) {
   int top = lua_gettop(L);
   self = lua_absindex(L, self);
   switch (outcome) {
+    case MACHINE_FAILED: /* the action raised nil or false */
     case MACHINE_ABORTED: {
       const struct barrier *b = barrier_at(L, self);
       if (b && b->has_reason && compat_getuservalue(L, self))
@@ -172,6 +173,7 @@ void barrier_request(lua_State *L, struct barrier *b, int self) {
 
 bool is_callable(lua_State *L, int i) {
   if (lua_isfunction(L, i)) return true;
+  if (lua_type(L, i) > LUA_TTHREAD) return false; /* LuaJIT's cdata: each has a __call */
   if (!luaL_getmetafield(L, i, "__call")) return false;
   lua_pop(L, 1);
   return true;

@@ -50,8 +50,9 @@ static int new_barrier(lua_State *L) {
   struct barrier *b;
   if (!s->bound) return luaL_error(L, "barrier.core is private; require \"barrier\"");
   if (!compat_tointeger(L, 1, &parties) || parties < 1) {
-    const char *got = luaL_tolstring(L, 1, NULL);
-    errors_argument(L, 1, 1, "new", "parties must be an integer >= 1, got %s", got);
+    bool number = lua_type(L, 1) == LUA_TNUMBER;
+    const char *got = number ? luaL_tolstring(L, 1, NULL) : luaL_typename(L, 1);
+    errors_argument(L, 1, 1, "new", "parties must be an integer >= 1" COMPAT_MOST ", got %s", got);
   }
   check_options(L);
   lua_settop(L, 2);
@@ -200,11 +201,12 @@ static int barrier_waiters(lua_State *L) {
   return 1;
 }
 
-/* (barrier, body): the checks of b:with(body), which is in Lua. */
+/* (barrier, body [, isyieldable()]): the checks of b:with(body), which is in Lua. */
 static int check_with(lua_State *L) {
   barrier_check(L, 2, "with");
   if (!is_callable(L, 2))
     errors_argument(L, 2, 1, "with", "body must be callable, got %s", luaL_typename(L, 2));
+  wait_check_can_suspend(L, 2, 3);
   return 0;
 }
 

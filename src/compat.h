@@ -31,8 +31,10 @@
 
 #if LUA_VERSION_NUM >= 503
 typedef lua_Integer compat_index; /* of lua_rawgeti, lua_rawseti */
+#define COMPAT_MOST               /* the bound of integers, in error messages */
 #else
 typedef int compat_index;
+#define COMPAT_MOST " and <= 2^53"
 #define LUA_OK 0
 #endif
 

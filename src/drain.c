@@ -164,15 +164,17 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
     lua_pushnil(L);
     lua_pushinteger(L, (lua_Integer)leaver->position);
     nargs = 2;
-  } else if (leaver->outcome == MACHINE_FAILED) {
-    lua_rawgeti(L, -1, WAITER_ERROR);
   } else {
-    lua_pushvalue(L, p->maker);
-    lua_pushvalue(L, p->self);
-    lua_pushinteger(L, leaver->outcome);
-    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
-      postpone(L, p, w, leaver);
-      return false;
+    lua_rawgeti(L, -1, WAITER_ERROR);
+    if (!lua_toboolean(L, -1)) { /* none, or an action raised nil: that would look like none */
+      lua_pop(L, 1);
+      lua_pushvalue(L, p->maker);
+      lua_pushvalue(L, p->self);
+      lua_pushinteger(L, leaver->outcome);
+      if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
+        postpone(L, p, w, leaver);
+        return false;
+      }
     }
   }
   machine_release(m, leaver->node);

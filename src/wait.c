@@ -22,7 +22,7 @@ static void check_timeout(lua_State *L, struct request *r) {
   if (!compat_tointeger(L, WAIT_FIRST_ARG, &timeout) || timeout < 0) {
     const char *got = luaL_tolstring(L, WAIT_FIRST_ARG, NULL);
     errors_argument(L, WAIT_LEVEL, 1, "wait",
-                    "timeout must be an integer >= 0, in milliseconds, got %s", got);
+                    "timeout must be an integer >= 0" COMPAT_MOST ", in milliseconds, got %s", got);
   }
   r->timed = true;
   r->timeout = (uint64_t)timeout;
@@ -46,20 +46,26 @@ static void check_request(lua_State *L, struct request *r) {
   r->callback = second;
 }
 
-/* A coroutine style wait needs to suspend, even where it would not have had to. */
-static void check_can_suspend(lua_State *L) {
+#if LUA_VERSION_NUM == 501
+#define NO_YIELD_ACROSS "a C function (in Lua 5.1 also pcall, a metamethod or an iterator)"
+#else
+#define NO_YIELD_ACROSS "a C function"
+#endif
+
+void wait_check_can_suspend(lua_State *L, int level, int yieldable) {
 #if COMPAT_YIELDK
   bool can = lua_isyieldable(L);
+  (void)yieldable;
 #else
-  bool can = lua_toboolean(L, 2);
+  bool can = lua_toboolean(L, yieldable);
 #endif
   if (can) return;
   if (lua_pushthread(L))
-    errors_raise(L, WAIT_LEVEL,
+    errors_raise(L, level,
                  "cannot wait outside a coroutine; give wait a callback, or call it in one");
-  errors_raise(L, WAIT_LEVEL,
-               "cannot wait here: the coroutine cannot yield across a C function "
-               "(or a metamethod or iterator, where Lua does not allow it)");
+  errors_raise(L, level,
+               "cannot wait here: the coroutine cannot yield across " NO_YIELD_ACROSS
+               "; give wait a callback");
 }
 
 /* }=== */
@@ -253,7 +259,7 @@ static int act_and_pass(lua_State *L, struct barrier *b, struct request *r) {
 static int wait_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
   bool trips;
-  check_can_suspend(L);
+  wait_check_can_suspend(L, WAIT_LEVEL, 2);
   if (b->has_metatable && !r->timed && machine_would_wait(m)) /* there is nothing to prepare */
     return enter_and_suspend(L, b, r, false);
   trips = prepare(L, b, r);

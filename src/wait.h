@@ -53,6 +53,11 @@ INTERNAL void wait_push_passed(lua_State *L);
 INTERNAL void wait_push_isyieldable(lua_State *L);
 #endif
 
+/* A wait in coroutine style needs to suspend, even where it would not have had to: an
+** error if the running coroutine cannot. Before Lua 5.3 the value at index `yieldable`
+** says whether it can. [-0, +0, v] */
+INTERNAL void wait_check_can_suspend(lua_State *L, int level, int yieldable);
+
 #if COMPAT_CLOSE
 /* The __close of a barrier, which every waiting coroutine has pending. */
 INTERNAL int wait_close(lua_State *L);

@@ -2,8 +2,9 @@
 ---missing and how to get it.
 local M = {}
 
-local REBUILD = "\nBuild it for this Lua, for example:\n"
-  .. "  luarocks --lua-version=%s install luv-barrier"
+-- Neovim has luv; elsewhere LuaRocks installs it too.
+local REBUILD = "\nBuild it for this Lua, for example:\n  luarocks --lua-version=%s "
+  .. (type(vim) == "table" and "--local install --deps-mode=none" or "install") .. " luv-barrier"
 
 ---@param name string
 ---@return string? path of the C module on package.cpath
@@ -62,7 +63,8 @@ function M.luv()
   result = tostring(result)
   local why = result:find("not found", 1, true) and "it is not installed" or result
   error("barrier needs luv, Lua's binding to libuv, and cannot load it for " .. _VERSION
-    .. ": " .. why .. "\nInstall it, for example:\n  luarocks install luv\n"
+    .. ": " .. why .. "\nInstall it, for example:\n  luarocks --lua-version="
+    .. _VERSION:match("%d%.%d") .. " install luv\n"
     .. "  apt-get install lua-luv    (Debian, Ubuntu)", 0)
 end
 

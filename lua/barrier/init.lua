@@ -62,7 +62,7 @@ end
 local wait, check_with = members.wait, core.check_with
 
 function members.with(self, body)
-  check_with(self, body)
+  check_with(self, body, isyieldable and isyieldable())
   return body(wait(self))
 end
 
