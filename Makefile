@@ -1,5 +1,5 @@
 # make demo    builds the module and runs the documentation's example
-# make test    runs the specs under every Lua there is
+# make test    runs the specs under every Lua there is, and inside Neovim
 # make build   builds the module for every Lua there is
 # make check   runs the linters, and the compilers with all warnings
 # make soak    runs random scripts against a model of the contract for ten minutes
@@ -48,7 +48,9 @@ demo-%: .rocks/%/built
 
 test:
 	@tools/setup test
-	@luas=$$(tools/luas busted) && $(EACH) $$(echo "$$luas" | sed 's/^/test-/')
+	@luas=$$(tools/luas busted) && if command -v nvim >/dev/null && \
+	  echo "$$luas" | grep -qx 5.1; then luas="$$luas nvim"; fi && \
+	  $(EACH) $$(printf 'test-%s ' $$luas)
 
 test-%: .rocks/%/built
 	@echo "== specs, Lua $*"
