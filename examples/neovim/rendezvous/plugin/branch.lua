@@ -25,7 +25,7 @@ local function await(f, ...)
   local co = coroutine.running()
   local args = { ... }
   args[#args + 1] = vim.schedule_wrap(function(...)
-    coroutine.resume(co, ...)
+    assert(coroutine.resume(co, ...))
   end)
   f(unpack(args))
   return coroutine.yield()
