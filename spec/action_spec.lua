@@ -316,7 +316,8 @@ describe("an action that raises", function()
       run_loop()
       assert.are.equal(7, #log)
       for _, line in ipairs(log) do
-        assert.is_truthy(line:find(ABORTED, 1, true), line)
+        -- Lua 5.5 makes a string of an error that is nil.
+        assert.is_truthy(line:find(ABORTED, 1, true) or line:find "<no error object>$", line)
       end
     end
   end)

@@ -496,7 +496,8 @@ describe("a finalizer", function()
         asked = false
         assert(#list == 1 or #list == 51)
       end
-      assert(met or _VERSION == "Lua 5.1") -- where it may not have come so far
+      -- In these two the collector may not come so far.
+      assert(met or _VERSION == "Lua 5.1" or _VERSION == "Lua 5.5")
     ]]
   end)
 end)
