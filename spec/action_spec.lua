@@ -531,6 +531,22 @@ describe("an action that calls", function()
     assert.are.equal(1, b.generation)
   end)
 
+  it("abort and reset has the last one's say for a last arrival in coroutine style", function()
+    for _, order in ipairs { { "abort", "reset", RESET }, { "reset", "abort", ABORTED } } do
+      local b = barrier.new(2, { action = function(self)
+        self[order[1]](self)
+        self[order[2]](self)
+      end })
+      local log = {}
+      b:wait(listener(log, "w"))
+      local ok, err = last_arrival(b)
+      assert.is_false(ok)
+      assert.are.equal(order[3], " " .. tostring(err))
+      run_loop()
+      assert.are.same({ "w" .. order[3] }, log)
+    end
+  end)
+
   it("abort gives a last arrival with a callback the reason, whatever follows", function()
     for _, method in ipairs { "reset", "abort" } do
       local log = {}

@@ -32,6 +32,13 @@ describe("wait with a callback", function()
     assert.are.equal("draining", b.state)
   end)
 
+  it("gives a Waiter whose tostring says whether it waits", function()
+    local waiter = barrier.new(2):wait(nobody)
+    assert.is_truthy(tostring(waiter):find("^<barrier%.Waiter object at %w+ %[waiting%]>$"))
+    waiter:close()
+    assert.is_truthy(tostring(waiter):find("^<barrier%.Waiter object at %w+ %[done%]>$"))
+  end)
+
   it("calls back with nil and the position", function()
     local b, log = barrier.new(3), {}
     for i = 1, 3 do

@@ -276,6 +276,22 @@ describe("what a barrier no longer needs", function()
     assert.is_true(make() - before < 100) -- kilobytes
   end)
 
+  it("is not kept by it: a last arrival that ran the action", function()
+    local b = barrier.new(2, { action = function() end })
+    local seen = setmetatable({}, { __mode = "v" })
+    b:wait(function() end)
+    seen[1] = co(function()
+      b:wait()
+    end)
+    for i = 2, 3 do
+      seen[i] = b:wait(function() end)
+    end
+    uv.run()
+    collect()
+    assert.are.same({}, seen)
+    assert.are.equal(2, b.generation)
+  end)
+
   it("is not kept by a Waiter that somebody holds", function()
     local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
     local function callback()
