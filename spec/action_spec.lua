@@ -10,7 +10,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----A coroutine that waits as the last arrival; how its wait ended.
+---Waits in a new coroutine as the last arrival. Returns how the wait ended.
 local function last_arrival(b)
   return coroutine.resume(coroutine.create(function()
     return b:wait()
@@ -35,7 +35,7 @@ describe("the action", function()
     end
   end)
 
-  it("runs before anyone is let through, all of them waiting in a barrier that fills", function()
+  it("runs before anyone is let out, while all are waiting and the barrier is filling", function()
     local log = {}
     local b = barrier.new(3, { action = function(self)
       add(log, self.state .. " " .. self.n_waiting .. " " .. self.generation)
@@ -86,7 +86,7 @@ describe("the action", function()
     assert.are.same({ "action", "returned", "w1 0", "w2 1" }, log)
   end)
 
-  it("runs when one who was blocked is let in as the last", function()
+  it("runs when a blocked waiter is let in as the last arrival", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
       add(log, "action " .. self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
@@ -106,7 +106,7 @@ describe("the action", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("runs for each trip of a barrier for one", function()
+  it("runs for each trip of a barrier for one party", function()
     local calls = 0
     local b = barrier.new(1, { action = function(self)
       calls = calls + 1
@@ -121,7 +121,7 @@ describe("the action", function()
     assert.are.equal(3, b.generation)
   end)
 
-  it("does not run without a trip: after reset, abort, cancel, on a broken barrier", function()
+  it("does not run after reset, abort or cancel, or on a broken barrier", function()
     local calls = 0
     local b = barrier.new(2, { action = function()
       calls = calls + 1
@@ -138,7 +138,7 @@ describe("the action", function()
     assert.are.equal(0, calls)
   end)
 
-  it("may be anything callable, and what it returns does not matter", function()
+  it("may be anything callable, and its results are ignored", function()
     local calls = {}
     local b = barrier.new(1, { action = setmetatable({}, { __call = function(_, ...)
       add(calls, { ... })
@@ -174,7 +174,7 @@ describe("the action", function()
 end)
 
 describe("an action that raises", function()
-  it("breaks the barrier: its own error for the last arrival, a reason for the others", function()
+  it("breaks the barrier: the last arrival gets the error, the others get a reason", function()
     local errors, thrown = {}, { "thrown" }
     local b = barrier.new(3, { action = function()
       error(thrown)
@@ -202,7 +202,7 @@ describe("an action that raises", function()
     assert.are.equal(thrown, err.reason)
   end)
 
-  it("gives its own error to the callback of a last arrival", function()
+  it("passes its error to the callback of a last arrival", function()
     local errors, thrown = {}, { "thrown" }
     local b = barrier.new(2, { action = function()
       error(thrown)
@@ -221,7 +221,7 @@ describe("an action that raises", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("gives its own error to a callback that was blocked and is let in as the last", function()
+  it("passes its error to a callback that is let in as the last arrival", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function()
       calls = calls + 1
@@ -243,7 +243,7 @@ describe("an action that raises", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it_catches("gives its own error to a coroutine that is let in as the last", function()
+  it_catches("raises its error in a coroutine that is let in as the last arrival", function()
     local log, calls, thrown, got = {}, 0, {}, nil
     local b = barrier.new(2, { action = function()
       calls = calls + 1
@@ -266,7 +266,7 @@ describe("an action that raises", function()
     assert.is_truthy(log[3]:find("w3" .. ABORTED, 1, true))
   end)
 
-  it("fails who is blocked, too", function()
+  it("fails the blocked too", function()
     local log, blocked = {}, nil
     local b = barrier.new(2, { action = function(self)
       blocked = self:wait(listener(log, "blocked"))
@@ -279,7 +279,7 @@ describe("an action that raises", function()
     assert.are.same({ "w" .. ABORTED .. ": thrown", "blocked" .. ABORTED .. ": thrown" }, log)
   end)
 
-  it("may raise nil, or an error that a wait of its own gave", function()
+  it("may raise nil, or the error of a wait on another barrier", function()
     local b = barrier.new(1, { action = function()
       error(nil)
     end })
@@ -298,7 +298,7 @@ describe("an action that raises", function()
     assert.is_truthy(log[1]:find("^w BrokenBarrierError: barrier aborted: "))
   end)
 
-  it("may raise nil or false: a callback gets an error that tells so all the same", function()
+  it("may raise nil or false: every callback still gets an error", function()
     for _, raised in pairs { "nil", "false" } do
       local b = barrier.new(2, { action = function()
         error(raised == "false" and false or nil)
@@ -310,13 +310,13 @@ describe("an action that raises", function()
       b:wait(listener(log, "broken"))
       run_loop()
       b:reset()
-      for i = 1, 4 do -- the last one is let in
+      for i = 1, 4 do -- the last two come to a broken barrier
         b:wait(listener(log, "w" .. i))
       end
       run_loop()
       assert.are.equal(7, #log)
       for _, line in ipairs(log) do
-        -- Lua 5.5 makes a string of an error that is nil.
+        -- Lua 5.5 turns a nil error into a string.
         assert.is_truthy(line:find(ABORTED, 1, true) or line:find "<no error object>$", line)
       end
     end
@@ -340,7 +340,7 @@ describe("an action that raises", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("has its say after it has called abort, reset or cancel", function()
+  it("still breaks the barrier after it has called abort, reset or cancel", function()
     for _, method in ipairs { "abort", "reset", "cancel" } do
       local log = {}
       local b = barrier.new(2, { action = function(self)
@@ -355,7 +355,7 @@ describe("an action that raises", function()
     end
   end)
 
-  it("is reported where the last arrival has left meanwhile, and nobody gets the error", function()
+  it("has its error reported if the last arrival has left and nobody gets it", function()
     local result = support.chunk [[
       local calls, last = 0, nil
       local b = barrier.new(1, { action = function()
@@ -375,7 +375,7 @@ describe("an action that raises", function()
 end)
 
 describe("an action that closes the last arrival's Waiter and raises", function()
-  it("is reported, since nobody gets the error", function()
+  it("has its error reported, since nobody gets it", function()
     local result = support.chunk [[
       local b = barrier.new(1, { action = function(self)
         self:waiters()[1]:close()
@@ -389,8 +389,8 @@ describe("an action that closes the last arrival's Waiter and raises", function(
   end)
 end)
 
-describe("who arrives while the action runs", function()
-  it("is blocked, and comes in after the trip", function()
+describe("a party that arrives while the action runs", function()
+  it("is blocked, and let in after the trip", function()
     local log = {}
     local b
     b = barrier.new(2, { action = function(self)
@@ -415,7 +415,7 @@ describe("who arrives while the action runs", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("is let in also where the trip has let nobody else go", function()
+  it("is let in even if the trip lets nobody out", function()
     local log = {}
     local b
     b = barrier.new(1, { action = function(self)
@@ -430,7 +430,7 @@ describe("who arrives while the action runs", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("comes in no sooner than in the next turn", function()
+  it("is let in on the next turn at the earliest", function()
     local log, calls = {}, 0
     local b = barrier.new(1, { action = function(self)
       calls = calls + 1
@@ -448,7 +448,7 @@ describe("who arrives while the action runs", function()
     assert.are.same({ "action 1", "action 2", "another 0", "action 3", "late 0" }, log)
   end)
 
-  it("comes in behind a last arrival that goes on waiting", function()
+  it("is let in behind a last arrival that goes on waiting", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
       if first then
@@ -466,7 +466,7 @@ end)
 
 describe("an action that calls", function()
   for method, expected in pairs { abort = ABORTED .. ": why", reset = RESET } do
-    it(method .. " fails everybody, the last arrival too", function()
+    it(method .. " fails everybody, including the last arrival", function()
       local log = {}
       local b = barrier.new(3, { action = function(self)
         self[method](self, method == "abort" and "why" or nil)
@@ -482,7 +482,7 @@ describe("an action that calls", function()
       assert.are.equal(method == "abort" and "broken" or "filling", b.state)
     end)
 
-    it(method .. " fails everybody, a last arrival with a callback too", function()
+    it(method .. " fails everybody, including a last arrival with a callback", function()
       local log = {}
       local b = barrier.new(2, { action = function(self)
         self[method](self, method == "abort" and "why" or nil)
@@ -495,7 +495,7 @@ describe("an action that calls", function()
       assert.are.equal(0, b.generation)
     end)
 
-    it(method .. " fails everybody, one who was let in as the last too", function()
+    it(method .. " fails everybody, including a last arrival that was blocked", function()
       local log = {}
       local b = barrier.new(2, { action = function(self)
         if #log > 0 then
@@ -511,7 +511,7 @@ describe("an action that calls", function()
     end)
   end
 
-  it("abort and then reset fails everybody, and leaves a barrier that works", function()
+  it("abort and then reset fails everybody and leaves a working barrier", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -531,7 +531,7 @@ describe("an action that calls", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("abort and reset has the last one's say for a last arrival in coroutine style", function()
+  it("abort and reset gives a last arrival in coroutine style the later call's error", function()
     for _, order in ipairs { { "abort", "reset", RESET }, { "reset", "abort", ABORTED } } do
       local b = barrier.new(2, { action = function(self)
         self[order[1]](self)
@@ -560,7 +560,7 @@ describe("an action that calls", function()
     end
   end)
 
-  it("reset or abort no longer counts the last arrival as waiting", function()
+  it("reset or abort stops counting the last arrival as waiting", function()
     local seen = {}
     local b = barrier.new(1, { action = function(self)
       self:abort()
@@ -571,7 +571,7 @@ describe("an action that calls", function()
     assert.are.same({ "filling 0 1" }, seen)
   end)
 
-  it("reset on a barrier for one fails the only party", function()
+  it("reset on a barrier for one party fails that party", function()
     local b = barrier.new(1, { action = function(self)
       self:reset()
     end })
@@ -583,7 +583,7 @@ describe("an action that calls", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("close on another's Waiter leaves the last arrival waiting for one more", function()
+  it("close on another party's Waiter leaves the last arrival waiting for one more", function()
     local log, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -606,7 +606,7 @@ describe("an action that calls", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("close on another's Waiter suspends a last arrival in coroutine style", function()
+  it("close on another party's Waiter suspends a last arrival in coroutine style", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function()
       if first then
@@ -622,7 +622,7 @@ describe("an action that calls", function()
     assert.are.same({ "last 0", "third 1" }, log)
   end)
 
-  it_catches("close on another's Waiter leaves the last arrival its timeout", function()
+  it_catches("close on another party's Waiter lets the last arrival's timeout run on", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function()
       first:close()
@@ -633,7 +633,7 @@ describe("an action that calls", function()
     assert.are.same({ "last TimeoutError: wait timed out" }, log)
   end)
 
-  it_catches("cancel on another suspends a last arrival in coroutine style", function()
+  it_catches("cancel on another party suspends a last arrival in coroutine style", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
       if first then
@@ -651,7 +651,7 @@ describe("an action that calls", function()
     assert.are.same({ "first CancelledError: wait cancelled", "last 0", "third 1" }, log)
   end)
 
-  it_closes("coroutine.close on another, too", function()
+  it_closes("coroutine.close on another party does so too", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function()
       if first then
@@ -667,7 +667,7 @@ describe("an action that calls", function()
     assert.are.same({ "last 0", "third 1" }, log)
   end)
 
-  it("cancel on the last arrival takes that out", function()
+  it("cancel on the last arrival takes it out", function()
     local results, log = {}, {}
     local b = barrier.new(2, { action = function(self)
       for i = 1, 2 do
@@ -687,7 +687,7 @@ describe("an action that calls", function()
     run_loop()
   end)
 
-  it("close on the last arrival's own Waiter takes that out", function()
+  it("close on the last arrival's own Waiter takes it out", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
       if #log == 0 then
@@ -707,7 +707,7 @@ describe("an action that calls", function()
     assert.are.same({ "closed nil", "first 0", "third 1" }, log)
   end)
 
-  it("close on the Waiter that was let in as the last takes that out", function()
+  it("close on the Waiter of a last arrival that was blocked takes it out", function()
     local log, last = {}, nil
     local b = barrier.new(2, { action = function(self)
       if #log > 0 and last then
@@ -727,7 +727,7 @@ describe("an action that calls", function()
     assert.are.same({ "w1 0", "w2 1", "w3 0", "w4 1" }, log)
   end)
 
-  it("wait and trips another barrier", function()
+  it("wait joins another barrier", function()
     local log = {}
     local inner = barrier.new(2, { action = function()
       add(log, "inner action")
@@ -743,7 +743,7 @@ describe("an action that calls", function()
 end)
 
 describe("an action that runs the loop", function()
-  it("has told those whom it has cancelled when it goes on", function()
+  it("gets on_close called for a Waiter that it closed", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function()
       if first then
@@ -763,7 +763,7 @@ describe("an action that runs the loop", function()
     assert.are.same({ "closed nil", "action", "last 0", "third 1" }, log)
   end)
 
-  it("lets nobody through, and nobody in, before it has ended", function()
+  it("lets nobody out, and nobody in, until it ends", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -804,7 +804,7 @@ describe("an action that runs the loop", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("has failed those whom it has thrown out when it goes on", function()
+  it("fails the waiters that it has reset or aborted before it goes on", function()
     for method, expected in pairs { abort = ABORTED, reset = RESET } do
       local log = {}
       local b = barrier.new(2, { action = function(self)
@@ -834,7 +834,7 @@ describe("an action that runs the loop", function()
     assert.are.same({ "action 1", "w1 0", "action 2", "w2 0" }, log)
   end)
 
-  it_nests("does not trip a second time for those who came meanwhile", function()
+  it_nests("does not trip the barrier a second time for parties that arrived meanwhile", function()
     local log, calls = {}, 0
     local b
     b = barrier.new(1, { action = function(self)
