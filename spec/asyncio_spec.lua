@@ -1,5 +1,5 @@
--- The scenarios of CPython's own tests of asyncio.Barrier (class BarrierTests in
--- Lib/test/test_asyncio/test_locks.py): they come out the same here.
+-- Scenarios from CPython's own tests of asyncio.Barrier (class BarrierTests in
+-- Lib/test/test_asyncio/test_locks.py). Each has the same outcome here.
 local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
@@ -27,7 +27,7 @@ local function gather(n, f)
   uv.run()
 end
 
----wait that returns its position, or nil and the error.
+---Waits. Returns the position, or nil and the error.
 local function try(b)
   local ok, result = pcall(b.wait, b)
   if ok then
@@ -39,7 +39,7 @@ end
 
 describe("as in CPython's tests,", function()
   if not support.pcall_yields then
-    pending("PUC Lua 5.1 cannot yield inside pcall, which nearly all of them do")
+    pending("PUC Lua 5.1 cannot yield inside pcall, and nearly all of these do")
     return
   end
 

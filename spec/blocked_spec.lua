@@ -7,7 +7,7 @@ local listener = support.listener
 
 local function nobody() end
 
----Calls f from the loop, after the turn in which it was asked for.
+---Calls f from the loop, after the current turn.
 local function after_this_turn(f)
   local timer = uv.new_timer()
   timer:start(0, 0, function()
@@ -16,8 +16,8 @@ local function after_this_turn(f)
   end)
 end
 
-describe("who arrives while the barrier drains", function()
-  it("is blocked, not counted, and let in when all have left", function()
+describe("a party that arrives while the barrier drains", function()
+  it("is blocked and not counted, and is let in when all have left", function()
     local b, log = barrier.new(2), {}
     party(b, "a", log)
     party(b, "b", log)
@@ -34,7 +34,7 @@ describe("who arrives while the barrier drains", function()
     assert.are.same({ "b 1", "a 0", "d 1", "c 0" }, log)
   end)
 
-  it("comes in first come first served, more of them trip the barrier again and again", function()
+  it("is let in first come, first served; enough of them trip the barrier repeatedly", function()
     local b, log = barrier.new(2), {}
     for i = 1, 9 do
       co(function()
@@ -66,7 +66,7 @@ describe("who arrives while the barrier drains", function()
     }, log)
   end)
 
-  it("comes before who arrives when the others have left", function()
+  it("comes before a party that arrives when the others have left", function()
     local b, log = barrier.new(3), {}
     b:wait(nobody)
     b:wait(nobody)
@@ -129,7 +129,7 @@ describe("the blocked are let in", function()
     assert.are.same({ "filling 0", "b again 0", "a again 1" }, log)
   end)
 
-  it("before those whom the last leaver starts, also if all could pass at once", function()
+  it("before coroutines that the last leaver starts, even if all could pass at once", function()
     local b, log = barrier.new(2), {}
     co(function()
       b:wait()
@@ -146,7 +146,7 @@ describe("the blocked are let in", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("though the last leaver resets the barrier", function()
+  it("even if the last leaver resets the barrier", function()
     local b, log = barrier.new(2), {}
     co(function()
       b:wait()
@@ -201,7 +201,7 @@ describe("the blocked are let in", function()
   end
 end)
 
-describe("the blocked of a barrier whose leavers take the rest with them", function()
+describe("the blocked, when the first to leave closes everybody else inside,", function()
   it("are let in on the next turn", function()
     local turns, log, waiters = 0, {}, {}
     local b = barrier.new(3, {
@@ -223,7 +223,7 @@ describe("the blocked of a barrier whose leavers take the rest with them", funct
       end)
     end
     run_loop()
-    -- Let in by turn 2, they leave in turn 3.
+    -- Turn 2 lets them in, turn 3 lets them out.
     assert.are.same({
       "1 in turn 1 filling", "4 in turn 3", "5 in turn 3", "6 in turn 3",
     }, log)
@@ -243,8 +243,8 @@ describe("the blocked of a barrier whose leavers take the rest with them", funct
   end)
 end)
 
-describe("who arrives while the barrier is reset", function()
-  it("is blocked, and let in when those who fail have left", function()
+describe("a party that arrives while the barrier is resetting", function()
+  it("is blocked, and let in when those that failed have left", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "a"))
     b:reset()
@@ -259,7 +259,7 @@ describe("who arrives while the barrier is reset", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("comes after who was blocked before the reset", function()
+  it("comes after those that were blocked before the reset", function()
     local b, log = barrier.new(2), {}
     b:wait(nobody)
     b:wait(nobody)
@@ -271,8 +271,8 @@ describe("who arrives while the barrier is reset", function()
   end)
 end)
 
-describe("those who are let in", function()
-  it("can be fewer than there are parties, as many, or more", function()
+describe("waiters that are let in", function()
+  it("may be fewer than the parties, as many, or more", function()
     for blocked = 0, 7 do
       local b, log = barrier.new(3), {}
       for i = 1, 3 + blocked do
@@ -289,11 +289,11 @@ describe("those who are let in", function()
     end
   end)
 
-  it("join those who are inside already", function()
+  it("join those that are already inside", function()
     local b, log = barrier.new(4), {}
     for _ = 1, 4 do
       b:wait(function()
-        if b.state == "filling" then -- the last leaver: one blocked goes, others stay
+        if b.state == "filling" then -- the last leaver
           b:wait(listener(log, "own"))
         end
       end)

@@ -9,7 +9,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----A callback that notes all of its arguments.
+---A callback that records all of its arguments.
 local function exact(log, name)
   return function(...)
     local list = { name, select("#", ...) }
@@ -21,7 +21,7 @@ local function exact(log, name)
 end
 
 describe("wait with a callback", function()
-  it("suspends nobody and gives a Waiter, to the last arrival too", function()
+  it("never suspends and returns a Waiter, even to the last arrival", function()
     local b = barrier.new(2)
     for _ = 1, 3 do
       local results = { b:wait(nobody) }
@@ -32,7 +32,7 @@ describe("wait with a callback", function()
     assert.are.equal("draining", b.state)
   end)
 
-  it("gives a Waiter whose tostring says whether it waits", function()
+  it("returns a Waiter whose tostring says whether it is waiting", function()
     local waiter = barrier.new(2):wait(nobody)
     assert.is_truthy(tostring(waiter):find("^<barrier%.Waiter object at %w+ %[waiting%]>$"))
     waiter:close()
@@ -48,7 +48,7 @@ describe("wait with a callback", function()
     assert.are.same({ "w1 2 nil 0", "w2 2 nil 1", "w3 2 nil 2" }, log)
   end)
 
-  it("calls back with an error alone", function()
+  it("calls back with an error and nothing else", function()
     local b, log = barrier.new(3), {}
     b:wait(exact(log, "reset"))
     b:reset()
@@ -59,7 +59,7 @@ describe("wait with a callback", function()
     assert.are.same({ "reset 1" .. RESET, "aborted 1" .. ABORTED .. ": why" }, log)
   end)
 
-  it("calls back from the loop alone, never before wait has returned", function()
+  it("calls back only from the loop, never before wait has returned", function()
     local log = {}
     local one, two, broken = barrier.new(1), barrier.new(2), barrier.new(1)
     broken:abort()
@@ -114,7 +114,7 @@ describe("wait with a callback", function()
     assert.are.same({ "table nil 0", "table nil 0" }, log)
   end)
 
-  it("works where a coroutine could not suspend", function()
+  it("works where a coroutine cannot suspend", function()
     local b, log = barrier.new(5), {}
     local ask = setmetatable({}, { __index = function(_, name)
       b:wait(listener(log, name))
@@ -141,7 +141,7 @@ describe("wait with a callback", function()
     assert.are.same({ "metamethod 0", "sort 1", "gsub 2", "coroutine 3", "timer 4" }, log)
   end)
 
-  it("leaves the coroutine that calls it alone", function()
+  it("does not touch the coroutine that calls it", function()
     local b, log = barrier.new(2), {}
     local x = co(function()
       b:wait(listener(log, "callback"))
@@ -155,7 +155,7 @@ describe("wait with a callback", function()
     assert.are.equal("yielded value", log[3])
   end)
 
-  it("gives a Waiter to a coroutine that has just passed", function()
+  it("returns a Waiter to a coroutine that has just passed", function()
     local b, waiter = barrier.new(2), nil
     co(function()
       b:wait()
@@ -178,7 +178,7 @@ describe("wait with a callback", function()
     assert.are.same({ "a 0", "b 1", "c 2", "d 3", "e 4" }, log)
   end)
 
-  it("counts twice where the same callback waits twice", function()
+  it("counts twice when the same callback waits twice", function()
     local b, positions = barrier.new(2), {}
     local function callback(_, position)
       add(positions, position)
@@ -215,7 +215,7 @@ describe("wait with a callback", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("goes on though nobody holds its Waiter", function()
+  it("goes on even if nobody holds its Waiter", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "w1"))
     b:wait(listener(log, "w2"))
@@ -226,7 +226,7 @@ describe("wait with a callback", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("whose callback fails does not stop the others", function()
+  it("does not stop the others if its callback fails", function()
     local result = support.chunk [[
       local b = barrier.new(3)
       b:wait(function(_, position) print(position) end)
@@ -252,7 +252,7 @@ describe("wait with a callback on a broken barrier", function()
     assert.is_true(b.broken)
   end)
 
-  it("has failed for good, and is in the barrier no more", function()
+  it("has failed for good, and is no longer in the barrier", function()
     local b, log = barrier.new(1), {}
     b:abort("why")
     b:wait(exact(log, "w1"))
@@ -264,7 +264,7 @@ describe("wait with a callback on a broken barrier", function()
     assert.are.same({ "w1 1" .. ABORTED .. ": why", "w2 1" .. ABORTED .. ": another" }, log)
   end)
 
-  it("keeps the reason that it met, also none", function()
+  it("keeps the reason it met, even if there was none", function()
     local b, log = barrier.new(1), {}
     for _, reason in ipairs { "first", "second" } do
       b:abort(reason)
@@ -332,7 +332,7 @@ describe("a Waiter that is closed", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("leaves a line without gaps", function()
+  it("leaves no gaps in the positions if it leaves before the trip", function()
     for which = 1, 3 do
       local b, log, waiters = barrier.new(4), {}, {}
       for i = 1, 3 do
@@ -346,7 +346,7 @@ describe("a Waiter that is closed", function()
     end
   end)
 
-  it("takes its position with it once it was released", function()
+  it("takes its position along if it leaves after the trip", function()
     local b, positions, waiters = barrier.new(6), {}, {}
     for i = 1, 6 do
       waiters[i] = b:wait(function(_, position)
@@ -361,7 +361,7 @@ describe("a Waiter that is closed", function()
     assert.are.same({ [1] = 0, [5] = 4, [6] = 5 }, positions)
   end)
 
-  it("was the last one inside: the barrier is filling at once", function()
+  it("leaves the barrier filling at once if it was the last one inside", function()
     local b, log = barrier.new(1), {}
     local waiter = b:wait(listener(log, "x"))
     assert.are.equal("draining", b.state)
@@ -391,7 +391,7 @@ describe("a Waiter that is closed", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("may be closed by one who is told before it", function()
+  it("may be closed by a callback that runs before its own", function()
     local b, log, second = barrier.new(3), {}, nil
     b:wait(0, function()
       add(log, "first")
@@ -402,7 +402,7 @@ describe("a Waiter that is closed", function()
     assert.are.same({ "first" }, log)
   end)
 
-  it("keeps nothing of its callback alive", function()
+  it("does not keep its callback alive", function()
     local b = barrier.new(2)
     local seen = setmetatable({}, { __mode = "k" })
     local waiter
@@ -430,7 +430,7 @@ describe("the on_close of a Waiter", function()
     assert.are.same({ "closed 0" }, log)
   end)
 
-  it("is called for each time that it is closed with one, in order", function()
+  it("is called once for each close that passes one, in order", function()
     local b, log = barrier.new(2), {}
     local waiter = b:wait(nobody)
     waiter:close(exact(log, "c1"))
@@ -444,7 +444,7 @@ describe("the on_close of a Waiter", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("is called where the Waiter was called back before, or is being called back", function()
+  it("is called even if the Waiter's callback has run or is running", function()
     local b, log, waiter = barrier.new(1), {}, nil
     waiter = b:wait(function()
       add(log, "called")
@@ -458,7 +458,7 @@ describe("the on_close of a Waiter", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("takes nobody else out when the Waiter is out already", function()
+  it("takes nobody else out if the Waiter has already left", function()
     local b, log = barrier.new(2), {}
     local old = b:wait(nobody)
     old:close()
@@ -497,7 +497,7 @@ describe("the on_close of a Waiter", function()
     assert.are.same({ 0 }, log)
   end)
 
-  it("that is not callable is an error, and the Waiter stays", function()
+  it("that is not callable is an error, and the Waiter stays in the barrier", function()
     local b = barrier.new(2)
     local waiter = b:wait(nobody)
     for _, bad in ipairs { 1, "x", {}, true, false } do

@@ -9,7 +9,7 @@ local CANCELLED = " CancelledError: wait cancelled"
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
 
----Parties that wait with callbacks, named after their number.
+---Parties that wait with callbacks and are named by their numbers.
 local function waiters(b, log, n)
   for i = 1, n do
     b:wait(listener(log, "w" .. i))
@@ -17,7 +17,7 @@ local function waiters(b, log, n)
 end
 
 describe("cancel of a waiting coroutine", function()
-  it_catches("takes it out at once, and tells it on the next turn of the loop", function()
+  it_catches("takes it out at once, and raises in it on the next turn of the loop", function()
     local b, log = barrier.new(3), {}
     local x = party(b, "x", log)
     waiters(b, log, 1)
@@ -32,7 +32,7 @@ describe("cancel of a waiting coroutine", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it_catches("raises a CancelledError there, which knows its barrier", function()
+  it_catches("raises a CancelledError that knows its barrier", function()
     local b = barrier.new(2)
     b:cancel(party(b, "x", {}))
     run_loop()
@@ -44,7 +44,7 @@ describe("cancel of a waiting coroutine", function()
     assert.is_nil(err.reason)
   end)
 
-  it_catches("is true once", function()
+  it_catches("returns true once", function()
     local b = barrier.new(2)
     local x = party(b, "x", {})
     assert.is_true(b:cancel(x))
@@ -67,7 +67,7 @@ describe("cancel of a waiting coroutine", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it_catches("may be that of the only one, the first, one in the middle and the last", function()
+  it_catches("works for the only one, the first, one in the middle and the last", function()
     for which = 1, 4 do
       local b, log, parties = barrier.new(5), {}, {}
       for i = 1, which == 4 and 1 or 3 do
@@ -86,7 +86,7 @@ describe("cancel of a waiting coroutine", function()
     end
   end)
 
-  it_catches("leaves positions without gaps, whoever goes", function()
+  it_catches("leaves no gaps in the positions, whoever goes", function()
     local b, log, parties = barrier.new(200), {}, {}
     for i = 1, 300 do
       parties[i] = party(b, "x", log)
@@ -113,7 +113,7 @@ describe("cancel of a waiting coroutine", function()
     assert.are.equal(129, cancelled)
   end)
 
-  it_catches("lets it wait again, behind those who came meanwhile", function()
+  it_catches("lets it wait again, behind parties that arrived meanwhile", function()
     local b, log = barrier.new(3), {}
     local x = co(function()
       local _, err = pcall(b.wait, b)
@@ -130,7 +130,7 @@ describe("cancel of a waiting coroutine", function()
 end)
 
 describe("cancel of a blocked coroutine", function()
-  it_catches("takes it out of the line, and the barrier goes on draining", function()
+  it_catches("takes it out of the queue, and the barrier goes on draining", function()
     local b, log = barrier.new(2), {}
     waiters(b, log, 2)
     party(b, "p1", log)
@@ -154,7 +154,7 @@ describe("cancel of a blocked coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_catches("of a barrier that has been aborted saves it from the failure", function()
+  it_catches("spares it the failure if the barrier has been aborted", function()
     local b, log = barrier.new(2), {}
     waiters(b, log, 2)
     local x = party(b, "x", log)
@@ -166,8 +166,8 @@ describe("cancel of a blocked coroutine", function()
   end)
 end)
 
-describe("cancel of a coroutine that is released but has not resumed", function()
-  it_catches("takes its position with it: the others keep theirs", function()
+describe("cancel of a coroutine after the trip, before it resumes,", function()
+  it_catches("takes its position along; the others keep theirs", function()
     local b, log, parties = barrier.new(5), {}, {}
     for i = 1, 5 do
       parties[i] = party(b, "p" .. i, log)
@@ -181,7 +181,7 @@ describe("cancel of a coroutine that is released but has not resumed", function(
     assert.are.equal(1, b.generation)
   end)
 
-  it_catches("is filling again at once when it was the last one inside", function()
+  it_catches("leaves the barrier filling at once if it was the last one inside", function()
     local b, log = barrier.new(2), {}
     local x = party(b, "x", log)
     party(b, "p", log)
@@ -194,7 +194,7 @@ describe("cancel of a coroutine that is released but has not resumed", function(
     assert.are.same({ "p 1", "x" .. CANCELLED }, log)
   end)
 
-  it_catches("from somebody who leaves before it tells it on the turn after", function()
+  it_catches("raises in it on the following turn if the call comes during this one", function()
     local log, turns, x = {}, 0, nil
     local b = barrier.new(3, { schedule = function(drain)
       turns = turns + 1
@@ -214,7 +214,7 @@ describe("cancel of a coroutine that is released but has not resumed", function(
     assert.are.same({ "2 in turn 1", "CancelledError in turn 2" }, log)
   end)
 
-  it_catches("is what it gets, also where a reset or an abort would fail it", function()
+  it_catches("decides its error, even after a reset or an abort", function()
     for method, state in pairs { reset = "resetting", abort = "broken" } do
       local b, log = barrier.new(3), {}
       local x = party(b, "x", log)
@@ -230,7 +230,7 @@ describe("cancel of a coroutine that is released but has not resumed", function(
     end
   end)
 
-  it_catches("ends a reset at once when it was the last one inside", function()
+  it_catches("ends a reset at once if it was the last one inside", function()
     local b, log = barrier.new(2), {}
     local x = party(b, "x", log)
     b:reset()
@@ -241,7 +241,7 @@ describe("cancel of a coroutine that is released but has not resumed", function(
   end)
 end)
 
-describe("cancel is false, and changes nothing, for a coroutine", function()
+describe("cancel returns false and changes nothing for a coroutine", function()
   it("that waits at another barrier", function()
     local b, other, log = barrier.new(2), barrier.new(2), {}
     local x = party(other, "x", log)
@@ -254,7 +254,7 @@ describe("cancel is false, and changes nothing, for a coroutine", function()
     assert.are.same({ "x 0", "w 1" }, log)
   end)
 
-  it("that has not started, has ended, or yields to somebody else", function()
+  it("that has not started, has ended, or has yielded elsewhere", function()
     local b = barrier.new(2)
     assert.is_false(b:cancel(coroutine.create(function() end)))
     assert.is_false(b:cancel(co(function() end)))
@@ -292,7 +292,7 @@ describe("cancel is false, and changes nothing, for a coroutine", function()
     assert.are.same({ "w 0" }, log)
   end)
 
-  it("that waits with a callback, which its Waiter closes", function()
+  it("that waits with a callback, since that wait belongs to its Waiter", function()
     local b, log = barrier.new(2), {}
     local x = co(function()
       b:wait(listener(log, "x"))
@@ -306,8 +306,8 @@ describe("cancel is false, and changes nothing, for a coroutine", function()
   end)
 end)
 
-describe("the cancelled of one barrier", function()
-  it_catches("are told in the order in which they were cancelled", function()
+describe("the cancelled coroutines of one barrier", function()
+  it_catches("get their errors in the order in which they were cancelled", function()
     local b, log, parties = barrier.new(9), {}, {}
     for i = 1, 5 do
       parties[i] = party(b, "p" .. i, log)
@@ -325,7 +325,7 @@ describe("the cancelled of one barrier", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it_catches("get an error of their own each", function()
+  it_catches("each get an error of their own", function()
     local b, errors = barrier.new(3), {}
     for i = 1, 2 do
       b:cancel(co(function()

@@ -6,7 +6,7 @@ local add, co, listener, run_loop = support.add, support.co, support.listener, s
 local party = support.party
 local it_closes = support.it_closes
 
----A chunk that may use the syntax of Lua 5.4.
+---Compiles code that may use the syntax of Lua 5.4.
 local function chunk(code)
   return assert(load(code))
 end
@@ -26,7 +26,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.are.same({}, log)
   end)
 
-  it_closes("leaves a barrier that counts the living only", function()
+  it_closes("leaves a barrier that no longer counts it", function()
     local b, log = barrier.new(3), {}
     party(b, "p1", log)
     local x = party(b, "x", log)
@@ -39,7 +39,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.are.same({ "p3 2", "p1 0", "p2 1" }, log)
   end)
 
-  it_closes("is that of an outer coroutine's to-be-closed variable too", function()
+  it_closes("may come from a to-be-closed variable of an outer coroutine", function()
     local b = barrier.new(2)
     local outer = co(chunk [[
       local b = ...
@@ -56,7 +56,7 @@ describe("coroutine.close of a waiting coroutine", function()
     run_loop()
   end)
 
-  it_closes("is that of a to-be-closed variable whose block an error ends", function()
+  it_closes("may come from a to-be-closed variable whose block ends with an error", function()
     local b = barrier.new(2)
     assert.is_false(pcall(chunk [[
       local b = ...
@@ -71,7 +71,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_closes("shows its own pending variables a barrier that it has left", function()
+  it_closes("takes it out before its own to-be-closed variables are closed", function()
     local b, log = barrier.new(3), {}
     b:wait(listener(log, "w1"))
     local x = co(chunk [[
@@ -89,7 +89,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.are.same({ "closing, 1 waits", "w1 0", "again 1", "w2 2" }, log)
   end)
 
-  it_closes("does not pass through the coroutine's pcall", function()
+  it_closes("is not caught by the coroutine's pcall", function()
     local b, log = barrier.new(2), {}
     local x = co(function()
       pcall(b.wait, b)
@@ -110,7 +110,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_closes("gives its timeout back to the loop", function()
+  it_closes("stops its timeout", function()
     local b = barrier.new(2)
     local x = co(function()
       b:wait(1000000)
@@ -120,7 +120,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it_closes("may come after some trips of the same coroutine", function()
+  it_closes("works after several trips of the same coroutine", function()
     local b, trips = barrier.new(2), 0
     local x = co(function()
       while true do
@@ -138,7 +138,7 @@ describe("coroutine.close of a waiting coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_closes("is right for any of many", function()
+  it_closes("works for any coroutine of many", function()
     local b, log, parties = barrier.new(2000), {}, {}
     for i = 1, 2000 - 1 do
       parties[i] = party(b, "p", log)
@@ -157,7 +157,7 @@ describe("coroutine.close of a waiting coroutine", function()
   end)
 end)
 
-describe("coroutine.close of a coroutine that has ended its wait", function()
+describe("coroutine.close of a coroutine whose wait has ended", function()
   it_closes("leaves the barrier alone", function()
     local b, log = barrier.new(2), {}
     local x = co(function()
@@ -176,7 +176,7 @@ describe("coroutine.close of a coroutine that has ended its wait", function()
 end)
 
 describe("coroutine.close of a coroutine in the barrier", function()
-  it_closes("takes it out of the blocked", function()
+  it_closes("takes out a blocked one", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "w1"))
     b:wait(listener(log, "w2"))
@@ -190,7 +190,7 @@ describe("coroutine.close of a coroutine in the barrier", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_closes("takes out one who was released, and its position", function()
+  it_closes("takes out one that has yet to resume after a trip, with its position", function()
     local b, log = barrier.new(4), {}
     party(b, "p1", log)
     local x = party(b, "x", log)
@@ -202,7 +202,7 @@ describe("coroutine.close of a coroutine in the barrier", function()
     assert.are.same({ "p3 3", "p1 0", "p2 2" }, log)
   end)
 
-  it_closes("is filling at once when it was the last one inside; the blocked come in", function()
+  it_closes("leaves the barrier filling if it was last inside; the blocked are let in", function()
     local b, log = barrier.new(2), {}
     local x = party(b, "x", log)
     party(b, "p1", log)
@@ -217,7 +217,7 @@ describe("coroutine.close of a coroutine in the barrier", function()
     assert.are.same({ "p1 1", "p3 1", "p2 0" }, log)
   end)
 
-  it_closes("takes out one who was reset, aborted, cancelled or timed out", function()
+  it_closes("takes out one that was reset, aborted or cancelled, or has timed out", function()
     local b, log = barrier.new(3), {}
     local x = party(b, "x", log)
     b:reset()
@@ -243,7 +243,7 @@ describe("coroutine.close of a coroutine in the barrier", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_closes("may be done by somebody who leaves before it", function()
+  it_closes("may be called by a party that leaves before it", function()
     local b, log, x = barrier.new(4), {}, nil
     b:wait(function()
       coroutine.close(x)

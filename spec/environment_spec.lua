@@ -1,7 +1,7 @@
 local uv = require "luv"
 local support = require "spec.support"
 
----What `require "barrier"` says after `code`, in a process of its own.
+---Runs `code` and then `require "barrier"` in a process of its own. Returns the error.
 local function says(code)
   local result = support.spawn(support.interpreter, { "-e", code .. [[
     local ok, err = pcall(require, "barrier")
@@ -17,7 +17,7 @@ local function contains(text, what)
 end
 
 describe('require "barrier"', function()
-  it("says what to install where luv is missing", function()
+  it("says what to install if luv is missing", function()
     local text = says [[package.preload.luv = function() error "module 'luv' not found" end]]
     contains(text, "barrier needs luv, Lua's binding to libuv")
     contains(text, "it is not installed")
@@ -36,7 +36,7 @@ describe('require "barrier"', function()
       "no function timer_start")
   end)
 
-  it("says how to build the core where there is none", function()
+  it("says how to build the core if it is missing", function()
     local text = says [[package.cpath = "./nowhere/?.so"]]
     contains(text, "its C core is not installed for " .. _VERSION)
     contains(text, "install luv-barrier")
@@ -58,7 +58,7 @@ describe('require "barrier"', function()
     contains(text, "luarocks --lua-version=" .. _VERSION:match("%d%.%d"))
   end)
 
-  it("is all that barrier.core needs to be asked for", function()
+  it("is what barrier.core asks for when it is used alone", function()
     local result = support.spawn(support.interpreter, { "-e", [[
       local core = require "barrier.core"
       local ok, err = pcall(core.make_new(), 2)

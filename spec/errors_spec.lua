@@ -4,7 +4,7 @@ local support = require "spec.support"
 local run_loop = support.run_loop
 local it_catches = support.it_catches
 
----The errors of waits that ended in all the ways there are, by the error's message.
+---Errors of waits that ended in every possible way, by message.
 local function errors_of_all_kinds()
   local b, errors = barrier.new(3), {}
   local function keep(err)
@@ -58,13 +58,13 @@ describe("an error", function()
     end
   end)
 
-  it("reads as its name and message", function()
+  it("has its name and message as its tostring", function()
     for message, class in pairs(CLASSES) do
       assert.are.equal(class .. ": " .. message, tostring((errors_of_all_kinds())[message]))
     end
   end)
 
-  it("is each waiter's own", function()
+  it("is a table of each waiter's own", function()
     for _, how in ipairs { "reset", "abort" } do
       local b, errors = barrier.new(5), {}
       for _ = 1, 4 do
@@ -86,7 +86,7 @@ describe("an error", function()
     end
   end)
 
-  it("is raised in a coroutine, where a callback gets it as its argument", function()
+  it("is raised in a coroutine and passed to a callback", function()
     local b = barrier.new(2)
     b:abort("why")
     local raised, given, count
@@ -140,7 +140,7 @@ describe("the reason of an abort", function()
     return given
   end
 
-  it("is in the error as it is, and shown at the end", function()
+  it("is in the error unchanged, and ends its tostring", function()
     local named = setmetatable({}, {
       __tostring = function()
         return "a table"
@@ -158,7 +158,7 @@ describe("the reason of an abort", function()
       tostring(error_for(plain)))
   end)
 
-  it("is nil where none was given", function()
+  it("is nil if none was given", function()
     for _, err in ipairs { error_for(), error_for(nil) } do
       assert.is_nil(err.reason)
       assert.are.equal("BrokenBarrierError: barrier aborted", tostring(err))
@@ -173,7 +173,7 @@ describe("the reason of an abort", function()
       .. "BrokenBarrierError: barrier aborted: disk full", tostring(second))
   end)
 
-  it("is in no error of a reset", function()
+  it("is not in the errors of a reset", function()
     local b, given = barrier.new(2), nil
     b:abort("why")
     b:reset()

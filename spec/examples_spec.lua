@@ -11,7 +11,7 @@ local function absolute(path)
   end))
 end
 
----Runs an example in `cwd`. Output without addresses, errors, exit status.
+---Runs an example in `cwd`. Returns its output without addresses, its errors and its exit status.
 local function run(cwd, name, ...)
   local path, cpath = package.path, package.cpath
   package.path, package.cpath = absolute(path), absolute(cpath)
@@ -39,7 +39,7 @@ local function write(path, text)
   file:close()
 end
 
----Removes a folder and what is in it.
+---Removes a folder and its contents.
 local function remove(path)
   local entries = uv.fs_scandir(path)
   for name, kind in uv.fs_scandir_next, entries do
@@ -63,7 +63,7 @@ describe("the example", function()
     remove(dir)
   end)
 
-  ---Expects that an example ends well with this output.
+  ---Expects an example to succeed with this output.
   local function prints(expected, name, ...)
     local out, err, code = run(dir, name, ...)
     assert.are.equal("", err)
@@ -95,7 +95,7 @@ describe("the example", function()
     }, "timeout_and_abort")
   end)
 
-  -- Which of the operations ends first is up to the system.
+  -- The system decides which operation ends first.
   it("callbacks lets three operations and a coroutine meet", function()
     local out, err, code = run(dir, "callbacks")
     assert.are.equal("", err)
@@ -107,7 +107,7 @@ describe("the example", function()
     assert.are.equal(0, code)
   end)
 
-  it("stuck shows where each party is that still waits", function()
+  it("stuck shows where each waiting party is", function()
     local out, err, code = run(dir, "stuck")
     assert.are.equal("", err)
     assert.are.equal(0, code)
