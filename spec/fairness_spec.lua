@@ -1,7 +1,7 @@
 local support = require "spec.support"
 
--- Each child has a timer of 1 ms and a TCP echo on loopback beside something that
--- never ends. It exits when both have had their turns; starved, it is killed.
+-- Each child runs a 1 ms timer and a TCP echo on loopback beside something that never ends.
+-- It exits when both have had their turns. If they starve, it is killed.
 local PRELUDE = [[
   local ticks, echoes = 0, 0
   local function check()
@@ -35,7 +35,7 @@ local function leaves_others_alive(code)
   assert.are.equal("alive\n", result.out, result.err)
 end
 
-describe("others of the same loop stay alive beside", function()
+describe("timers and I/O of the same loop are not starved by", function()
   it("coroutines that trip a barrier for ever", function()
     leaves_others_alive [[
       local b = barrier.new(3)
@@ -99,14 +99,14 @@ describe("others of the same loop stay alive beside", function()
     ]]
   end)
 
-  it("trips that a schedule lets out at once", function()
+  it("trips of a barrier whose schedule drains at once", function()
     leaves_others_alive [[
       local b = barrier.new(2, { schedule = function(drain) drain() end })
       for _ = 1, 2 do coroutine.wrap(function() while true do b:wait() end end)() end
     ]]
   end)
 
-  it("trips though somebody has closed all of our handles", function()
+  it("trips after somebody has closed all of our handles", function()
     leaves_others_alive [[
       local mine = {}
       uv.walk(function(handle) mine[tostring(handle)] = true end)

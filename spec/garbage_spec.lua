@@ -4,7 +4,7 @@ local support = require "spec.support"
 
 local co, collect = support.co, support.collect_garbage
 
----A table that shows whether its one value is still there.
+---A weak table that holds only this value.
 local function watch(value)
   return setmetatable({ value }, { __mode = "v" })
 end
@@ -28,7 +28,7 @@ describe("a barrier that nobody can reach", function()
     assert.is_nil(seen[1])
   end)
 
-  it("is collected when only its waiting coroutines know it", function()
+  it("is collected when only its waiting coroutines refer to it", function()
     local seen
     do
       local b = barrier.new(3)
@@ -81,7 +81,7 @@ describe("a barrier that nobody can reach", function()
     assert.is_nil(seen[1])
   end)
 
-  it("is kept until those who were thrown out or cancelled know it", function()
+  it("is kept until the waiters that failed or were cancelled have resumed", function()
     local throw_out = {
       reset = function(b)
         b:reset()
@@ -118,7 +118,7 @@ describe("a barrier that nobody can reach", function()
     end
   end)
 
-  it("is collected though its options, its reason and its callbacks know it", function()
+  it("is collected even if its options, its reason and its callbacks refer to it", function()
     local seen
     do
       local b
@@ -144,7 +144,7 @@ describe("a barrier that nobody can reach", function()
     assert.is_nil(seen[1])
   end)
 
-  it("is collected by a generational collector as well", function()
+  it("is collected by a generational collector too", function()
     local has_generational, mode = pcall(collectgarbage, "generational")
     if not has_generational then
       pending "this Lua has no generational collector"

@@ -1,7 +1,7 @@
 -- Hostile use: the debug library, finalizers in any order, a state that closes at the
--- worst moment, a loop whose handles somebody closes, a module loaded twice. Never a
--- crash, and nobody who was promised to be woken is lost. Each scenario runs in a
--- process of its own, whose exit and output are checked.
+-- worst moment, a loop whose handles somebody closes, a module loaded twice. Nothing may
+-- crash, and no promised wake-up may be lost. Each scenario runs in a process of its own;
+-- the specs check its exit status and output.
 
 local support = require "spec.support"
 
@@ -16,7 +16,7 @@ function co(f, ...)
   return c
 end
 
--- A party that passes, and says so.
+-- A party that passes and prints its position.
 function party(b, name)
   return co(function() print(name, b:wait()) end)
 end
@@ -25,8 +25,8 @@ function listener(name)
   return function(e, position) print(name, e and tostring(e) or position) end
 end
 
--- A party that may fail; if it has a name (or a callback) it tells how its wait ended. In
--- Lua 5.1, where a coroutine cannot wait inside pcall, a callback.
+-- A party that may fail. If it has a name (or a callback), it reports how its wait ended.
+-- Lua 5.1 cannot wait inside pcall, so there it waits with a callback.
 local pcall_yields = coroutine.wrap(function() return pcall(coroutine.yield) end)() == nil
 function patient(b, name, timeout)
   local tell = type(name) == "string" and listener(name) or name or function() end
@@ -40,7 +40,7 @@ function patient(b, name, timeout)
   end)
 end
 
--- Something that calls f when it is collected.
+-- An object that calls f when it is collected.
 function finalizer(f)
   if newproxy then
     local p = newproxy(true)
@@ -58,7 +58,7 @@ function take_user_value(u)
   if debug.setfenv then debug.setfenv(u, {}) else debug.setuservalue(u, nil, 1) end
 end
 
--- Calls f when the function is called next, in a coroutine that is made later or in this.
+-- Calls f at the next call of `called`, in this coroutine or in one created later.
 function when_called(called, f)
   debug.sethook(function()
     if debug.getinfo(2, "f").func == called then
@@ -69,8 +69,8 @@ function when_called(called, f)
   end, "c")
 end
 
--- Has all garbage collected when next something is made, unless that is very small: the
--- collector works hardest, and starts with a new cycle.
+-- Makes the next allocation, unless it is very small, collect all garbage: the collector
+-- works its hardest and begins a new cycle.
 function collect_soon()
   collectgarbage "stop"
   for _ = 1, 20 do finalizer(function() end) end
@@ -83,12 +83,12 @@ function collect_soon()
   end
 end
 
--- Whether f raises an error doesn't matter unless it is asked.
+-- Calls f and ignores its error. Returns whether it succeeded.
 function try(f, ...)
   return (pcall(f, ...))
 end
 
--- Copies the core's library; returns the file, to be removed.
+-- Copies the core's library. Returns the file, which the caller removes.
 function copy_of_core()
   for template in package.cpath:gmatch "[^;]+" do
     local from = io.open((template:gsub("%%?", "barrier/core")), "rb")
@@ -113,7 +113,7 @@ end
 
 local OTHERS = "other 1\t1\nother 0\t0\n"
 
--- Runs a script; returns its output, its exit code and the signal that ended it.
+-- Runs a script. Returns its output, its exit code and the signal that ended it.
 local function run(script)
   local name = os.tmpname()
   local file = assert(io.open(name, "w"))
@@ -124,14 +124,14 @@ local function run(script)
   return result.out .. result.err, result.code, result.signal
 end
 
--- The script ends well, and prints this.
+-- Expects the script to end well and to print this.
 local function prints(expected, script)
   local output, code, signal = run(script)
   assert.are.equal(expected, (output:gsub("0x%x+", "ADDRESS")))
   assert.are.same({ 0, 0 }, { code, signal })
 end
 
--- The script ends well, whatever it prints, but for `expected` at the end.
+-- Expects the script to end well, whatever it prints before `expected`.
 local function survives(script, expected)
   local output, code, signal = run(script .. "\nothers_pass()")
   assert.are.same({ 0, 0, output }, { code, signal, output })
@@ -139,7 +139,7 @@ local function survives(script, expected)
 end
 
 describe("the debug library", function()
-  it("may take the metatable of a barrier that drains: all are woken", function()
+  it("may remove the metatable of a draining barrier: all waiters resume", function()
     survives([[
       local b, woken = barrier.new(2), false
       patient(b, function() woken = true end)
@@ -195,7 +195,7 @@ describe("the debug library", function()
     ]]
   end)
 
-  it("may take a barrier's user value in any state", function()
+  it("may remove a barrier's user value in any state", function()
     survives [[
       for _, state in ipairs { "filling", "draining", "resetting", "broken", "acting" } do
         for _, schedule in ipairs { false, function(drain) drain() end } do
@@ -228,7 +228,7 @@ describe("the debug library", function()
     ]]
   end)
 
-  it("may take a Waiter's user value at any time", function()
+  it("may remove a Waiter's user value at any time", function()
     survives [[
       for how = 1, 5 do
         local b
@@ -251,7 +251,7 @@ describe("the debug library", function()
     ]]
   end)
 
-  it("may take the action: the barrier trips without", function()
+  it("may remove the action: the barrier trips without it", function()
     survives([[
       local b = barrier.new(2, { action = function() print "action" end })
       b:wait(listener "a")
@@ -261,7 +261,7 @@ describe("the debug library", function()
     ]], "a\t0\nb\t1\n")
   end)
 
-  it("may take schedule: the barrier does without", function()
+  it("may remove schedule: the barrier does without it", function()
     survives([[
       local b = barrier.new(2, { schedule = function() print "schedule" end })
       b:wait(listener "a")
@@ -271,7 +271,7 @@ describe("the debug library", function()
     ]], "a\t0\nb\t1\n")
   end)
 
-  it("may take a Waiter's callback: nobody is called", function()
+  it("may remove a Waiter's callback: nobody is called", function()
     survives([[
       local b = barrier.new(2)
       local w = b:wait(print)
@@ -285,7 +285,7 @@ describe("the debug library", function()
     ]], "b\t1\nfilling\n")
   end)
 
-  it("may change the metatable of a barrier that is used a lot", function()
+  it("may change the metatable of a much used barrier", function()
     survives([[
       local function use(b)
         for i = 1, 200 do b:wait(function() end) end
@@ -313,7 +313,7 @@ describe("the debug library", function()
     ]], ("100\t0\tnil\tfilling, waiters:0/2\n"):rep(2))
   end)
 
-  it("may take the registry's functions: errors are reported without a traceback", function()
+  it("may remove the registry's functions: errors are reported without a traceback", function()
     local output, code, signal = run [[
       local registry = debug.getregistry()
       for key, value in pairs(registry) do
@@ -397,7 +397,7 @@ describe("the debug library", function()
         end
         if style == 4 and type(c) == "thread" then coroutine.resume(c) end
         b, c = nil, nil
-        -- others use its place and its memory
+        -- other barriers reuse its memory
         local more = {}
         for i = 1, 20 do
           more[i] = barrier.new(2)
@@ -448,7 +448,7 @@ describe("the debug library", function()
     ]]
   end)
 
-  it("may finalize the core by hand, after which timeouts that were lost spare new ones", function()
+  it("may finalize the core by hand: the timeouts that are lost do not affect new ones", function()
     prints("TimeoutError: wait timed out\n", [[
       local _, u = debug.getupvalue(require "barrier.core".bind, 1)
       local b = barrier.new(3)
@@ -464,7 +464,7 @@ describe("the debug library", function()
 end)
 
 describe("a finalizer", function()
-  it("may close a Waiter while the error for its callback is made", function()
+  it("may close a Waiter while the error for its callback is being made", function()
     prints("", [[
       for _ = 1, 200 do
         local b, closed = barrier.new(3), false
@@ -480,7 +480,7 @@ describe("a finalizer", function()
     ]])
   end)
 
-  it("may wait while waiters() makes its array", function()
+  it("may wait while waiters() builds its array", function()
     survives [[
       local met = false
       for _ = 1, 200 do
@@ -496,14 +496,14 @@ describe("a finalizer", function()
         asked = false
         assert(#list == 1 or #list == 51)
       end
-      -- In these two the collector may not come so far.
+      -- In these two the collector may not get that far.
       assert(met or _VERSION == "Lua 5.1" or _VERSION == "Lua 5.5")
     ]]
   end)
 end)
 
 describe("a hook", function()
-  it("may trip a barrier when the timer is stopped: that is served", function()
+  it("may trip a barrier while the timer is being stopped: that is served", function()
     prints("first\t0\nsecond\t0\n", [[
       when_called(uv.timer_stop, function()
         barrier.new(1):wait(listener "second")
@@ -513,7 +513,7 @@ describe("a hook", function()
     ]])
   end)
 
-  it("may trip a barrier when the timer is started for a timeout: that is served", function()
+  it("may trip a barrier while the timer is being started for a timeout: that is served", function()
     prints("hooked\t0\n", [[
       when_called(uv.timer_start, function()
         barrier.new(1):wait(listener "hooked")
@@ -525,7 +525,7 @@ describe("a hook", function()
     ]])
   end)
 
-  it("may resume the coroutine that is to be cancelled: it has left", function()
+  it("may resume the coroutine that is being cancelled: it has left", function()
     prints("false\tfalse\t0\n", [[
       local b = barrier.new(2)
       local c = co(function() b:wait() end)
@@ -536,7 +536,7 @@ describe("a hook", function()
     ]])
   end)
 
-  it("may abort when a last arrival that goes on waiting has its timeout set", function()
+  it("may abort while the timeout of a last arrival that goes on waiting is being set", function()
     local ABORTED = "BrokenBarrierError: barrier aborted: hooked"
     prints("callback\t" .. ABORTED .. "\ncoroutine\t" .. ABORTED .. "\n", [[
       for _, wait in ipairs {
@@ -620,11 +620,11 @@ describe("a Lua state that closes", function()
     fill(3, { action = function() end, schedule = function(drain) keep[#keep + 1] = drain end })
   ]]
 
-  it("takes the waiters of every state with it", function()
+  it("may have waiters at barriers in every state", function()
     prints("end\n", STATES .. [[ print "end" ]])
   end)
 
-  it("takes them with it after some have been let out", function()
+  it("may have barriers that have let out some of their waiters", function()
     prints("end\n", STATES .. [[
       keep[2]:wait(function() end)
       print "end"
@@ -645,7 +645,7 @@ describe("a Lua state that closes", function()
             try(b)
           end
         end
-        -- LuaJIT unloads C libraries before it finalizes what is made now, luv's or ours
+        -- LuaJIT unloads libraries, luv's or ours, before it finalizes what is created now
         local b
         if not jit and try(function() b = barrier.new(1) end) then
           try(b.wait, b, function() end)
@@ -693,7 +693,7 @@ describe("the event loop", function()
   it("may have all its handles closed: the next trip serves those left behind", function()
     prints("y\t1\nclosed\nz\t0\nx\t0\n", [[
       local b, left, last = barrier.new(2), barrier.new(2), barrier.new(1)
-      -- Not in a coroutine, where luv 1.51 cannot walk.
+      -- Not in a coroutine: luv 1.51 cannot walk there.
       b:wait(function()
         left:wait(listener "z")
         party(left, "y")
@@ -707,7 +707,7 @@ describe("the event loop", function()
     ]])
   end)
 
-  it("may have the handle closed that lets it poll: turns go on", function()
+  it("may have the handle that lets it poll closed: turns go on", function()
     prints("3000\n", [[
       local b, n = barrier.new(1), 0
       local function again()
@@ -744,7 +744,7 @@ describe("the event loop", function()
     ]]
   end)
 
-  it("may be stopped: it goes on when it runs again", function()
+  it("may be stopped: waiters resume when it runs again", function()
     prints("3\t3\n", [[
       local b, n, runs = barrier.new(3), 0, 0
       for _ = 1, 3 do co(function() b:wait() n = n + 1 uv.stop() end) end
@@ -781,7 +781,7 @@ describe("the event loop", function()
 end)
 
 describe("the module", function()
-  it("is of no use, and harmless, as the C core alone", function()
+  it("is useless but harmless as the C core alone", function()
     survives [[
       package.loaded.barrier = nil
       local core = require "barrier.core"
@@ -813,7 +813,7 @@ describe("the module", function()
     ]])
   end)
 
-  it("is one, however often it is loaded", function()
+  it("is the same however often it is loaded", function()
     prints("true\na\t0\nb\t1\ntrue\n", [[
       local b = barrier.new(2)
       party(b, "a")
@@ -842,7 +842,7 @@ describe("the module", function()
     ]])
   end)
 
-  it("keeps apart from a second copy of its library", function()
+  it("does not mix with a second copy of its library", function()
     prints("1 b\t1\n2 b\t1\n1 a\t0\n2 a\t0\nfalse\nfalse\n", [[
       local file = copy_of_core()
       local first = barrier
@@ -861,11 +861,11 @@ describe("the module", function()
     ]])
   end)
 
-  it("has nothing in common with that of another thread's Lua state", function()
+  it("shares nothing with the module in another thread's Lua state", function()
     prints("done\ndone\ndone\ndone\n400\n", [[
       local threads = {}
       for i = 1, 4 do
-        -- Its source, which every luv can hand over; luv 1.51 cannot dump functions of Lua 5.5.
+        -- Every luv can hand over source; luv 1.51 cannot dump functions of Lua 5.5.
         threads[i] = uv.new_thread([=[
           package.path, package.cpath = ...
           local uv, barrier = require "luv", require "barrier"

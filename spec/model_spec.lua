@@ -1,6 +1,6 @@
 local script = require "spec.model.script"
 
--- One seed in so many suffices under what slows everything down.
+-- Slow checkers run only one seed in so many.
 local every = tonumber(os.getenv "MODEL_EVERY" or 1)
 
 describe("barriers and the model of the contract", function()
@@ -12,15 +12,15 @@ describe("barriers and the model of the contract", function()
     end
   end
 
-  it("do the same in short random scripts", function()
+  it("agree on short random scripts", function()
     check(1, 200, 40)
   end)
 
-  it("do the same in long ones", function()
+  it("agree on long ones", function()
     check(1001, 1012, 500)
   end)
 
-  it("do the same with seeds that are new every day", function()
+  it("agree on seeds that change every day", function()
     local today = os.time() - os.time() % 86400
     check(today, today + 30, 100)
   end)

@@ -15,7 +15,7 @@ end
 local MOST = math.type and "" or " and <= 2^53"
 
 describe("barrier.new", function()
-  it("makes an empty barrier for so many parties", function()
+  it("makes an empty barrier for that many parties", function()
     local b = barrier.new(3)
     assert.are.equal("userdata", type(b))
     assert.are.equal(3, b.parties)
@@ -26,13 +26,13 @@ describe("barrier.new", function()
     assert.are.same({}, b:waiters())
   end)
 
-  it("takes every integer from 1 on, 3.0 too", function()
+  it("takes any integer >= 1, including 3.0", function()
     for _, parties in ipairs { 1, 3.0, 2 ^ 31, 2 ^ 53 } do
       assert.are.equal(parties, barrier.new(parties).parties)
     end
   end)
 
-  it("refuses all other numbers of parties, and says what it wants", function()
+  it("rejects any other number of parties, and says what it expects", function()
     local wrong = { 0, -4, 0.5, 2.5, 1 / 0, -1 / 0, 0 / 0, "3", true, {} }
     for _, parties in ipairs(wrong) do
       local message = message_of(barrier.new, parties)
@@ -64,14 +64,14 @@ describe("barrier.new", function()
     assert.are.equal(2, barrier.new(2, nil).parties)
   end)
 
-  it("refuses options that are no table", function()
+  it("rejects options that are not a table", function()
     for _, options in ipairs { 5, "action", true, print, barrier.new(1) } do
       assert.are.equal("bad argument #2 to 'new' (options must be a table, got " .. type(options)
         .. ")", (message_of(barrier.new, 2, options):gsub("^%S+:%d+: ", "")))
     end
   end)
 
-  it("refuses an unknown option, and names it", function()
+  it("rejects an unknown option, and names it", function()
     local function f() end
     local cases = { acton = { acton = f }, ["1"] = { f }, timeout = { action = f, timeout = 1 } }
     for name, options in pairs(cases) do
@@ -81,7 +81,7 @@ describe("barrier.new", function()
     end
   end)
 
-  it("refuses an option with a wrong value, and names it", function()
+  it("rejects an option with a wrong value, and names it", function()
     for _, value in ipairs { 1, "f", {}, true } do
       assert.is_truthy(message_of(barrier.new, 2, { action = value }):find(
         "bad argument #2 to 'new' (option 'action' must be callable, got " .. type(value) .. ")",
@@ -93,7 +93,7 @@ describe("barrier.new", function()
     assert.is_false((pcall(barrier.new, 2, { action = false })))
   end)
 
-  it("makes barriers that know nothing of each other", function()
+  it("makes barriers that are independent of each other", function()
     local a, b, log = barrier.new(2), barrier.new(2), {}
     support.party(a, "a", log)
     support.party(b, "b", log)
@@ -127,7 +127,7 @@ describe("the module", function()
     assert.are_not.equal(barrier.CancelledError, barrier.TimeoutError)
   end)
 
-  it("starts nothing when it is loaded or makes a barrier", function()
+  it("starts nothing when it is loaded or a barrier is made", function()
     local result = support.chunk [[
       local handles = 0
       local b = barrier.new(2)
@@ -138,7 +138,7 @@ describe("the module", function()
   end)
 end)
 
----A barrier after some hundred waits has a metatable of its own.
+---A barrier that gets a metatable of its own, as it does after some hundred waits.
 local function used(parties)
   local b = barrier.new(parties)
   for _ = 1, 100 do
@@ -166,14 +166,14 @@ for kind, make in pairs { ["new"] = barrier.new, ["much used"] = used } do
       end
     end)
 
-    it("are nil where there is none", function()
+    it("are nil if they are unknown", function()
       local b = make(2)
       for _, key in ipairs { "other", "Parties", "_count", "", 1, 5, true, {}, print } do
         assert.is_nil(b[key])
       end
     end)
 
-    it("are methods, and properties that are no functions", function()
+    it("are methods, and properties that are not functions", function()
       local b = make(2)
       for _, name in ipairs { "wait", "with", "reset", "abort", "cancel", "waiters" } do
         assert.are.equal("function", type(b[name]), name)
@@ -226,7 +226,7 @@ describe("tostring of a barrier", function()
     return rest, address
   end
 
-  it("tells its state, how many wait, and for how many", function()
+  it("shows its state, how many are waiting and how many parties there are", function()
     local b = barrier.new(3)
     assert.are.equal("filling, waiters:0/3", (shown(b)))
     for i = 1, 2 do
@@ -252,7 +252,7 @@ describe("tostring of a barrier", function()
     assert.are.equal("filling, waiters:0/3", (shown(b)))
   end)
 
-  it("tells barriers apart, and a barrier from itself never", function()
+  it("differs between barriers, and never changes for an idle one", function()
     local a, b = barrier.new(1), barrier.new(1)
     assert.are.equal(select(2, shown(a)), select(2, shown(a)))
     assert.are_not.equal(select(2, shown(a)), select(2, shown(b)))

@@ -66,7 +66,7 @@ describe("a resumed coroutine", function()
     assert.are.equal(60, rounds)
   end)
 
-  it_nests("may run the loop, which serves other barriers too, those of the same turn", function()
+  it_nests("may run the loop, which serves other barriers of the same turn too", function()
     local first, second, log = barrier.new(2), barrier.new(2), {}
     first:wait(function()
       while #log < 2 do
@@ -109,7 +109,7 @@ describe("a resumed coroutine", function()
     assert.is_true(deepest > 1)
   end)
 
-  it_nests("may run the loop until a trip that follows lets it go on", function()
+  it_nests("may run the loop until a later trip lets it go on", function()
     local b, log = barrier.new(2), {}
     co(function()
       b:wait()
@@ -216,7 +216,7 @@ describe("somebody who closes every handle of the loop", function()
     assert.are.same({ "left behind", "left behind too" }, log)
   end)
 
-  it("from a resumed coroutine too", function()
+  it("does the same from a resumed coroutine", function()
     local b, passed, handles = barrier.new(3), 0, {}
     for i = 1, 3 do
       co(function()
@@ -244,7 +244,7 @@ describe("somebody who closes every handle of the loop", function()
     assert.are.equal(6, passed)
   end)
 
-  it("while nothing waits changes nothing", function()
+  it("changes nothing while nobody is waiting", function()
     close_all()
     uv.run()
     local b, passed = barrier.new(2), 0
