@@ -13,7 +13,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----Waiters from number `first` to `last`, who log how their wait ended; their Waiters.
+---Callbacks `first` to `last` wait and log how their wait ended. Returns their Waiters.
 local function enter(b, log, first, last)
   local waiters = {}
   for i = first, last do
@@ -23,7 +23,7 @@ local function enter(b, log, first, last)
 end
 
 describe("in one turn", function()
-  it("first those go who left early, then those inside, then the blocked who fail", function()
+  it("those that left early go first, then those inside, then the blocked that fail", function()
     local expected = {
       trip = { "early nil", "w1 0", "w3 2" },
       reset = { "early nil", "w1" .. RESET, "w3" .. RESET },
@@ -43,7 +43,7 @@ describe("in one turn", function()
     end
   end)
 
-  it("those who left early go in order of leaving, wherever they were", function()
+  it("those that left early go in order of leaving, wherever they were", function()
     local b, log = barrier.new(3), {}
     local waiters = enter(b, log, 1, 5)
     for _, i in ipairs { 4, 2, 5, 1 } do
@@ -53,7 +53,7 @@ describe("in one turn", function()
     assert.are.same({ "closed 4 nil", "closed 2 nil", "closed 5 nil", "closed 1 nil", "w3 2" }, log)
   end)
 
-  it_catches("those who left early go in order of leaving, in whichever way", function()
+  it_catches("those that left early go in order of leaving, however they left", function()
     local b, log = barrier.new(9), {}
     b:wait(0, listener(log, "timed"))
     local first = party(b, "first", log)
@@ -62,7 +62,7 @@ describe("in one turn", function()
     b:cancel(second)
     waiter:close(listener(log, "closed"))
     b:cancel(first)
-    run_loop() -- whoever times out leaves when the turn begins
+    run_loop() -- a timeout takes its waiter out when the turn begins
     assert.are.same({
       "second" .. CANCELLED, "closed nil", "first" .. CANCELLED, "timed" .. TIMED_OUT,
     }, log)
@@ -88,7 +88,7 @@ describe("in one turn", function()
     end
   end)
 
-  it("the blocked fail whenever the abort came, if it was before the turn", function()
+  it("the blocked fail if the abort came at any time before the turn", function()
     local b, turns = counted(2)
     local log = {}
     enter(b, log, 1, 3)
@@ -102,7 +102,7 @@ describe("in one turn", function()
     assert.are.equal(1, turns())
   end)
 
-  it("one barrier is served after the other", function()
+  it("barriers are served one after the other", function()
     local a, b, log = barrier.new(2), barrier.new(2), {}
     local early_b = b:wait(nobody)
     local early_a = a:wait(nobody)
@@ -115,9 +115,9 @@ describe("in one turn", function()
   end)
 end)
 
-describe("a turn serves who was ready when it began:", function()
+describe("a turn serves those that were ready when it began:", function()
   for _, how in ipairs { "reset", "abort" } do
-    it("those inside leave who were ready, the blocked later: " .. how, function()
+    it("those inside leave in it, the blocked in the next: " .. how, function()
       local b, turns = counted(3)
       local log = {}
       for i = 1, 3 do
@@ -142,7 +142,7 @@ describe("a turn serves who was ready when it began:", function()
       }, log)
     end)
 
-    it("nobody fails who is thrown out by somebody who leaves in it: " .. how, function()
+    it("a party that a leaver throws out fails in the next: " .. how, function()
       local b, turns = counted(2)
       local log = {}
       b:wait(nobody)
@@ -159,7 +159,7 @@ describe("a turn serves who was ready when it began:", function()
     end)
   end
 
-  it("a late arrival at a broken barrier is told in the next", function()
+  it("a late arrival at a broken barrier fails in the next", function()
     local b, turns = counted(2)
     local log = {}
     b:wait(function()
@@ -185,7 +185,7 @@ describe("a turn serves who was ready when it began:", function()
     assert.are.same({ "a 2 1", "b 1" .. ABORTED }, log)
   end)
 
-  it("who leaves early meanwhile is told in the next", function()
+  it("a Waiter closed meanwhile gets its on_close called in the next", function()
     local b, turns = counted(3)
     local log, waiters = {}, {}
     for i = 1, 3 do
@@ -202,7 +202,7 @@ describe("a turn serves who was ready when it began:", function()
     assert.are.same({ "1 in turn 1", "3 in turn 1", "closed in turn 2" }, log)
   end)
 
-  it("those inside fail in the next whom one throws out who left early", function()
+  it("those inside fail in the next if an on_close throws them out", function()
     for _, how in ipairs { "reset", "abort" } do
       local b, turns = counted(3)
       local log = {}
@@ -219,7 +219,7 @@ describe("a turn serves who was ready when it began:", function()
     end
   end)
 
-  it("those inside fail in this one whom one throws out of a barrier that drains", function()
+  it("those inside fail in this one if an on_close aborts a draining barrier", function()
     local b, turns = counted(2)
     local log, waiters = {}, {}
     for i = 1, 3 do
@@ -234,7 +234,7 @@ describe("a turn serves who was ready when it began:", function()
     assert.are.same({ "2 barrier aborted in turn 1", "3 barrier aborted in turn 2" }, log)
   end)
 
-  it("those whom the last one lets pass go in the next", function()
+  it("the parties of a trip that the last leaver makes go in the next", function()
     local b, turns = counted(2)
     local log = {}
     local function tell(err, position)
@@ -250,7 +250,7 @@ describe("a turn serves who was ready when it began:", function()
     assert.are.same({ "0 in turn 2", "1 in turn 2" }, log)
   end)
 
-  it("the blocked of a broken barrier fail in this one, though it is aborted again", function()
+  it("the blocked of a broken barrier fail in this one, even if it is aborted again", function()
     local b, turns = counted(2)
     local log = {}
     enter(b, log, 1, 1)
@@ -264,7 +264,7 @@ describe("a turn serves who was ready when it began:", function()
     assert.are.equal(1, turns())
   end)
 
-  it("the blocked are spared by a reset before theirs comes", function()
+  it("a reset that comes before them spares the blocked", function()
     local b, log = barrier.new(2), {}
     b:wait(function()
       b:abort()

@@ -1,12 +1,12 @@
 -- Runs each block of Lua in README.md, and compares its output with the block of text
--- that follows. A comment before a block says what it needs beside luv.
+-- that follows. A comment before a block says what it needs besides luv.
 local uv = require "luv"
 local support = require "spec.support"
 
----The blocks of Lua: their code, line, output if it follows, and what they need.
+---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
 local function read_blocks(path)
   local blocks, number = {}, 0
-  local open, needs, last -- the block that is read, the comment and the block before
+  local open, needs, last -- the block being read; the comment and the block before it
   for line in io.lines(path) do
     number = number + 1
     if open then
@@ -40,7 +40,7 @@ local function without_addresses(s)
   return (s:gsub("0x%x+", "0x..."))
 end
 
----Expects of a process that it ended well.
+---Expects a process to have ended well.
 local function check(block, result)
   assert.are.equal("", result.err)
   assert.are.equal(0, result.code)
@@ -80,7 +80,7 @@ end
 vim.wait(20000, function()
   return #printed >= tonumber(vim.env.LINES_WANTED)
 end, 5)
-vim.wait(20) -- an error that comes right afterwards
+vim.wait(20) -- catches an error that comes right afterwards
 io.stdout:write(table.concat(printed))
 io.stdout:flush()
 ]]
@@ -104,8 +104,8 @@ local function run_in_nvim(nvim, code, lines)
   return result
 end
 
--- Stand-ins for the frameworks, each with the protocol of the real one: who hands over
--- the callback, where among the arguments, and what comes back from it.
+-- Stand-ins for the frameworks. Each follows the protocol of the real one: who passes the
+-- callback, as which argument, and what the call returns.
 local FRAMEWORKS = [[
 vim = {}
 local unpack = table.unpack or unpack
@@ -152,7 +152,7 @@ package.loaded["plenary.async"] = { run = run, wrap = wrap }
 package.loaded["coop"] = { spawn = run, cb_to_tf = callback_first }
 ]]
 
----How to run a block that needs something: returns why it cannot be run here, if so.
+---These run a block that needs something. If they cannot, they return the reason.
 local runners = {
   ["a pcall that can yield"] = function(block, code)
     if not support.pcall_yields then
@@ -198,7 +198,7 @@ describe("README.md", function()
   end)
 
   for _, block in ipairs(blocks) do
-    it("has code that runs as it says in line " .. block.line, function()
+    it("has code that works as stated in line " .. block.line, function()
       local code = text(block)
       assert((loadstring or load)(code, "@README.md"))
       if not block.needs then

@@ -11,7 +11,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 local function nobody() end
 
 describe("reset", function()
-  it("fails those who wait, on the next turn, and leaves the barrier empty", function()
+  it("fails the waiters on the next turn, and leaves the barrier empty", function()
     local b, log = barrier.new(3), {}
     patient(b, "a", log)
     patient(b, "b", log)
@@ -37,7 +37,7 @@ describe("reset", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("is resetting until the last one has left", function()
+  it("leaves the barrier resetting until the last one has left", function()
     local b, states = barrier.new(4), {}
     for _ = 1, 3 do
       b:wait(function()
@@ -49,7 +49,7 @@ describe("reset", function()
     assert.are.same({ "resetting", "resetting", "filling" }, states)
   end)
 
-  it("while draining fails those who are still inside, not the blocked", function()
+  it("while draining fails those still inside, not the blocked", function()
     local b, log = barrier.new(4), {}
     for i = 1, 4 do
       b:wait(function(err, position)
@@ -136,7 +136,7 @@ describe("reset", function()
 end)
 
 describe("abort", function()
-  it("fails those who wait and who come later, with the reason", function()
+  it("fails present and later waiters with the reason", function()
     local b, log = barrier.new(3), {}
     patient(b, "a", log)
     assert.are.equal(0, select("#", b:abort("disk full")))
@@ -153,7 +153,7 @@ describe("abort", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("fails a coroutine that comes later at once, without suspending it", function()
+  it("fails a coroutine that arrives later at once, without suspending it", function()
     local b = barrier.new(3)
     b:abort("why")
     for _ = 1, 2 do
@@ -167,7 +167,7 @@ describe("abort", function()
     end
   end)
 
-  it("of an empty barrier starts nothing that the loop would have to do", function()
+  it("of an empty barrier leaves the loop nothing to do", function()
     local b = barrier.new(2)
     run_loop()
     b:abort()
@@ -228,7 +228,7 @@ describe("abort", function()
     assert.are.same({ "two", "none", "false", "none" }, reasons)
   end)
 
-  it("is undone by nothing but reset", function()
+  it("is undone only by reset", function()
     local b = barrier.new(2)
     b:wait(nobody)
     b:abort("why")
@@ -255,7 +255,7 @@ describe("a callback on a broken barrier", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("keeps the reason that it met", function()
+  it("keeps the reason it met", function()
     local b, log = barrier.new(2), {}
     b:abort("one")
     b:wait(listener(log, "a"))
@@ -280,7 +280,7 @@ describe("a half-drained barrier", function()
     return b, log
   end
 
-  it("gives no position to those who are thrown out", function()
+  it("gives no position to those that it throws out", function()
     for _, how in ipairs { "reset", "abort" } do
       local b, log = half_drained(6, function(b)
         b[how](b)
@@ -304,7 +304,7 @@ describe("a half-drained barrier", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it_catches("lets in who has passed and comes again, when the rest has failed", function()
+  it_catches("lets in a party that passed and came again, once the rest has failed", function()
     local b, log = barrier.new(4), {}
     for i = 1, 4 do
       co(function()
