@@ -11,7 +11,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----A barrier whose schedule keeps each drain that it is given.
+---A barrier whose schedule keeps each drain that it gets.
 local function keeping(parties, action)
   local drains = {}
   local function schedule(drain)
@@ -40,7 +40,7 @@ local function later(f)
   end)
 end
 
----Calls `run` until log has n entries, or for a thousand times if it gets none.
+---Calls `run` until log has n entries, a thousand times at most.
 local function run_until(log, n, run)
   for _ = 1, 1000 do
     if #log >= n then
@@ -66,7 +66,7 @@ describe("the option schedule", function()
     assert.are.equal("function", type(args[1]))
   end)
 
-  it("is called by the loop, not by who makes somebody ready", function()
+  it("is called by the loop, not by the call that makes a waiter ready", function()
     local b, drains = keeping(2)
     b:wait(nobody)
     b:wait(nobody)
@@ -97,7 +97,7 @@ describe("the option schedule", function()
     assert.are.same({ "1 0", "2 1", "3 0", "4 1", "5 0", "6 1" }, log)
   end)
 
-  it("is not called again where drain has left nobody behind", function()
+  it("is not called again if drain has left nobody behind", function()
     local _, drains = tripped(2, {})
     later(drains[1])
     run_loop()
@@ -164,7 +164,7 @@ describe("the option schedule", function()
     assert.are.same({ "w 0" }, log)
   end)
 
-  it("may be one for several barriers: each has a drain of its own", function()
+  it("may serve several barriers: each has a drain of its own", function()
     local drains, log = {}, {}
     for _, name in ipairs { "a", "b", "c" } do
       local b = barrier.new(2, { schedule = function(drain)
@@ -182,7 +182,7 @@ describe("the option schedule", function()
     assert.are.same({ "b1 0", "b2 1", "c1 0", "c2 1", "a1 0", "a2 1" }, log)
   end)
 
-  it("leaves the barriers alone that have none", function()
+  it("leaves barriers without one alone", function()
     local log, b, drains = {}, keeping(1)
     local plain = barrier.new(1)
     b:wait(listener(log, "scheduled"))
@@ -219,7 +219,7 @@ describe("the option schedule", function()
   end)
 end)
 
-describe("schedule is asked about those who", function()
+describe("schedule is called for waiters that", function()
   local ways = {
     ["were reset"] = { RESET, function(b, log)
       b:wait(listener(log, "w"))
@@ -236,7 +236,7 @@ describe("schedule is asked about those who", function()
     ["timed out"] = { " TimeoutError: wait timed out", function(b, log)
       b:wait(0, listener(log, "w"))
     end },
-    ["want to be told that they have closed"] = { " nil", function(b, log)
+    ["were closed with an on_close"] = { " nil", function(b, log)
       b:wait(nobody):close(listener(log, "w"))
     end },
   }
@@ -264,7 +264,7 @@ describe("schedule is asked about those who", function()
     assert.are.same({ "x CancelledError: wait cancelled" }, log)
   end)
 
-  it("were blocked when the last one inside has gone by itself", function()
+  it("were blocked when the last one inside left by itself", function()
     local log, b, drains = {}, keeping(1)
     local inside = b:wait(nobody)
     b:wait(listener(log, "blocked"))
@@ -314,7 +314,7 @@ describe("until drain is called", function()
     end
   end)
 
-  it("a reset may follow an abort: what counts is the state when it is called", function()
+  it("a reset may follow an abort: the state when drain is called counts", function()
     local log = {}
     local b, drains = tripped(2, log)
     b:abort()
@@ -333,7 +333,7 @@ describe("until drain is called", function()
     assert.are.same({ "w2 1", "w4 3" }, log)
   end)
 
-  it_catches("those who are cancelled are told first, in the same turn", function()
+  it_catches("cancelled coroutines resume first, in the same turn", function()
     local log, b, drains = {}, keeping(3)
     local parties = {}
     for i = 1, 2 do
@@ -346,7 +346,7 @@ describe("until drain is called", function()
     assert.are.same({ "p2 CancelledError: wait cancelled", "p1 0" }, log)
   end)
 
-  it("schedule is asked again when somebody else has to go: either drain does for all", function()
+  it("schedule is called again when another waiter gets ready; either drain serves all", function()
     for first = 1, 2 do
       local log = {}
       local b, drains = tripped(2, log)
@@ -362,7 +362,7 @@ describe("until drain is called", function()
     end
   end)
 
-  it("schedule is not asked again when that comes before the loop has turned", function()
+  it("schedule is not called again if that happens before the loop has turned", function()
     local log = {}
     local b, drains = tripped(2, log)
     b:abort()
@@ -372,7 +372,7 @@ describe("until drain is called", function()
     assert.are.equal(1, #drains)
   end)
 
-  it("timeouts of those who have tripped do not count", function()
+  it("timeouts of parties that have tripped do not count", function()
     local log, b, drains = {}, keeping(2)
     b:wait(0, listener(log, "w1"))
     b:wait(0, listener(log, "w2"))
@@ -383,7 +383,7 @@ describe("until drain is called", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("the barrier and its waiters are kept alive by drain, and by nothing else", function()
+  it("drain, and nothing else, keeps the barrier and its waiters alive", function()
     local log, drains = {}, nil
     assert.is_false(collected(function()
       local b
@@ -398,7 +398,7 @@ describe("until drain is called", function()
     assert.are.same({ "w1 0" }, log)
   end)
 
-  it("coroutines are kept alive by it as well", function()
+  it("drain keeps coroutines alive as well", function()
     local drains, passed = nil, 0
     local function make()
       local b
@@ -464,7 +464,7 @@ describe("drain", function()
     assert.are.same({ "w1 0", "later 0" }, log)
   end)
 
-  it("does nothing when all have gone by themselves, then or later", function()
+  it("does nothing if all have left by themselves, then or later", function()
     local log = {}
     local b, drains, waiters = tripped(1, log)
     waiters[1]:close()
@@ -478,7 +478,7 @@ describe("drain", function()
     assert.are.same({ "later 0" }, log)
   end)
 
-  it("lets out who is ready when it is called: a trip without waiting for the loop", function()
+  it("lets out whoever is ready when it is called, without waiting for the loop", function()
     local log = {}
     local b, drains, waiters = tripped(1, log)
     waiters[1]:close()
@@ -509,14 +509,14 @@ describe("drain", function()
     assert.are.same({ "w1", "closed nil", "blocked 0", "again 0" }, log)
   end)
 
-  it("leaves nothing for the loop to do when nobody is left", function()
+  it("leaves the loop nothing to do when nobody is left", function()
     local log = {}
     local _, drains = tripped(2, log)
     drains[1]()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("lets the blocked in, who then wait", function()
+  it("lets the blocked in, and they wait", function()
     local log = {}
     local b, drains = tripped(2, log)
     b:wait(listener(log, "blocked"))
@@ -528,7 +528,7 @@ describe("drain", function()
     assert.are.same({ "w1 0", "w2 1", "blocked 0", "last 1" }, log)
   end)
 
-  it("does not keep its barrier alive when it has been called", function()
+  it("does not keep its barrier alive once it has been called", function()
     local drains
     assert.is_true(collected(function()
       local b
@@ -569,7 +569,7 @@ describe("drain", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("may be called by those whom another barrier lets out", function()
+  it("may be called by waiters that another barrier lets out", function()
     local log = {}
     local _, drains = tripped(2, log)
     local other = barrier.new(2)
@@ -606,7 +606,7 @@ describe("drain", function()
     assert.are.same({ "w1 0", "w2 1", "action", "other 0" }, log)
   end)
 
-  it("may be called by who it lets out: once more it does nothing", function()
+  it("may be called by a waiter that it lets out, and then does nothing", function()
     local log, b, drains = {}, keeping(3)
     for i = 1, 3 do
       b:wait(function(_, position)
@@ -619,7 +619,7 @@ describe("drain", function()
     assert.are.same({ "1 0", "2 1", "3 2" }, log)
   end)
 
-  it("of another turn may be: the others go on inside", function()
+  it("may be called by a waiter that an earlier drain lets out: it lets out the others", function()
     local log, b, drains = {}, keeping(3)
     for i = 1, 3 do
       b:wait(function(err)
@@ -643,7 +643,7 @@ describe("drain", function()
     }, log)
   end)
 
-  it("may be called in a loop that one runs whom it has let out: others go on inside", function()
+  it("may be called in a loop run by a waiter that it let out: it lets out the others", function()
     local log, b, drains = {}, keeping(3)
     local served = 0
     local function turn()
@@ -666,11 +666,11 @@ describe("drain", function()
     assert.are.equal(0, #b:waiters())
   end)
 
-  it("loses nobody where the C stack does not suffice to resume them", function()
+  it("loses nobody if the C stack is too small to resume them", function()
     if jit then
-      pending "LuaJIT does not look how much of the C stack is left"
+      pending "LuaJIT does not check how much of the C stack is left"
     end
-    ---Calls drain in as many coroutines, one inside the other.
+    ---Calls drain inside that many nested coroutines.
     local function nested(depth, drain)
       if depth == 0 then
         pcall(drain)
@@ -704,11 +704,11 @@ describe("drain", function()
     end
   end)
 
-  it("puts a coroutine back that cannot be resumed, and schedule is asked again", function()
+  it("puts back a coroutine that cannot be resumed, and schedule is called again", function()
     if _VERSION == "Lua 5.1" then
       pending "here a coroutine has a C stack of its own, or none"
     end
-    ---Calls f where the C stack is full. Who handles that error has a little more of it,
+    ---Calls f where the C stack is full. The handler of that error has a little more of it,
     ---but cannot resume coroutines.
     local function with_full_stack(f)
       local function overflow()
@@ -748,7 +748,7 @@ describe("drain", function()
     end
   end)
 
-  it("lets those out who trip the barrier for ever, a turn a trip", function()
+  it("lets out waiters that trip the barrier for ever, one trip a turn", function()
     local calls, waits = 0, 0
     local b
     b = barrier.new(3, { schedule = function(drain)
@@ -791,7 +791,7 @@ describe("an action of a barrier with schedule", function()
     assert.are.same({ "action", "last 1", "schedule", "w1 0" }, log)
   end)
 
-  it("runs within drain for those who were blocked", function()
+  it("runs within drain for blocked waiters", function()
     local log = {}
     local b, drains = keeping(2, function(self)
       add(log, "action " .. self.n_waiting)
@@ -826,7 +826,7 @@ describe("an action of a barrier with schedule", function()
 end)
 
 describe("an error that nobody catches", function()
-  ---A barrier for three of whom the first two die; its drains.
+  ---A barrier for three parties, of which the first two die. Returns its drains.
   local function dying(log)
     local b, drains = keeping(3)
     local function deep(i)
@@ -859,7 +859,7 @@ describe("an error that nobody catches", function()
     assert.is_truthy(err:find "in %a+ '?deep'?" or err:find("'deep'", 1, true), err)
   end)
 
-  it("is raised once: called again, drain does nothing", function()
+  it("is raised once: drain does nothing when it is called again", function()
     local drains = dying {}
     assert.is_false(pcall(drains[1]))
     assert.is_true(pcall(drains[1]))
@@ -867,7 +867,7 @@ describe("an error that nobody catches", function()
     assert.are.equal(1, #drains)
   end)
 
-  it("is not reported where schedule catches it", function()
+  it("is not reported if schedule catches it", function()
     local result = support.chunk [[
       local b = barrier.new(1, { schedule = function(drain) print(pcall(drain)) end })
       b:wait(function() error("boom", 0) end)
@@ -878,7 +878,7 @@ describe("an error that nobody catches", function()
     assert.are.same({ 0, "" }, { result.code, result.err })
   end)
 
-  it("is reported by the loop where schedule calls drain at once", function()
+  it("is reported by the loop if schedule calls drain at once", function()
     local result = support.chunk [[
       local b = barrier.new(2, { schedule = function(drain) drain() print "not reached" end })
       b:wait(function() error "boom" end)
@@ -894,7 +894,7 @@ describe("an error that nobody catches", function()
 end)
 
 describe("a schedule that raises", function()
-  ---What a chunk that is to end with luv's report prints, and the report.
+  ---Runs a chunk that must end with luv's report. Returns what it prints, and the report.
   local function run(code)
     local result = support.chunk([[
       local function enter(b, name)
@@ -953,7 +953,7 @@ describe("a schedule that raises", function()
     assert.are.equal(1, select(2, err:gsub("in schedule", "")), err)
   end)
 
-  it("is reported together with the error of who was let out nevertheless", function()
+  it("is reported together with the error of a callback that it did not stop", function()
     local _, err = run [[
       local b = barrier.new(1, { schedule = function() error "in schedule" end })
       b:wait(function() error "in callback" end)
@@ -962,7 +962,7 @@ describe("a schedule that raises", function()
     assert.is_truthy(first and second and first < second, err)
   end)
 
-  it("tries to yield, for example", function()
+  it("may do so by trying to yield", function()
     local out = run [[
       local b = barrier.new(1, { schedule = function() coroutine.yield() end })
       enter(b, "w")
@@ -970,7 +970,7 @@ describe("a schedule that raises", function()
     assert.are.equal("w\t0\n", out)
   end)
 
-  it("may have kept drain, which finds nobody any more", function()
+  it("may keep drain, which then finds nobody", function()
     local out = run [[
       local b, kept
       b = barrier.new(2, { schedule = function(drain) kept = drain error "in schedule" end })
@@ -982,7 +982,7 @@ describe("a schedule that raises", function()
 end)
 
 describe("a loop that runs inside", function()
-  it_nests("a schedule lets out nobody whom schedule was asked about", function()
+  it_nests("a schedule does not let out the waiters that schedule was called for", function()
     local log = {}
     local other = barrier.new(1)
     local b = barrier.new(1, { schedule = function(drain)
@@ -995,7 +995,7 @@ describe("a loop that runs inside", function()
     assert.are.same({ "other 0", "w 0" }, log)
   end)
 
-  it_nests("the drain that schedule has called at once asks schedule again", function()
+  it_nests("a drain that schedule calls at once calls schedule again", function()
     local log, calls = {}, 0
     local b = barrier.new(3, { schedule = function(drain)
       calls = calls + 1
@@ -1013,7 +1013,7 @@ describe("a loop that runs inside", function()
     assert.are.equal(3, calls)
   end)
 
-  it_nests("one who is let out after schedule has failed lets the others out", function()
+  it_nests("a waiter that is let out after schedule has failed lets the others out", function()
     local result = support.chunk [[
       local n = 0
       local b = barrier.new(3, { schedule = function() error "in schedule" end })
@@ -1029,8 +1029,10 @@ describe("a loop that runs inside", function()
     ]]
     assert.is_truthy(result.out:find("^in\t1\nin\t2\n"), result.out)
   end)
+end)
 
-  it("is asked again when the barrier is reset or aborted before drain has been called", function()
+describe("a schedule", function()
+  it("is called again when the barrier is reset or aborted before drain is called", function()
     for _, method in ipairs { "reset", "abort" } do
       local log, drains = {}, {}
       local b = barrier.new(2, { schedule = function(drain)
@@ -1049,7 +1051,7 @@ describe("a loop that runs inside", function()
     end
   end)
 
-  it("that forgets drain does not keep the barrier when somebody is blocked", function()
+  it("that forgets drain does not keep the barrier alive if somebody is blocked", function()
     local seen = setmetatable({}, { __mode = "v" })
     do
       local b = barrier.new(1, { schedule = function() end })
@@ -1064,7 +1066,7 @@ describe("a loop that runs inside", function()
     assert.is_nil(seen[1])
   end)
 
-  it("may catch the errors that drain reports, as LuaJIT's traces must survive", function()
+  it("may catch the errors that drain reports; LuaJIT's traces survive them", function()
     local result = support.chunk [[
       local drains = {}
       local function hot(n)
