@@ -12,7 +12,7 @@ local function waiting(b, log, name, timeout)
   end)
 end
 
----Resumes x, which has to die of a CancelledError of b.
+---Resumes x, which must die of a CancelledError of b.
 local function assert_cancelled(b, x, ...)
   local ok, err = coroutine.resume(x, ...)
   assert.is_false(ok)
@@ -47,7 +47,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("raises the error in whoever called a function of coroutine.wrap", function()
+  it("raises the error in the caller of a function made by coroutine.wrap", function()
     local b = barrier.new(2)
     local f = coroutine.wrap(function()
       b:wait()
@@ -59,7 +59,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it_catches("may catch the error and wait again, behind those who came meanwhile", function()
+  it_catches("may catch the error and wait again, behind parties that arrived meanwhile", function()
     local b, log = barrier.new(3), {}
     local x = co(function()
       add(log, tostring(select(2, pcall(b.wait, b))))
@@ -73,7 +73,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ "CancelledError: wait cancelled", "w1 0", "x 1", "w2 2" }, log)
   end)
 
-  it_catches("may go to another barrier, which alone counts it then", function()
+  it_catches("may go on to another barrier, which alone then counts it", function()
     local b, other, log = barrier.new(2), barrier.new(2), {}
     local x = co(function()
       pcall(b.wait, b)
@@ -90,7 +90,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("gives its timeout back to the loop", function()
+  it("stops its timeout", function()
     local b = barrier.new(2)
     local x = waiting(b, {}, "x", 1000000)
     assert.is_true(uv.loop_alive())
@@ -98,7 +98,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("leaves gaps neither in the positions nor in the order, whoever it was", function()
+  it("leaves no gaps in the positions or the order, whoever it was", function()
     for which = 1, 4 do
       local b, log, parties = barrier.new(4), {}, {}
       for i = 1, 3 do
@@ -130,7 +130,7 @@ describe("somebody else may also resume a coroutine that is", function()
     assert.are.same({ "w1 0", "w2 1", "p1 0", "p2 1" }, log)
   end)
 
-  it("released: its position goes with it", function()
+  it("about to resume after a trip: its position goes with it", function()
     local b, log = barrier.new(4), {}
     waiting(b, log, "p1")
     local x = waiting(b, log, "x")
@@ -142,7 +142,7 @@ describe("somebody else may also resume a coroutine that is", function()
     assert.are.same({ "p3 3", "p1 0", "p2 2" }, log)
   end)
 
-  it("released, the last one inside: the barrier is filling at once", function()
+  it("the last one to resume after a trip: the barrier is filling at once", function()
     local b, log = barrier.new(2), {}
     local x = waiting(b, log, "x")
     waiting(b, log, "p")
@@ -172,7 +172,7 @@ describe("somebody else may also resume a coroutine that is", function()
     end
   end)
 
-  it("cancelled: it is not told twice", function()
+  it("cancelled: it gets only one error", function()
     local b, log = barrier.new(2), {}
     local x = waiting(b, log, "x")
     assert.is_true(b:cancel(x))
@@ -183,8 +183,8 @@ describe("somebody else may also resume a coroutine that is", function()
   end)
 end)
 
-describe("somebody who leaves the barrier", function()
-  it("may resume one who is to leave after it; nobody resumes twice", function()
+describe("a party that leaves the barrier", function()
+  it("may resume one that leaves after it; nobody resumes twice", function()
     local b, log, x = barrier.new(4), {}, nil
     b:wait(function(_, position)
       add(log, "w1 " .. position)
@@ -198,7 +198,7 @@ describe("somebody who leaves the barrier", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("may resume one who waits again already", function()
+  it("may resume one that is already waiting again", function()
     local b, log = barrier.new(2), {}
     local x = co(function()
       add(log, "x " .. b:wait())

@@ -1,4 +1,4 @@
----What several specs need.
+---Helpers that several specs share.
 local uv = require "luv"
 local barrier = require "barrier"
 
@@ -9,8 +9,8 @@ M.pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
 end)() == nil
 
----The interpreter that runs the specs. luv cannot tell where /proc is not mounted, as in a
----new folder of debootstrap.
+---The interpreter that runs the specs. luv cannot tell if /proc is not mounted, as in a new
+---folder of debootstrap.
 M.interpreter = uv.exepath()
 if not M.interpreter then
   local i = 0
@@ -20,7 +20,7 @@ if not M.interpreter then
   M.interpreter = arg[i]
 end
 
----May a callback run the loop? luv refuses it, the newer ones: "loop already running".
+---Can a callback run the loop? Newer versions of luv refuse: "loop already running".
 M.loop_nests = (function()
   local nests
   local timer = uv.new_timer()
@@ -43,8 +43,8 @@ local function it_if(available, why)
   end
 end
 
----`it` for specs whose coroutines catch what their waits raise. Like the next two it makes
----specs that are pending where something is missing.
+---`it` for specs whose coroutines catch what their waits raise. This one and the next two
+---make the spec pending if something is missing.
 M.it_catches = it_if(M.pcall_yields, "PUC Lua 5.1 cannot wait inside pcall")
 
 ---`it` for specs of coroutine.close.
@@ -53,8 +53,8 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
----Appends when `value` is known; `list[#list + 1] = b:wait()` would look at the
----length before the wait.
+---Appends a value. `list[#list + 1] = b:wait()` would take the list's length before the
+---wait.
 function M.add(list, value)
   list[#list + 1] = value
 end
@@ -71,7 +71,7 @@ function M.co(f, ...)
 end
 
 ---A party in coroutine style that appends how its wait ended to `log`: `name position`
----or `name error`. The last error itself is M.last_error.
+---or `name error`. M.last_error is the error itself.
 function M.party(b, name, log, timeout)
   return M.co(function()
     if M.pcall_yields then
@@ -101,7 +101,7 @@ function M.patient(b, name, log)
   return b:wait(M.listener(log, name))
 end
 
----A barrier whose turns are counted: it gives the function that tells the number.
+---A barrier that counts its turns, and a function that returns the count.
 function M.counted(parties)
   local turns = 0
   local b = barrier.new(parties, {
@@ -115,7 +115,7 @@ function M.counted(parties)
   end
 end
 
----Collects all garbage, with what only LuaJIT's compiled traces still know.
+---Collects all garbage, including what only LuaJIT's compiled traces refer to.
 function M.collect_garbage()
   if jit then
     jit.flush()
@@ -125,7 +125,7 @@ function M.collect_garbage()
   end
 end
 
----Is what `make` returns collected?
+---Is the value that `make` returns collected?
 function M.collected(make)
   local seen = setmetatable({}, { __mode = "v" })
   seen[1] = make()
@@ -133,8 +133,8 @@ function M.collected(make)
   return seen[1] == nil
 end
 
----Runs the loop until nothing is left to do; a handle that somebody forgot ends it
----after a while instead of hanging the specs.
+---Runs the loop until nothing is left to do. A watchdog fails the spec if a forgotten
+---handle keeps the loop running.
 function M.run_loop()
   local watchdog = uv.new_timer()
   local barked = false

@@ -22,7 +22,7 @@ local function handles()
   return n
 end
 
----Lets the loop's clock go on until `ms` later, without running the loop.
+---Advances the loop's clock by `ms` without running the loop.
 local function pass_time(ms)
   local till = uv.hrtime() + ms * 1e6
   while uv.hrtime() < till do
@@ -81,7 +81,7 @@ describe("a wait whose timeout passes", function()
     }, log)
   end)
 
-  it("is not ended before the loop's clock says so", function()
+  it("does not end before the loop's clock says so", function()
     for _, timeout in ipairs { 1, 7, 20 } do
       local b, ended = barrier.new(3), nil
       uv.update_time()
@@ -96,7 +96,7 @@ describe("a wait whose timeout passes", function()
     end
   end)
 
-  it("is out, though it has not been told, when the loop comes to it", function()
+  it("takes the waiter out before drain is called", function()
     local log, drains = {}, {}
     local b = barrier.new(2, { schedule = function(drain)
       add(drains, drain)
@@ -125,7 +125,7 @@ describe("a wait whose timeout passes", function()
     assert.are.same({ "x" .. TIMED_OUT }, log)
   end)
 
-  it_catches("counts also at a barrier that is used a lot", function()
+  it_catches("counts on a much used barrier too", function()
     local b, log = barrier.new(2), {}
     for _ = 1, 200 do
       b:wait(nobody)
@@ -170,7 +170,7 @@ describe("a timeout of 0", function()
     assert.are.same({ "a 0", "b 1", "c 2" }, log)
   end)
 
-  it("passes though the loop has other timers that come first", function()
+  it("passes even if other timers of the loop come first", function()
     local b, log = barrier.new(3), {}
     b:wait(LONG, nobody)
     b:wait(0, function()
@@ -204,7 +204,7 @@ describe("a timeout that passes too late", function()
     end
   end)
 
-  it("does not count for one who is blocked when the barrier is aborted", function()
+  it("does not count for a blocked waiter when the barrier is aborted", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "a"))
     b:wait(listener(log, "b"))
@@ -215,7 +215,7 @@ describe("a timeout that passes too late", function()
     assert.are.same({ "a" .. ABORTED, "b" .. ABORTED, "blocked" .. ABORTED }, log)
   end)
 
-  it_catches("does not count for one who was cancelled", function()
+  it_catches("does not count for a waiter that was cancelled", function()
     local b, log = barrier.new(2), {}
     local x = support.party(b, "x", log, 1)
     b:cancel(x)
@@ -225,7 +225,7 @@ describe("a timeout that passes too late", function()
   end)
 end)
 
-describe("the timeout of one who is blocked", function()
+describe("the timeout of a blocked waiter", function()
   it("passes while it is blocked, by a trip or by a reset", function()
     for _, reset in ipairs { false, true } do
       local b, log = barrier.new(2), {}
@@ -244,7 +244,7 @@ describe("the timeout of one who is blocked", function()
     end
   end)
 
-  it("passes while the barrier does not get on", function()
+  it("passes while nobody drains the barrier", function()
     local log, drains = {}, {}
     local b = barrier.new(2, { schedule = function(drain)
       add(drains, drain)
@@ -260,7 +260,7 @@ describe("the timeout of one who is blocked", function()
     assert.are.same({ "x" .. TIMED_OUT, "a 0", "b 1" }, log)
   end)
 
-  -- Who comes during a turn is not looked at before the next.
+  -- A turn looks only at waiters that arrived before it.
   it("goes on counting when it is let in", function()
     local b, log = barrier.new(2), {}
     b:wait(function()
@@ -299,7 +299,7 @@ describe("many timeouts", function()
     assert.are.equal("5,7,2,4,9,3,8,1,6", order)
   end)
 
-  it("pass in order of time, whatever the loop's clock said when they came", function()
+  it("pass in order of time, whatever the loop's clock said when they began", function()
     local b, log, expected = barrier.new(20), {}, {}
     local function arrive(name, timeout)
       add(expected, { name = name, order = #expected, time = uv.now() + timeout })
@@ -319,7 +319,7 @@ describe("many timeouts", function()
     end
   end)
 
-  it("pass in order though others come and go", function()
+  it("pass in order even as others come and go", function()
     local b, last, expired = barrier.new(2000), -1, 0
     local waiters = {}
     for i = 1, 1000 do
@@ -340,7 +340,7 @@ describe("many timeouts", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("of several barriers do not mix them up", function()
+  it("of several barriers do not get mixed up", function()
     local log, barriers = {}, {}
     for i = 1, 30 do
       local b = barrier.new(2)
@@ -404,7 +404,7 @@ describe("a timed wait that ends early", function()
     end,
   }
   for how, finish in pairs(ways) do
-    it("leaves nothing for the loop to wait for: " .. how, function()
+    it("leaves the loop nothing to wait for: " .. how, function()
       local b = barrier.new(2)
       local waiter = b:wait(LONG, nobody)
       assert.is_true(uv.loop_alive())
@@ -414,14 +414,14 @@ describe("a timed wait that ends early", function()
     end)
   end
 
-  it_catches("leaves nothing for the loop to wait for: cancelled", function()
+  it_catches("leaves the loop nothing to wait for: cancelled", function()
     local b = barrier.new(2)
     b:cancel(support.party(b, "x", {}, LONG))
     run_loop()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("lets a shorter or longer one of another go on", function()
+  it("lets another's shorter or longer timeout run on", function()
     for _, first in ipairs { 1, LONG } do
       local b, log = barrier.new(3), {}
       local waiter = b:wait(first, listener(log, "closed"))
@@ -433,7 +433,7 @@ describe("a timed wait that ends early", function()
     end
   end)
 
-  it("returns at once where it does not have to suspend", function()
+  it("returns at once if it does not have to suspend", function()
     local b = barrier.new(1)
     co(function()
       b:wait(LONG)
@@ -537,7 +537,7 @@ describe("until it passes, a wait with a timeout", function()
         b:wait(LONG, nobody)
         return b
       end,
-      function(b) -- who waits without a timeout does not keep it
+      function(b) -- a waiter without a timeout does not keep it
         b:wait(LONG, nobody):close(nobody)
         b:wait(nobody)
       end,

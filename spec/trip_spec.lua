@@ -63,7 +63,7 @@ describe("a trip", function()
     }, states)
   end)
 
-  it("of a barrier for one never suspends", function()
+  it("of a barrier for one party never suspends", function()
     local b = barrier.new(1)
     local positions = {}
     local alone = co(function()
@@ -109,7 +109,7 @@ describe("a trip", function()
     assert.are.same({ integer, integer }, types)
   end)
 
-  it("resumes those who waited from the loop, not from the last arrival", function()
+  it("resumes the waiters from the loop, not from the last arrival", function()
     local b, inside, log = barrier.new(3), false, {}
     for i = 1, 2 do
       co(function()
@@ -295,7 +295,7 @@ describe("the positions of a trip", function()
     end
   end)
 
-  it("have neither gaps nor doubles after somebody has left", function()
+  it("have no gaps or duplicates after somebody has left", function()
     local b, log = barrier.new(4), {}
     local nobody = function() end
     local first = b:wait(nobody)
@@ -351,7 +351,7 @@ describe("the positions of a trip", function()
     assert.are.same({ "p1 0", "p3 2", "p5 4" }, log)
   end)
 
-  it("start from 0 again where a trip was drained by its last ones leaving early", function()
+  it("start from 0 again after everybody still inside has left early", function()
     local b, log = barrier.new(2), {}
     local one, two = b:wait(listener(log, "a")), b:wait(listener(log, "b"))
     one:close()

@@ -1,6 +1,6 @@
 local support = require "spec.support"
 
----Runs a chunk that is to end with luv's report of an uncaught error.
+---Runs a chunk that must end with luv's report of an uncaught error.
 local function report_of(code)
   local result = support.chunk(code)
   assert.are_not.equal(0, result.code)
@@ -67,7 +67,7 @@ describe("a coroutine that dies after it was resumed", function()
     end
   end)
 
-  it("is reported also when its error cannot be told", function()
+  it("is reported even if its error has no text", function()
     local untellable = "setmetatable({}, { __tostring = function() error({}) end })"
     for _, wait in ipairs {
       "coroutine.wrap(function() b:wait() error(%s) end)()",
@@ -81,7 +81,7 @@ describe("a coroutine that dies after it was resumed", function()
     end
   end)
 
-  it("is reported without a traceback where there is no debug library", function()
+  it("is reported without a traceback if there is no debug library", function()
     local err = report_of [[
       local b = barrier.new(2)
       coroutine.wrap(function() b:wait() error("boom", 0) end)()

@@ -22,7 +22,7 @@ local function parties(b, n)
   return list
 end
 
----Compares the very objects.
+---Compares the elements by identity.
 local function assert_waiters(expected, b)
   local list = b:waiters()
   assert.are.equal(#expected, #list)
@@ -31,7 +31,7 @@ local function assert_waiters(expected, b)
   end
 end
 
----A barrier whose schedule keeps each drain that it is given.
+---A barrier whose schedule keeps each drain that it gets.
 local function keeping(n)
   local drains = {}
   return barrier.new(n, { schedule = function(drain)
@@ -49,7 +49,7 @@ describe("the array of waiters", function()
     assert.are.same({}, b:waiters())
   end)
 
-  it("is a new one each time, and its reader's own", function()
+  it("is a new table each time, which the caller owns", function()
     local b = barrier.new(3)
     local list = parties(b, 2)
     local first = b:waiters()
@@ -80,7 +80,7 @@ describe("the array of waiters", function()
     assert_waiters(list, b)
   end)
 
-  it("has those who are let in before those who come later", function()
+  it("has waiters that are let in before later arrivals", function()
     local b = barrier.new(3)
     parties(b, 3)
     local list = { b:wait(nobody), waiting(b) }
@@ -101,7 +101,7 @@ describe("the array of waiters", function()
     assert_waiters({ waiter }, b)
   end)
 
-  it("has a coroutine that comes again at its new place, once", function()
+  it("has a coroutine that arrives again once, at its new place", function()
     local b = barrier.new(3)
     local again = co(function()
       b:wait()
@@ -119,7 +119,7 @@ describe("the array of waiters", function()
       all[i] = b:wait(nobody)
     end
     for i = 1, 3000 do
-      -- Whoever comes now takes the place in memory of somebody who has left.
+      -- A new arrival now reuses the memory of one that has left.
       if i % 3 == 0 then
         all[i]:close()
         add(all, b:wait(nobody))
@@ -133,7 +133,7 @@ describe("the array of waiters", function()
     assert_waiters(left, b)
   end)
 
-  it("tells of each coroutine where it waits", function()
+  it("shows where each coroutine is waiting", function()
     local b = barrier.new(2)
     local function stuck()
       b:wait()
@@ -146,7 +146,7 @@ describe("the array of waiters", function()
       or text:find("in upvalue 'stuck'", 1, true), text)
   end)
 
-  it("can be had anywhere: from a callback, a coroutine, of a barrier that others drain", function()
+  it("is available in a callback, in a coroutine, and while the barrier drains", function()
     local b, lists = barrier.new(2), {}
     local other = b:wait(function()
       add(lists, b:waiters())
@@ -160,8 +160,8 @@ describe("the array of waiters", function()
   end)
 end)
 
-describe("in the array of waiters are those", function()
-  it("who have to leave but have not gone on yet: after a trip, a reset, an abort", function()
+describe("the array of waiters has those", function()
+  it("who have yet to resume after a trip, a reset or an abort", function()
     for _, how in ipairs { "wait", "reset", "abort" } do
       local b, drains = keeping(4)
       local list = {}
@@ -181,7 +181,7 @@ describe("in the array of waiters are those", function()
     end
   end)
 
-  it("who leave later in the same turn, not who leaves, nor who has left", function()
+  it("who leave later in the same turn, not those who are leaving or have left", function()
     for _, how in ipairs { "wait", "reset", "abort" } do
       local b, seen, list = barrier.new(4), {}, {}
       for i = 1, 3 do
@@ -201,7 +201,7 @@ describe("in the array of waiters are those", function()
     end
   end)
 
-  it("who leave later, not a coroutine that has just gone on", function()
+  it("who leave later, not a coroutine that has just resumed", function()
     local b, list, seen = barrier.new(4), {}, 0
     for i = 1, 3 do
       list[i] = co(function()
@@ -228,7 +228,7 @@ describe("in the array of waiters are those", function()
     assert_waiters({ blocked }, b)
   end)
 
-  it_catches("who are cancelled, at their place, until they know", function()
+  it_catches("who are cancelled, at their place, until they resume", function()
     local b, list = barrier.new(5), {}
     for i = 1, 3 do
       list[i] = support.party(b, "p" .. i, {})
@@ -243,7 +243,7 @@ describe("in the array of waiters are those", function()
     assert_waiters({ list[3], list[4] }, b)
   end)
 
-  it_catches("who are cancelled when they were blocked or released", function()
+  it_catches("who are cancelled while blocked, or after a trip", function()
     local b, list = barrier.new(3), {}
     for i = 1, 2 do
       list[i] = support.party(b, "p" .. i, {})
@@ -259,7 +259,7 @@ describe("in the array of waiters are those", function()
     assert_waiters({ list[3], list[5] }, b)
   end)
 
-  it("who have timed out, until they know", function()
+  it("who have timed out, until they resume", function()
     local b, drains = keeping(4)
     local list = { b:wait(nobody), b:wait(0, nobody), waiting(b) }
     run_loop()
@@ -270,8 +270,8 @@ describe("in the array of waiters are those", function()
   end)
 end)
 
-describe("in the array of waiters are none of those", function()
-  it("who have closed their Waiter, also when they are still to be told", function()
+describe("the array of waiters has none of those", function()
+  it("whose Waiter is closed, even if its on_close has yet to be called", function()
     local b, closed = barrier.new(4), 0
     local list = parties(b, 3)
     list[2]:close(function()
@@ -293,7 +293,7 @@ describe("in the array of waiters are none of those", function()
     assert_waiters({ list[2] }, b)
   end)
 
-  it("who came to a broken barrier, while those whom the abort met are in it", function()
+  it("who came to a broken barrier, though it has those whom the abort fails", function()
     local b = barrier.new(4)
     local list = { b:wait(nobody), b:wait(nobody) }
     b:abort()
@@ -307,7 +307,7 @@ describe("in the array of waiters are none of those", function()
     assert_waiters(list, b)
   end)
 
-  it("who was the last arrival in coroutine style, and has passed", function()
+  it("who passed as the last arrival in coroutine style", function()
     local b = barrier.new(3)
     local list = { waiting(b), b:wait(nobody) }
     co(function()
@@ -364,7 +364,7 @@ describe("while the action runs, the array of waiters", function()
     run_loop()
   end)
 
-  it("has those who arrive meanwhile behind it", function()
+  it("has those who arrive meanwhile behind the last arrival", function()
     local b, list = acting(function(self, list)
       list[3] = coroutine.running()
       list[4] = self:wait(nobody)
@@ -378,7 +378,7 @@ describe("while the action runs, the array of waiters", function()
     assert_waiters({ list[4], list[5] }, b)
   end)
 
-  it("lacks who leaves meanwhile; the last arrival stays ahead of who came then", function()
+  it("lacks those who leave meanwhile; the last arrival stays ahead of newcomers", function()
     local b, list = acting(function(self, list)
       list[4] = self:wait(nobody)
       list[1]:close()
@@ -406,7 +406,7 @@ describe("while the action runs, the array of waiters", function()
     assert.are.equal(2, b.n_waiting)
   end)
 
-  it("has all whom it has thrown out, but the last arrival, which fails at once", function()
+  it("has all those it has thrown out but the last arrival, which fails at once", function()
     for _, method in ipairs { "reset", "abort" } do
       local b, list = acting(function(self, list)
         self[method](self)
@@ -423,7 +423,7 @@ describe("while the action runs, the array of waiters", function()
     end
   end)
 
-  it("has all parties of a trip of those who were blocked", function()
+  it("has all parties of a trip by blocked waiters", function()
     local b, list = acting(nobody)
     local counts = {}
     for i = 1, 7 do

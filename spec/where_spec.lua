@@ -44,8 +44,8 @@ for name in pairs(states) do
   table.insert(ALL_STATES, name)
 end
 
----Runs f, which has to raise an error, for barriers in all states (or those of `only`);
----what it did to them has to be nothing. Returns the messages.
+---Runs f on barriers in all states (or in those of `only`). It must raise an error and
+---change nothing. Returns the messages.
 local function changes_nothing(f, only)
   local messages = {}
   for _, name in ipairs(only or ALL_STATES) do
@@ -106,7 +106,7 @@ describe("wait in the main chunk", function()
     end))
   end)
 
-  it("raises it in a callback of the loop", function()
+  it("does the same in a callback of the loop", function()
     local b, timer, ok, message = barrier.new(1), uv.new_timer(), nil, nil
     timer:start(0, 0, function()
       timer:close()
@@ -118,7 +118,7 @@ describe("wait in the main chunk", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("is an error of with, too, and the body is not called", function()
+  it("raises in with too, and the body is not called", function()
     local called = false
     all_match("where_spec%.lua:%d+: cannot wait outside a coroutine", changes_nothing(function(b)
       b:with(function()
@@ -128,7 +128,7 @@ describe("wait in the main chunk", function()
     assert.is_false(called)
   end)
 
-  it("serves callbacks", function()
+  it("works with a callback", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "a"))
     b:wait(1000, listener(log, "b"))
@@ -167,7 +167,7 @@ describe("wait where the coroutine cannot yield", function()
     end)))
   end)
 
-  it("is left to be tried again where it can", function()
+  it("may be tried again where the coroutine can yield", function()
     local b, log = barrier.new(2), {}
     party(b, "first", log)
     co(function()
@@ -183,7 +183,7 @@ describe("wait where the coroutine cannot yield", function()
     assert.are.same({ "second 1", "first 0" }, log)
   end)
 
-  it("serves callbacks", function()
+  it("works with a callback", function()
     local b, log = barrier.new(1), {}
     co(function()
       ("x"):gsub("x", function()
@@ -233,14 +233,14 @@ describe("wait where the coroutine cannot yield", function()
     end))
   end
 
-  -- Lua 5.1 does not tell whether a metamethod is running: there a wait that need not
+  -- Lua 5.1 does not say whether a metamethod is running. There, a wait that need not
   -- suspend passes.
   local SUSPENDING = { "empty", "draining", "resetting" }
 
   for name, f in pairs {
     ["a metamethod"] = in_metamethod, ["an iterator"] = in_iterator, pcall = in_pcall,
   } do
-    it("depends on the Lua: in " .. name .. " it works, or changes nothing", function()
+    it("either works in " .. name .. " or changes nothing", function()
       if not can_yield_in(f) then
         changes_nothing(in_coroutine(f), f == in_metamethod and SUSPENDING or nil)
         return
@@ -257,7 +257,7 @@ describe("wait where the coroutine cannot yield", function()
   end
 end)
 
-describe("a method called on something else than a barrier", function()
+describe("a method called on something other than a barrier", function()
   local methods = { "wait", "with", "reset", "abort", "cancel", "waiters" }
   local b = barrier.new(2)
   local waiter = b:wait(nobody)
@@ -286,7 +286,7 @@ describe("a method called on something else than a barrier", function()
     end)
   end
 
-  it("raises an error for close of a Waiter", function()
+  it("raises an error if it is a Waiter's close", function()
     for _, self in ipairs { 5, {}, timer, b } do
       local ok, message = pcall(waiter.close, self)
       assert.is_false(ok)
@@ -338,7 +338,7 @@ describe("a bad argument", function()
       "#1 to 'cancel' (coroutine expected, got Waiter", { barrier.new(2):wait(nobody) },
     },
   }
-  if jit then -- whose cdata all have a metamethod __call
+  if jit then -- every cdata has a metamethod __call
     local cdata = require("ffi").new("int64_t", 50)
     table.insert(bad.wait, "#1 to 'wait' (timeout or callback expected, got cdata)")
     table.insert(bad.wait, { cdata })
@@ -378,7 +378,7 @@ describe("a bad argument", function()
     assert.are.same({ "a 0" }, log)
   end)
 
-  it("is none where an argument is nil, or too many come", function()
+  it("is neither nil nor one argument too many", function()
     local b, log = barrier.new(1), {}
     co(function()
       table.insert(log, b:wait(nil))

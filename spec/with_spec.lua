@@ -69,7 +69,7 @@ describe("with", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("lets the body's error through, and the barrier is none the worse", function()
+  it("passes the body's error on, and the barrier still works", function()
     local b, mine = barrier.new(1), {}
     local caught
     co(function()
@@ -92,7 +92,7 @@ describe("with", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("does not call the body where the wait fails", function()
+  it("does not call the body if the wait fails", function()
     local b = barrier.new(1)
     b:abort("why")
     local called = false
