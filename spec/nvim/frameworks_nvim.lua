@@ -5,8 +5,8 @@ local support = require "spec.nvim.support"
 
 local co, wait_for = support.co, support.wait_for
 
----As vim.async and async.nvim: await(argc, f, ...) calls f with the callback as argument
----argc; what f returns is closed if the task is.
+---Works like vim.async and async.nvim: await(argc, f, ...) calls f with the callback as
+---argument argc. Closing the task closes what f returned.
 local function await(task, argc, f, ...)
   local args = { ... }
   args[argc] = function(...)
@@ -42,7 +42,7 @@ describe("a task of async.nvim", function()
     assert.are.same({ 0, 1 }, results)
   end)
 
-  it("that is closed takes its party out, and hears when that is done", function()
+  it("takes its party out when it is closed, and learns when that is done", function()
     local b, closed = barrier.new(2), false
     local task = new_task(function(task)
       await(task, 2, b.wait, b)
@@ -60,7 +60,7 @@ describe("a task of async.nvim", function()
   end)
 end)
 
----As nvim-nio's and plenary's wrap(f, argc): the callback comes last.
+---Works like nvim-nio's and plenary's wrap(f, argc): the callback comes last.
 local function wrap(f, argc)
   return function(...)
     local running = coroutine.running()
@@ -102,8 +102,8 @@ describe("a function wrapped as in nvim-nio and plenary", function()
   end)
 end)
 
----As coop.nvim's cb_to_tf(f, { on_cancel }): the callback comes first, and on_cancel gets
----the arguments and what f returned.
+---Works like coop.nvim's cb_to_tf(f, { on_cancel }): the callback comes first, and
+---on_cancel gets the arguments and what f returned.
 local function cb_to_tf(f, options)
   return function(...)
     local running, args = coroutine.running(), { ... }
@@ -140,7 +140,7 @@ describe("a task function of coop.nvim", function()
     assert.are.same({ nil, 0 }, result)
   end)
 
-  it("that is cancelled takes its party out", function()
+  it("takes its party out when it is cancelled", function()
     local b, result = barrier.new(2), nil
     local task = co(function()
       result = wait(b)

@@ -134,7 +134,7 @@ describe("in Neovim, a waiter", function()
     assert.are.same({ true, true, true }, fast)
   end)
 
-  it("resumes where a schedule of one's own says", function()
+  it("resumes where a custom schedule says", function()
     local calls, fast = 0, nil
     local b = barrier.new(2, {
       schedule = function(drain)

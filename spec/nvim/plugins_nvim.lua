@@ -54,7 +54,7 @@ describe("the plugin project-report", function()
     assert.is_truthy(lines:find("3 total", 1, true))
   end)
 
-  it("says why not, when a program fails", function()
+  it("says why when a program fails", function()
     vim.fn.delete(dir .. "/.git", "rf")
     vim.cmd "ProjectReport"
     wait_for(function()
@@ -64,7 +64,7 @@ describe("the plugin project-report", function()
     assert.is_truthy(messages[1]:find("not a git repository", 1, true), messages[1])
   end)
 
-  it("says why not, when a program is missing", function()
+  it("says why when a program is missing", function()
     local path = vim.env.PATH
     vim.env.PATH = dir
     vim.cmd "ProjectReport"

@@ -6,7 +6,7 @@ vim.cmd("cd " .. vim.fn.fnameescape(root))
 package.path = root .. "/?.lua;" .. package.path
 vim.o.runtimepath = vim.env.VIMRUNTIME
 for _, name in ipairs { "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE" } do
-  vim.env[name] = nil -- whoever runs this from a git hook has them
+  vim.env[name] = nil -- a git hook sets them
 end
 
 _G.arg = { [0] = "busted", "--pattern=_nvim%.lua$" }

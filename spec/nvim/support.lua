@@ -1,4 +1,4 @@
----What the specs inside Neovim need.
+---Helpers that the specs inside Neovim share.
 local M = {}
 
 M.uv = vim.uv or vim.loop
@@ -46,14 +46,14 @@ function M.write(path, text)
   file:close()
 end
 
----Runs a program; all that it wrote, and its exit status.
+---Runs a program. Returns everything that it wrote, and its exit status.
 function M.system(command)
   local output = vim.fn.system(command)
   return output, vim.v.shell_error
 end
 
----Runs a chunk of Lua in a Neovim of its own; `barrier` and `wait_for` are globals
----there. All that it wrote, and its exit status.
+---Runs a chunk of Lua in a Neovim of its own, with `barrier` and `wait_for` as globals.
+---Returns everything that it wrote, and its exit status.
 function M.chunk(code)
   local path = vim.fn.tempname() .. ".lua"
   M.write(path, ([[
