@@ -15,9 +15,9 @@ local function clock(operations, f)
   return (os.clock() - start) / operations * 1e9
 end
 
----Every party waits again and again, until one of them has had enough. Set-up is outside
----the timing, and so is the end of the others: they still wait when it is over.
----@param wait fun(times: integer) waits so often
+---Every party waits again and again, until one of them has waited `trips` times. The timing
+---excludes the setup and the end of the others, which are still waiting then.
+---@param wait fun(times: integer) waits that many times
 local function cycle(wait)
   for _ = 1, parties - 1 do
     coroutine.wrap(wait)(2000000000)
@@ -31,7 +31,7 @@ local function cycle(wait)
   end)
 end
 
----`parties` coroutines that wait for one that does not come.
+---`parties` coroutines, which wait for one more that never comes.
 local function crowd(b)
   local coroutines = {}
   for i = 1, parties do
@@ -43,7 +43,7 @@ local function crowd(b)
   return coroutines
 end
 
----The same elements in random order, the same one every time.
+---Shuffles the list, the same way every time.
 local function shuffle(list)
   local seed = 42
   for i = #list, 2, -1 do
@@ -63,7 +63,7 @@ local function resident()
   end
 end
 
----Resident bytes for each coroutine that is suspended by `suspend`.
+---Resident bytes for each coroutine that `suspend` suspends.
 local function memory(suspend)
   local coroutines = {}
   for i = 1, parties do
@@ -97,7 +97,7 @@ function measurements.floor()
   end)
 end
 
----Of a barrier that is used as users do: `b:wait()`.
+---Measures a barrier as users use it: `b:wait()`.
 local function cycle_of(b)
   return cycle(function(times)
     for _ = 1, times do
@@ -188,7 +188,7 @@ function measurements.close_waiter()
   end)
 end
 
----A stranger resumes, which cancels.
+---A stranger resumes every waiter, which cancels its wait.
 function measurements.stranger()
   local b = barrier.new(parties + 1)
   local coroutines = shuffle(crowd(b))
@@ -199,7 +199,7 @@ function measurements.stranger()
   end)
 end
 
----Timeouts of everybody, all at once.
+---Every waiter times out, all at once.
 function measurements.expire()
   local b = barrier.new(parties + 1)
   for _ = 1, parties do
@@ -221,8 +221,7 @@ function measurements.abort()
   end)
 end
 
----What `abort` does without a barrier: an error table of its own is raised in each
----coroutine, in plain Lua.
+---What `abort` does, without a barrier: plain Lua raises an error table in each coroutine.
 function measurements.raise()
   local class, b = {}, barrier.new(1)
   local coroutines = {}

@@ -1,5 +1,5 @@
----The barrier that one writes without a library: no errors, no cancellation, and
----nobody may come before everybody has left.
+---The barrier that one writes without a library. It has no errors and no cancellation, and
+---nobody may arrive before everybody has left.
 local uv = require "luv"
 
 local function new(parties)

@@ -2,10 +2,10 @@
 ---
 ---    lua5.4 bench/run.lua BUILD_DIR [ROUNDS]
 ---
----BUILD_DIR is where the Makefile puts what is built for this: the commands and
----the environment of each Lua are in BUILD_DIR/commands.lua. The rounds of the
----rivals are interleaved and the median counts. Writes bench/results.md,
----bench/results.svg and the tables in README.md.
+---The Makefile builds what this needs in BUILD_DIR. BUILD_DIR/commands.lua has the
+---commands and the environment of each Lua. The rounds of the rivals are interleaved,
+---and the median counts. Writes bench/results.md, bench/results.svg and the tables in
+---README.md.
 local build, rounds = arg[1], tonumber(arg[2]) or 5
 local commands = dofile(build .. "/commands.lua")
 
@@ -21,7 +21,7 @@ local function median(list)
   return list[math.floor((#list + 1) / 2)]
 end
 
----cases: { name = command }. Returns { name = median }, without those that fail.
+---cases: { name = command }. Returns { name = median }, without the cases that fail.
 local function interleave(cases)
   local results = {}
   for _ = 1, rounds do
@@ -162,7 +162,7 @@ local function memory()
   end
 end
 
----Bars of nanoseconds a wait at 1,000 parties.
+---Draws bars of nanoseconds a wait at 1,000 parties.
 local function write_chart()
   local r = chart[1000]
   local bars = {}
@@ -201,7 +201,7 @@ local function write_chart()
   out:close()
 end
 
----README shows what has been said so far.
+---Puts what has been said so far into README.
 local function write_readme()
   local from, to = "<!-- made by make bench -->\n", "\n<!-- until here -->"
   local file = assert(io.open "README.md")

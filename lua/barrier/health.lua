@@ -1,7 +1,7 @@
 ---`:checkhealth barrier`
 local M = {}
 
--- Neovim 0.10 has vim.health.start; before, the functions have other names.
+-- Neovim 0.10 has vim.health.start; older versions have other names.
 local health = vim.health or require "health"
 local start = health.start or health.report_start
 local ok = health.ok or health.report_ok
