@@ -1,7 +1,7 @@
 /*
-** Shows that machine.c keeps its promises: a fuzzer's bytes become calls as the
-** binding makes them, each is compared with a model made of plain arrays, and all
-** invariants are checked after each.
+** Checks that machine.c keeps its promises. A fuzzer's bytes become calls as the binding
+** makes them. Each call is compared with a model made of plain arrays, and all invariants
+** are checked after it.
 **
 ** With libFuzzer:   clang -std=c99 -g -O1 -DLIBFUZZER -fsanitize=fuzzer,address,undefined \
 **                     test/fuzz_machine.c -o fuzz && ./fuzz test/corpus
@@ -13,7 +13,7 @@
 
 #include "invariants.h"
 
-#define KEYS 12  /* coroutines that there are */
+#define KEYS 12  /* number of coroutines */
 #define CROWD 96 /* most nodes at once */
 #define DEPTH 16 /* most nested frames */
 #define MAX_STEPS 4096
@@ -70,9 +70,9 @@ struct model {
 /* What is running: the action of a barrier, or a coroutine that was let out. */
 struct frame {
   bool is_action;
-  bool extra;        /* an action's: for a last arrival that has no node */
-  int key;           /* who was let out, or the last arrival */
-  uint32_t node;     /* a coroutine's, parked */
+  bool extra;        /* action: its last arrival has no node */
+  int key;           /* the coroutine that was let out, or the last arrival */
+  uint32_t node;     /* coroutine: its parked node */
   uint32_t previous; /* what machine_park returned */
   bool is_back;      /* the coroutine waits again, so it has yielded */
 };
@@ -155,7 +155,7 @@ static void compare_queue(const struct list *l, uint8_t place) {
   }
 }
 
-/* Each has the position that it got at the trip. */
+/* Everybody has the position given out at the trip. */
 static void compare_positions(void) {
   uint64_t next = m.position;
   if (model.state != MACHINE_DRAINING) return;
@@ -166,7 +166,7 @@ static void compare_positions(void) {
   }
 }
 
-/* The nodes of those who run are kept for them. */
+/* The nodes of running coroutines stay parked. */
 static void compare_frames(uint32_t parked) {
   for (uint32_t i = 0; i < depth; i++) {
     const struct frame *f = &frames[i];
@@ -216,7 +216,7 @@ static void check(void) {
 
 /* {=== what a caller does === */
 
-/* Makes room; with `fail` the allocator has none, and nothing changes. */
+/* Makes room. With `fail` the allocator refuses, and nothing changes. */
 static void reserve(bool fail) {
   struct machine before = m;
   void *block = NULL;
@@ -231,7 +231,7 @@ static void reserve(bool fail) {
     if (!machine_reserve(&m)) {
       CHECK(refusals == refused + 1);
       CHECK(memcmp(&before, &m, sizeof(m)) == 0);
-      /* nodes[0] and what was not handed out yet may hold anything */
+      /* nodes[0] and nodes not handed out yet may hold anything */
       if (size)
         CHECK(memcmp((struct machine_node *)block + 1, m.nodes + 1,
                      m.used * sizeof(struct machine_node)) == 0);
@@ -244,8 +244,8 @@ static void reserve(bool fail) {
   CHECK(machine_reserve(&m));
 }
 
-/* Which coroutine may arrive for the byte `arg`: one that is neither waiting nor
-** suspended in a call of its own; the one that runs comes back. 0: none. */
+/* The coroutine that arrives for the byte `arg`: the running one comes back, any other is
+** neither waiting nor suspended in a call of its own. 0: none. */
 static int arriving(uint8_t arg) {
   const struct frame *top = depth ? &frames[depth - 1] : NULL;
   int key = arg % KEYS + 1;
@@ -305,7 +305,7 @@ static void op_arrive(uint8_t arg, uint8_t how) {
   }
 }
 
-/* An action ends: well, or with an error (`fails`). */
+/* An action ends, well or with an error (`fails`). */
 static void pop_action(bool fails, bool refuse) {
   struct frame f = frames[--depth];
   bool full = machine_full(&m);
@@ -412,7 +412,7 @@ static void op_dismiss(void) {
   model.verdict = MACHINE_CANCELLED;
 }
 
-/* Who is next in this turn, by the contract; false if nobody is. */
+/* Finds who is next in this turn, by the contract. Returns false if nobody is. */
 static bool model_next(uint32_t at, struct member *x, enum machine_outcome *outcome) {
   if (model.leaving.count && earlier(model.leaving.member[0].turn, at)) {
     *x = take_at(&model.leaving, 0);
@@ -490,8 +490,8 @@ static bool op_admit(uint32_t at, bool acts) {
 
 /* }=== */
 
-/* Unwinds and drains: whoever is ready is served in the next turn, so that the
-** machine comes to rest. No wake-up is lost. */
+/* Unwinds and drains. Whoever is ready is served in the next turn, so the machine comes to
+** rest, and no wake-up is lost. */
 static void finish(void) {
   uint32_t turns = 0;
   while (depth) {

@@ -1,6 +1,6 @@
 /*
-** What is true of a machine between any two calls, whatever happened before. For
-** test programs that include machine.c.
+** What holds for a machine between any two calls, whatever happened before. For test
+** programs that include machine.c.
 */
 #ifndef BARRIER_TEST_INVARIANTS_H
 #define BARRIER_TEST_INVARIANTS_H
@@ -15,7 +15,7 @@ static void failed(const char *what, const char *file, int line) {
   abort();
 }
 
-/* A queue walked both ways. Returns its length; `seen` counts the nodes. */
+/* Walks a queue both ways. Returns its length; `seen` counts the nodes. */
 static uint32_t check_queue(const struct machine *m, uint8_t place, char *seen) {
   const struct machine_queue *q = &m->queues[place];
   uint32_t count = 0, back = 0, last = 0;
@@ -34,7 +34,7 @@ static uint32_t check_queue(const struct machine *m, uint8_t place, char *seen) 
   return count;
 }
 
-/* The positions of those inside, who are to pass: growing, and below parties. */
+/* The positions of those inside a draining machine grow, and stay below parties. */
 static void check_positions(const struct machine *m) {
   uint64_t position = m->position;
   if (m->state != MACHINE_DRAINING) return;
@@ -43,7 +43,7 @@ static void check_positions(const struct machine *m) {
   CHECK(position <= m->parties);
 }
 
-/* Every keyed node is in the chain of its bucket, once, and nothing else is. */
+/* Every keyed node is in the chain of its bucket once, and nothing else is. */
 static void check_index(const struct machine *m) {
   uint32_t chained = 0, keyed = 0;
   for (uint32_t i = 0; i < m->capacity; i++)
@@ -55,7 +55,7 @@ static void check_index(const struct machine *m) {
   CHECK(chained == keyed);
 }
 
-/* All of it. Returns how many nodes are parked: out of every queue, but not free. */
+/* Checks all of it. Returns how many nodes are parked: in no queue, but not free. */
 static uint32_t check_machine(const struct machine *m) {
   char *seen = calloc((size_t)m->used + 1, 1);
   uint32_t queued = check_queue(m, MACHINE_QUEUE_A, seen) +

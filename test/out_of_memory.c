@@ -1,15 +1,15 @@
 /*
-** Shows that running out of memory, at any allocation, raises Lua's memory error and
-** nothing else: no crash, no leak, no lost wake-up, every barrier consistent, and
-** afterwards the same scenario runs through in the same Lua state.
+** Checks that running out of memory, at any allocation, raises Lua's memory error and
+** nothing else: no crash, no leak, no lost wake-up, every barrier consistent. Afterwards
+** the same scenario must succeed in the same Lua state.
 **
 ** From the project's folder, for any Lua version (test/run oom does it):
 **   cc -std=c99 -g -fsanitize=address,undefined -I/usr/include/lua5.4 \
 **     test/out_of_memory.c -llua5.4 -lm -o oom && ./oom [STRIDE [FIRST]]
 ** STRIDE 1, the default, fails every allocation in turn; 10 every tenth.
 **
-** The scenario is out_of_memory.lua. The loop is a small one of this program's own,
-** with a clock that jumps, so that every run makes the same allocations.
+** The scenario is out_of_memory.lua. It runs on a small loop of this program's own, whose
+** clock jumps, so that every run makes the same allocations.
 */
 #include "../src/core.c"
 
@@ -23,7 +23,7 @@
 enum mode {
   MODE_OFF,
   MODE_REQUEST, /* the n-th request: 5.2 and newer collect garbage and try again */
-  MODE_ONCE,    /* the n-th allocation, trying again included */
+  MODE_ONCE,    /* the n-th allocation, and its retry */
   MODE_FROM,    /* all from the n-th on, until the error has come out */
   MODES
 };
@@ -35,7 +35,7 @@ static struct {
   long countdown;
   bool fired;   /* has an allocation failed? */
   bool forgiven; /* MODE_FROM: the error has come out */
-  const void *ptr; /* MODE_ONCE: what may be tried again */
+  const void *ptr; /* MODE_ONCE: the request that may be retried */
   size_t osize, nsize;
   long requests;
   size_t bytes, blocks;
@@ -58,7 +58,7 @@ static bool refuses(const void *ptr, size_t osize, size_t nsize) {
   return memory.ptr == ptr && memory.osize == osize;
 }
 
-/* Every block knows its size, so that a wrong one is noticed when it comes back. */
+/* Every block knows its size, so that a wrong size is noticed when it is freed. */
 static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
   union header {
     size_t size;
@@ -185,7 +185,7 @@ static void call_handle_back(lua_State *L, const struct handle *h) {
   lua_pop(L, 1);
 }
 
-/* The next timer whose time has come. */
+/* The timer that is due next. */
 static struct handle *next_timer(void) {
   struct handle *next = NULL;
   for (int i = 0; i < loop.count; i++) {
@@ -249,8 +249,8 @@ static const luaL_Reg uv[] = {
 
 /* {=== the state === */
 
-/* The scenario's table: its barriers, and functions to call at the end; then the name
-** of the section that runs. */
+/* The scenario's table: its barriers and the functions to call at the end, then at SECTION
+** the name of the section that runs. */
 #define MOST_BARRIERS 63
 #define SECTION 64
 
@@ -258,7 +258,7 @@ static long at; /* which allocation fails */
 static enum mode current;
 static long complaints;
 
-/* Tells what is wrong, and goes on. */
+/* Reports what is wrong, and goes on. */
 static void complain(lua_State *L, const char *what) {
   lua_rawgeti(L, 1, SECTION);
   fprintf(stderr, "mode %s, allocation %ld, section %s: %s\n", mode_names[current], at,
@@ -267,8 +267,8 @@ static void complain(lua_State *L, const char *what) {
   complaints++;
 }
 
-/* When memory runs out while Lua 5.1 or 5.2 enlarges a table, elements of it may get lost.
-** So the registry is large from the beginning. */
+/* If memory runs out while Lua 5.1 or 5.2 grows a table, elements of it may get lost. So
+** the registry is large from the start. */
 static void enlarge_registry(lua_State *L) {
 #if LUA_VERSION_NUM <= 502
   int refs[100];
@@ -299,7 +299,7 @@ static lua_State *open_state(void) {
   lua_getglobal(L, "package");
   lua_pushliteral(L, "lua/?/init.lua;lua/?.lua");
   lua_setfield(L, -2, "path");
-  lua_pushliteral(L, "src/core.c"); /* some file that is there */
+  lua_pushliteral(L, "src/core.c"); /* any file that exists */
   lua_setfield(L, -2, "cpath");
   lua_getfield(L, -1, "loaded");
   lua_newtable(L);
@@ -312,7 +312,7 @@ static lua_State *open_state(void) {
   lua_pushcfunction(L, luaopen_barrier_core);
   lua_setfield(L, -2, "barrier.core");
   lua_settop(L, 0);
-  lua_createtable(L, SECTION, 0); /* 1: the scenario's */
+  lua_createtable(L, SECTION, 0); /* 1: the scenario's table */
   if (luaL_loadfile(L, "test/out_of_memory.lua")) {
     fprintf(stderr, "%s\n", lua_tostring(L, -1));
     exit(1);
@@ -320,7 +320,7 @@ static lua_State *open_state(void) {
   return L;
 }
 
-/* Runs the scenario; its error, or NULL. */
+/* Runs the scenario. Returns its error, or NULL. */
 static const char *run_scenario(lua_State *L) {
   static char message[4096];
   int status;
@@ -340,7 +340,7 @@ static const char *run_scenario(lua_State *L) {
   return message;
 }
 
-/* The barrier is consistent, and nobody is to be let out or in any more. */
+/* Checks that the barrier is consistent, with nobody left to let out or in. */
 static void check_barrier(lua_State *L, const struct barrier *b) {
   const struct machine *m = &b->job.machine;
   CHECK(check_machine(m) == 0 && m->parked == 0 && !m->held && !m->extra);
@@ -350,7 +350,7 @@ static void check_barrier(lua_State *L, const struct barrier *b) {
   if (b->job.queued) complain(L, "a barrier is left in the run queue");
 }
 
-/* Where the scenario closed the timer: a trip that makes a new one. */
+/* If the scenario closed the timer, makes a trip, which makes a new timer. */
 static void replace_timer(lua_State *L) {
   const struct handle *timer = NULL;
   for (int i = 0; i < loop.count; i++)
@@ -362,8 +362,8 @@ static void replace_timer(lua_State *L) {
   }
 }
 
-/* Calls the functions that the scenario has left to be called: drain(), which it got
-** for the option `schedule`. Returns whether there were any. */
+/* Calls the functions that the scenario left behind: the drains of the option `schedule`.
+** Returns whether there were any. */
 static bool call_left_over(lua_State *L) {
   bool any = false;
   for (int i = 1; i <= MOST_BARRIERS; i++) {
@@ -379,7 +379,7 @@ static bool call_left_over(lua_State *L) {
   return any;
 }
 
-/* All barriers of the scenario, and the scheduler, come to rest. */
+/* Checks that the scenario's barriers and the scheduler come to rest. */
 static void check_state(lua_State *L) {
   const struct scheduler *s = NULL;
   replace_timer(L);
@@ -405,7 +405,7 @@ static void close_state(lua_State *L) {
 
 /* }=== */
 
-/* How many allocations the scenario makes when none fails. */
+/* Counts the allocations that the scenario makes when none fails. */
 static long count_requests(void) {
   lua_State *L = open_state();
   const char *error;
@@ -419,7 +419,7 @@ static long count_requests(void) {
   return requests;
 }
 
-/* The n-th allocation fails. Returns whether there was an n-th. */
+/* Fails the n-th allocation. Returns whether there was an n-th. */
 static bool fail_at(enum mode mode, long n, long counts[2]) {
   lua_State *L = open_state();
   const char *error;
@@ -429,7 +429,7 @@ static bool fail_at(enum mode mode, long n, long counts[2]) {
   error = run_scenario(L);
   fired = memory.fired;
   if (error) {
-    /* luaL_checkstack says stack overflow where the stack cannot grow */
+    /* luaL_checkstack reports a stack overflow if the stack cannot grow */
     if (!strstr(error, "not enough memory") && !strstr(error, "stack overflow"))
       complain(L, error);
     if (mode == MODE_REQUEST && LUA_VERSION_NUM >= 502)

@@ -1,19 +1,19 @@
--- The scenario of out_of_memory.c: every function of the module, on a loop of the
--- program's own. Called with a table for the barriers that it makes, for functions to be
--- called should it fail, and at 64 for the name of the section that runs.
+-- The scenario of out_of_memory.c: it calls every function of the module, on that program's
+-- loop. Its argument is a table, which it fills with the barriers that it makes, the functions
+-- to call if it fails, and at 64 the name of the section that runs.
 local all = ...
 
 local uv = require "luv"
 local made = 0
 local barrier
 
--- luaL_checkstack says stack overflow where the stack cannot grow.
+-- luaL_checkstack reports a stack overflow if the stack cannot grow.
 local function is_memory_error(e)
   return type(e) == "string" and (e:find("not enough memory", 1, true)
     or e:find("stack overflow", 1, true))
 end
 
--- Passes a memory error on, whatever else may be wrong as well.
+-- Raises an error if the call failed; a memory error stays as it is.
 local function check(ok, e)
   if not ok then error(is_memory_error(e) and e or tostring(e or "check failed"), 0) end
   return ok, e
@@ -26,7 +26,7 @@ local function new(...)
   return b
 end
 
--- The loop until it rests; `expected` is part of the uncaught errors.
+-- Runs the loop until it rests. `expected` must be part of the uncaught errors.
 local function run(expected)
   local report = uv.run()
   if is_memory_error(report) then error(report, 0) end
@@ -48,8 +48,8 @@ local function wait(b, log, ...)
   add(log, (b:wait(...)))
 end
 
--- A party whose wait may fail: logs how it ended. Where a coroutine cannot wait inside
--- pcall (Lua 5.1), a callback.
+-- A party whose wait may fail. It logs how the wait ended. Lua 5.1 cannot wait inside pcall,
+-- so there it waits with a callback.
 local pcall_yields = coroutine.wrap(function() return pcall(coroutine.yield) end)() == nil
 local function patient(b, log, timeout)
   if not pcall_yields then

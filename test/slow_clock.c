@@ -1,7 +1,7 @@
 /*
-** A machine so slow that 10 ms pass between any two looks at the clock: preloaded by
-** test/run slow. Nothing waits longer for it, and whoever relies on what can be done in
-** a few milliseconds fails each time.
+** Makes the machine look so slow that 10 ms pass between any two looks at the clock.
+** test/run slow preloads it. Nothing waits longer for it, but a spec that relies on what
+** can be done in a few milliseconds fails each time.
 */
 #define _GNU_SOURCE
 #include <dlfcn.h>
