@@ -1,23 +1,23 @@
----Load: whether barriers stay what they are when there is a lot of them.
+---Load tests: a lot of waits, of parties, of barriers, and of other I/O.
 ---
 ---    lua test/load.lua quick|full [PART...]
 ---
 ---Parts, all of them by default:
 ---
----  endurance  100 million waits of all kinds, without growth of memory or of handles: what a
----             program does in 24 hours that makes over a thousand waits a second
+---  endurance  100 million waits of all kinds, without growth of memory or handles: as many
+---             as a program makes in 24 hours at over a thousand waits a second
 ---  crowd      one barrier for a million parties: trips, then everybody fails or leaves
 ---  many       100,000 barriers at once, which trip, time out, and are collected
 ---  beside_io  barriers that trip for ever beside a TCP echo, timers and files, all of which
----             have to get their turn; prints their latency with and without the barriers
+---             must get their turn; prints their latency with and without the barriers
 ---
----`quick` is smaller. Nothing is asserted of times.
+---`quick` is smaller. No time is asserted.
 local uv = require "luv"
 local barrier = require "barrier"
 
 local FULL = arg[1] == "full"
 local LONG = 3600000
-local LUA_BOUND, RESIDENT_BOUND = 64, 2048 -- kilobytes of growth that are none
+local LUA_BOUND, RESIDENT_BOUND = 64, 2048 -- growth in kilobytes that counts as none
 
 ---Can a coroutine wait inside pcall? Not in PUC Lua 5.1.
 local pcall_yields = coroutine.wrap(function()
@@ -43,7 +43,7 @@ local function collect()
   end
 end
 
----@return integer kilobytes resident, or 0 where /proc does not tell
+---@return integer kilobytes resident, or 0 without /proc
 local function resident()
   local status = io.open "/proc/self/status"
   local text = status and status:read "*a" or ""
@@ -75,8 +75,8 @@ local function co(f, ...)
   return c
 end
 
----What Lua uses after the second round must be what it used after the first. (What is resident
----then depends on how the holes that the first one left are filled.)
+---Lua must use as much memory after the second round as after the first. (Resident memory
+---depends on how the holes that the first round left are filled.)
 local function check_rounds(used)
   local growth = used[2] - used[1]
   check(growth < LUA_BOUND, "Lua's memory grew by %.0f kB in the second round", growth)
@@ -98,7 +98,7 @@ local function tally()
       t.positions[position] = (t.positions[position] or 0) + 1
     end
   end
-  ---Everybody has passed, with a position of their own; begins again.
+  ---Checks that everybody has passed, each with a position of their own. Starts over.
   function t.check_trip(parties)
     check(t.total == parties, "%d of %d have passed", t.total, parties)
     for i = 0, parties - 1 do
@@ -106,7 +106,7 @@ local function tally()
     end
     t.positions, t.total = {}, 0
   end
-  ---Everybody has failed, with this error; begins again.
+  ---Checks that everybody has failed with this error. Starts over.
   function t.check_error(text, parties)
     check(t.total == parties and t.errors[text] == parties, "%d of %d have failed, %s with %s",
       t.total, parties, t.errors[text], text)
@@ -115,7 +115,7 @@ local function tally()
   return t
 end
 
----Coroutines that wait once whenever somebody resumes them.
+---Coroutines that each wait once whenever they are resumed.
 local function crowd_of_coroutines(b, parties, note)
   local list = {}
   for i = 1, parties do
@@ -130,7 +130,7 @@ local function crowd_of_coroutines(b, parties, note)
   return list, coroutine.resume
 end
 
----Who waits with a callback, once whenever asked.
+---Callbacks that each wait once whenever asked.
 local function crowd_of_callbacks(b, parties, note)
   local list = {}
   for i = 1, parties do
@@ -141,7 +141,7 @@ local function crowd_of_callbacks(b, parties, note)
   end
 end
 
----Who leaves for good, in random order; the others' number is right at each step.
+---Everybody leaves for good, in random order. At each step the others are counted right.
 local function all_leave(b, list, leave)
   shuffle(list)
   for i = 1, #list do
@@ -219,7 +219,7 @@ end
 
 -- {{{ many
 
----One round of all barriers: two callbacks and a coroutine each pass, in one turn.
+---One round of all barriers: at each, two callbacks and a coroutine pass in one turn.
 local function all_trip(barriers, timeout)
   local passed = 0
   local function on_pass(err)
@@ -250,7 +250,7 @@ local function all_time_out(barriers)
   check(timed_out == #barriers, "%d of %d have timed out", timed_out, #barriers)
 end
 
----So many barriers are used, and dropped with coroutines that wait.
+---Uses `count` barriers, then drops them with coroutines that wait.
 local function use_many(count, alive)
   local barriers = {}
   for i = 1, count do
@@ -292,7 +292,7 @@ end
 
 local waits, done
 
----Coroutines of one barrier that pass for ever.
+---Coroutines that pass one barrier for ever.
 local function loop_of_coroutines(parties)
   local b = barrier.new(parties)
   for _ = 1, parties do
@@ -306,7 +306,7 @@ local function loop_of_coroutines(parties)
   return b
 end
 
----Callbacks of one barrier that wait for ever, whatever happens.
+---Callbacks that wait at one barrier for ever, whatever happens.
 local function loop_of_callbacks(parties, timeout)
   local b = barrier.new(parties)
   local function again()
@@ -325,7 +325,7 @@ local function loop_of_callbacks(parties, timeout)
   return b
 end
 
----One party that makes trouble after each of its waits: for the others of its barrier, who
+---A party that makes trouble after each of its waits for the others of its barrier, which
 ---come again whatever happens.
 local function trouble(b, others)
   local turn = 0
@@ -376,7 +376,7 @@ local function loop_of_trouble(parties)
   return b
 end
 
----A barrier in each turn that is dropped with whoever waits in it.
+---Each turn makes a barrier and drops it with everybody who waits in it.
 local function loop_of_drops()
   local b = barrier.new(1)
   local function again()
@@ -416,7 +416,7 @@ function parts.endurance()
   local samples = {}
   local sampler = uv.new_timer()
   sampler:start(0, 1, function()
-    if waits >= total * (#samples + 2) / 12 then -- the first one after a warm-up
+    if waits >= total * (#samples + 2) / 12 then -- the first comes after a warm-up
       take_sample(samples)
     end
     if #samples == 11 then
@@ -431,7 +431,7 @@ function parts.endurance()
     trips = trips + barriers[i].generation
     check(barriers[i].generation > 0 or i == 6, "barrier %d never tripped", i)
     if i > 4 then
-      barriers[i]:reset() -- those with timeouts, which would keep the loop
+      barriers[i]:reset() -- timeouts would keep the loop alive
     end
   end
   uv.run()
@@ -447,7 +447,7 @@ end
 
 -- {{{ beside_io
 
----Measures round trips in a process of its own, one after the other; prints microseconds.
+---Measures round trips one after the other, in a process of its own. Prints microseconds.
 local function client(port, messages)
   local times = {}
   local tcp = uv.new_tcp()
@@ -515,7 +515,7 @@ local function start_client(port, messages, on_exit)
   end)
 end
 
----Reads this file for ever; counts in `result.reads`.
+---Reads this file for ever, and counts in `result.reads`.
 local function start_reading(result)
   local file = uv.fs_open(arg[0], "r", 0)
   local function read()
@@ -530,7 +530,7 @@ local function start_reading(result)
   read()
 end
 
----A timer for every millisecond; adds up how late it is in `result.late`.
+---Ticks every millisecond, and adds up in `result.late` how late the ticks are.
 local function start_ticking(result)
   local timer, due = uv.new_timer(), uv.hrtime() / 1e6 + 1
   timer:start(1, 1, function()
@@ -614,7 +614,7 @@ if arg[1] == "client" then
   return
 end
 
--- The endurance first: what leaks then finds no holes that others have left.
+-- Endurance runs first: a leak then finds no holes that others have left.
 local names = { "endurance", "crowd", "many", "beside_io" }
 if arg[2] then
   names = { (unpack or table.unpack)(arg, 2) }
