@@ -1,7 +1,7 @@
-# Adds up what `gcov --stdout --branch-probabilities --branch-counts` says of several
-# programs: for each file of src the share of lines and of branches that were reached.
-# Then the lines that were not, and fails if there are any; the rest of a block is excused
-# by a comment in it that says "no coverage" and why.
+# Adds up what `gcov --stdout --branch-probabilities --branch-counts` prints for several
+# programs: for each file of src, the share of lines and of branches that were reached. Then
+# prints the lines that were not, and fails if there are any. A comment in a block that says
+# "no coverage" and why excuses the rest of the block.
 
 /:Source:/ {
   file = $0
