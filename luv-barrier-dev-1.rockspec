@@ -34,6 +34,8 @@ build = {
     ["barrier._meta"] = "lua/barrier/_meta.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
+    ["barrier.neovim"] = "lua/barrier/neovim.lua",
+    ["barrier.stuck"] = "lua/barrier/stuck.lua",
     ["barrier.core"] = { sources = { "src/core.c" } },
   },
   copy_directories = { "doc", "examples" },

@@ -3,6 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local patient, timed_out = support.patient, support.timed_out
 local it_catches, it_closes, it_nests = support.it_catches, support.it_closes, support.it_nests
 
 local RESET = " BrokenBarrierError: barrier reset"
@@ -10,7 +11,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----Waits in a new coroutine as the last arrival. Returns how the wait ended.
+---Waits in a new coroutine as the last arrival, which passes. Returns how the wait ended.
 local function last_arrival(b)
   return coroutine.resume(coroutine.create(function()
     return b:wait()
@@ -149,17 +150,14 @@ describe("the action", function()
   end)
 
   it("may not yield", function()
-    local b = barrier.new(1, { action = function()
+    local b, log = barrier.new(1, { action = function()
       coroutine.yield()
-    end })
-    local x = coroutine.create(function()
-      b:wait()
-    end)
-    local ok, err = coroutine.resume(x)
-    assert.is_false(ok)
-    assert.is_truthy(tostring(err):find("yield", 1, true))
-    assert.are.equal("dead", coroutine.status(x))
+    end }), {}
+    patient(b, "last", log)
     assert.is_true(b.broken)
+    run_loop()
+    assert.are.equal(1, #log)
+    assert.is_truthy(log[1]:find("^last .*yield"), log[1])
   end)
 
   it("may not wait in coroutine style", function()
@@ -179,27 +177,28 @@ describe("an action that raises", function()
     local b = barrier.new(3, { action = function()
       error(thrown)
     end })
-    for i = 1, 2 do
-      b:wait(function(err)
-        errors[i] = err
-      end)
+    local function keep(err)
+      add(errors, err)
     end
-    local ok, err = last_arrival(b)
-    assert.is_false(ok)
-    assert.are.equal(thrown, err)
+    b:wait(keep)
+    b:wait(keep)
+    patient(b, "last", {})
     assert.is_true(b.broken)
     assert.are.equal(0, b.generation)
     assert.are.same({}, errors)
+    support.last_error = nil
     run_loop()
-    for i = 1, 2 do
-      assert.are.equal(barrier.BrokenBarrierError, getmetatable(errors[i]))
-      assert.are.equal(thrown, errors[i].reason)
+    assert.is_true(rawequal(thrown, support.last_error))
+    assert.are.equal(2, #errors)
+    patient(b, "late", {})
+    run_loop()
+    add(errors, support.last_error)
+    for i = 1, 3 do
+      assert.is_true(getmetatable(errors[i]) == barrier.BrokenBarrierError)
+      assert.is_true(rawequal(thrown, errors[i].reason))
       assert.are.equal(b, errors[i].barrier)
     end
-    assert.are_not.equal(errors[1], errors[2])
-    ok, err = last_arrival(b)
-    assert.is_false(ok)
-    assert.are.equal(thrown, err.reason)
+    assert.is_false(rawequal(errors[1], errors[2]))
   end)
 
   it("passes its error to the callback of a last arrival", function()
@@ -259,8 +258,7 @@ describe("an action that raises", function()
       got = err
     end)
     run_loop()
-    assert.are.equal(thrown, got)
-    assert.are.equal(thrown, got)
+    assert.is_true(rawequal(thrown, got))
     assert.are.equal(3, #log)
     assert.are.equal("w1 0", log[1])
     assert.is_truthy(log[3]:find("w3" .. ABORTED, 1, true))
@@ -273,29 +271,39 @@ describe("an action that raises", function()
       error("thrown", 0)
     end })
     b:wait(listener(log, "w"))
-    assert.is_false(last_arrival(b))
+    patient(b, "last", log)
     assert.is_truthy(blocked)
     run_loop()
-    assert.are.same({ "w" .. ABORTED .. ": thrown", "blocked" .. ABORTED .. ": thrown" }, log)
+    assert.are.same({
+      "w" .. ABORTED .. ": thrown", "last thrown", "blocked" .. ABORTED .. ": thrown",
+    }, log)
   end)
 
   it("may raise nil, or the error of a wait on another barrier", function()
-    local b = barrier.new(1, { action = function()
+    local b, log = barrier.new(1, { action = function()
       error(nil)
-    end })
-    assert.is_false(last_arrival(b))
+    end }), {}
+    patient(b, "last", log)
     assert.is_true(b.broken)
-    local other = barrier.new(1)
-    other:abort("other")
-    b = barrier.new(2, { action = function()
-      other:with(nobody)
-    end })
-    local log = {}
-    b:wait(listener(log, "w"))
-    assert.is_false(last_arrival(b))
     run_loop()
     assert.are.equal(1, #log)
-    assert.is_truthy(log[1]:find("^w BrokenBarrierError: barrier aborted: "))
+    local other, thrown = barrier.new(1), nil
+    other:abort("other")
+    other:wait(function(err)
+      thrown = err
+    end)
+    run_loop()
+    b, log = barrier.new(2, { action = function()
+      error(thrown)
+    end }), {}
+    b:wait(listener(log, "w"))
+    patient(b, "last", log)
+    run_loop()
+    assert.are.same({
+      "w" .. ABORTED .. ": BrokenBarrierError: barrier aborted: other",
+      "last BrokenBarrierError: barrier aborted: other",
+    }, log)
+    assert.is_true(rawequal(thrown, support.last_error))
   end)
 
   it("may raise nil or false: every callback still gets an error", function()
@@ -327,31 +335,88 @@ describe("an action that raises", function()
     local b = barrier.new(1, { action = function()
       calls = calls + 1
       if calls == 1 then
-        error "thrown"
+        error("thrown", 0)
       end
     end })
-    assert.is_false(last_arrival(b))
-    assert.is_false(last_arrival(b))
+    patient(b, "last", log)
+    patient(b, "late", log)
     assert.are.equal(1, calls)
+    run_loop()
     b:reset()
     b:wait(listener(log, "w"))
     run_loop()
-    assert.are.same({ "w 0" }, log)
+    assert.are.same({ "late" .. ABORTED .. ": thrown", "last thrown", "w 0" }, log)
     assert.are.equal(1, b.generation)
   end)
 
-  it("still breaks the barrier after it has called abort, reset or cancel", function()
-    for _, method in ipairs { "abort", "reset", "cancel" } do
+  it("breaks the barrier after it has called reset, too", function()
+    local log = {}
+    local b = barrier.new(2, { action = function(self)
+      self:reset()
+      error("thrown", 0)
+    end })
+    b:wait(listener(log, "w"))
+    patient(b, "last", log)
+    assert.is_true(b.broken)
+    run_loop()
+    assert.are.same({ "w" .. ABORTED .. ": thrown", "last thrown" }, log)
+  end)
+
+  it("leaves the reason of an abort of its own in place", function()
+    local log = {}
+    local b = barrier.new(2, { action = function(self)
+      self:abort "why"
+      error("thrown", 0)
+    end })
+    b:wait(listener(log, "w"))
+    patient(b, "last", log)
+    run_loop()
+    b:wait(listener(log, "late"))
+    run_loop()
+    assert.are.same({
+      "w" .. ABORTED .. ": why", "last thrown", "late" .. ABORTED .. ": why",
+    }, log)
+  end)
+
+  it_catches("leaves a last arrival that it has cancelled its CancelledError", function()
+    local log = {}
+    local b = barrier.new(2, { action = function(self)
+      self:cancel((coroutine.running()))
+      error("thrown", 0)
+    end })
+    b:wait(listener(log, "w"))
+    support.party(b, "last", log)
+    run_loop()
+    assert.are.same({
+      "last CancelledError: wait cancelled", "w" .. ABORTED .. ": thrown",
+    }, log)
+    assert.is_true(b.broken)
+  end)
+
+  it("is not reported if somebody waits who gets its error as the reason", function()
+    local enter = {
+      function(b, log)
+        b:register()
+        b:wait(listener(log, "w"))
+      end,
+      function(b, log)
+        b:await_trip(listener(log, "w"))
+      end,
+      nobody, -- the action itself has somebody wait, who is blocked
+    }
+    for i = 1, 3 do
       local log = {}
-      local b = barrier.new(2, { action = function(self)
-        self[method](self, method == "cancel" and coroutine.running() or nil)
+      local b = barrier.new(1, { action = function(self)
+        if i == 3 then
+          self:wait(listener(log, "w"))
+        end
+        self:waiters()[self.parties]:close() -- the last arrival
         error("thrown", 0)
       end })
-      b:wait(listener(log, "w"))
-      assert.are.same({ false, "thrown" }, { last_arrival(b) })
+      enter[i](b, log)
+      b:wait(nobody)
       run_loop()
       assert.are.same({ "w" .. ABORTED .. ": thrown" }, log)
-      assert.is_true(b.broken)
     end
   end)
 
@@ -441,11 +506,13 @@ describe("a party that arrives while the action runs", function()
       end
     end })
     b:wait(function()
-      assert.is_false((last_arrival(b)))
+      patient(b, "last", log)
     end)
     barrier.new(1):wait(listener(log, "another"))
     run_loop()
-    assert.are.same({ "action 1", "action 2", "another 0", "action 3", "late 0" }, log)
+    assert.are.same({
+      "action 1", "action 2", "another 0", "last" .. RESET, "action 3", "late 0",
+    }, log)
   end)
 
   it("is let in behind a last arrival that goes on waiting", function()
@@ -473,11 +540,9 @@ describe("an action that calls", function()
       end })
       b:wait(listener(log, "w1"))
       b:wait(listener(log, "w2"))
-      local ok, err = last_arrival(b)
-      assert.is_false(ok)
-      assert.are.equal(expected, " " .. tostring(err))
+      patient(b, "last", log)
       run_loop()
-      assert.are.same({ "w1" .. expected, "w2" .. expected }, log)
+      assert.are.same({ "w1" .. expected, "w2" .. expected, "last" .. expected }, log)
       assert.are.equal(0, b.generation)
       assert.are.equal(method == "abort" and "broken" or "filling", b.state)
     end)
@@ -490,7 +555,6 @@ describe("an action that calls", function()
       b:wait(listener(log, "w1"))
       b:wait(listener(log, "w2"))
       run_loop()
-      table.sort(log)
       assert.are.same({ "w1" .. expected, "w2" .. expected }, log)
       assert.are.equal(0, b.generation)
     end)
@@ -521,17 +585,17 @@ describe("an action that calls", function()
       end
     end })
     b:wait(listener(log, "w1"))
-    assert.is_false(last_arrival(b))
+    patient(b, "last", log)
     run_loop()
-    assert.are.same({ "w1" .. RESET }, log)
+    assert.are.same({ "w1" .. RESET, "last" .. RESET }, log)
     b:wait(listener(log, "w2"))
     b:wait(listener(log, "w3"))
     run_loop()
-    assert.are.same({ "w1" .. RESET, "w2 0", "w3 1" }, log)
+    assert.are.same({ "w2 0", "w3 1" }, { log[3], log[4] })
     assert.are.equal(1, b.generation)
   end)
 
-  it("abort and reset gives a last arrival in coroutine style the later call's error", function()
+  it("abort and reset gives everybody the later call's error", function()
     for _, order in ipairs { { "abort", "reset", RESET }, { "reset", "abort", ABORTED } } do
       local b = barrier.new(2, { action = function(self)
         self[order[1]](self)
@@ -539,16 +603,14 @@ describe("an action that calls", function()
       end })
       local log = {}
       b:wait(listener(log, "w"))
-      local ok, err = last_arrival(b)
-      assert.is_false(ok)
-      assert.are.equal(order[3], " " .. tostring(err))
+      patient(b, "last", log)
       run_loop()
-      assert.are.same({ "w" .. order[3] }, log)
+      assert.are.same({ "w" .. order[3], "last" .. order[3] }, log)
     end
   end)
 
-  it("abort gives a last arrival with a callback the reason, whatever follows", function()
-    for _, method in ipairs { "reset", "abort" } do
+  it("abort leaves a last arrival to what is decided when it leaves", function()
+    for method, expected in pairs { reset = RESET, abort = ABORTED .. ": why" } do
       local log = {}
       local b = barrier.new(1, { action = function(self)
         self:abort("why")
@@ -556,28 +618,33 @@ describe("an action that calls", function()
       b:wait(listener(log, "w"))
       b[method](b)
       run_loop()
-      assert.are.same({ "w" .. ABORTED .. ": why" }, log)
+      assert.are.same({ "w" .. expected }, log)
     end
   end)
 
   it("reset or abort stops counting the last arrival as waiting", function()
-    local seen = {}
+    local seen, log = {}, {}
     local b = barrier.new(1, { action = function(self)
       self:abort()
+      add(seen, self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
       self:reset()
       add(seen, self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
     end })
-    assert.is_false(last_arrival(b))
-    assert.are.same({ "filling 0 1" }, seen)
+    patient(b, "last", log)
+    assert.are.same({ "broken 0 1", "resetting 0 1" }, seen)
+    assert.are.equal("resetting", b.state)
+    run_loop()
+    assert.are.same({ "last" .. RESET }, log)
   end)
 
   it("reset on a barrier for one party fails that party", function()
-    local b = barrier.new(1, { action = function(self)
+    local b, log = barrier.new(1, { action = function(self)
       self:reset()
-    end })
-    local ok, err = last_arrival(b)
-    assert.is_false(ok)
-    assert.are.equal("barrier reset", err.message)
+    end }), {}
+    patient(b, "last", log)
+    assert.are.equal("resetting", b.state)
+    run_loop()
+    assert.are.same({ "last" .. RESET }, log)
     assert.are.equal("filling", b.state)
     assert.are.equal(0, b.n_waiting)
     assert.are.equal(0, b.generation)
@@ -630,7 +697,7 @@ describe("an action that calls", function()
     first = b:wait(listener(log, "first"))
     support.party(b, "last", log, 1)
     run_loop()
-    assert.are.same({ "last TimeoutError: wait timed out" }, log)
+    assert.are.same({ "last" .. timed_out(1, 1, 2) }, log)
   end)
 
   it_catches("cancel on another party suspends a last arrival in coroutine style", function()
@@ -667,7 +734,7 @@ describe("an action that calls", function()
     assert.are.same({ "last 0", "third 1" }, log)
   end)
 
-  it("cancel on the last arrival takes it out", function()
+  it_catches("cancel on the last arrival takes it out", function()
     local results, log = {}, {}
     local b = barrier.new(2, { action = function(self)
       for i = 1, 2 do
@@ -676,15 +743,14 @@ describe("an action that calls", function()
       add(log, self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
     end })
     local first = b:wait(nobody)
-    local ok, err = last_arrival(b)
-    assert.is_false(ok)
-    assert.are.equal("CancelledError", err.name)
+    support.party(b, "last", log)
     assert.are.same({ true, false }, results)
-    assert.are.same({ "filling 1 1" }, log)
+    assert.are.same({ "filling 1 2" }, log)
     assert.are.equal(1, b.n_waiting)
-    assert.are.same({ first }, b:waiters())
     assert.are.equal(0, b.generation)
     run_loop()
+    assert.are.equal("last CancelledError: wait cancelled", log[2])
+    assert.are.same({ first }, b:waiters())
   end)
 
   it("close on the last arrival's own Waiter takes it out", function()
@@ -795,13 +861,54 @@ describe("an action that runs the loop", function()
       end
     end })
     b:wait(1, listener(log, "hasty"))
-    b:wait(3, listener(log, "last"))
-    assert.are.same({ "hasty TimeoutError: wait timed out" }, log)
+    b:wait(1000000, listener(log, "last"))
+    assert.are.same({ "hasty" .. timed_out(1, 2, 2) }, log)
     assert.are.equal(1, b.n_waiting)
+    b:reset()
     run_loop()
-    assert.are.equal("last TimeoutError: wait timed out", log[2])
+    assert.are.equal("last" .. RESET, log[2])
     assert.are.equal(1, calls)
     assert.are.equal(0, b.generation)
+  end)
+
+  it("lets the last arrival's own timeout pass, which is told after the action", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      while self.n_waiting == 2 do
+        uv.run "once"
+      end
+      add(log, "action " .. self.n_waiting)
+    end })
+    b:wait(listener(log, "first"))
+    b:wait(1, listener(log, "last"))
+    assert.are.same({ "action 1" }, log)
+    run_loop()
+    assert.are.same({ "action 1", "last" .. timed_out(1, 2, 2) }, log)
+    assert.are.equal(1, b.n_waiting)
+    assert.are.equal(0, b.generation)
+    assert.are.equal(1, calls)
+  end)
+
+  it("does not delay the last arrival's timeout, which counts from its call", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function()
+      calls = calls + 1
+      while #log == 0 do
+        uv.run "once"
+      end
+      support.pass_time(30)
+    end })
+    b:wait(1, listener(log, "hasty"))
+    b:wait(40, listener(log, "last"))
+    local timer = uv.new_timer()
+    timer:start(35, 0, function()
+      timer:close()
+      add(log, "timer")
+    end)
+    run_loop()
+    assert.are.same({ "hasty" .. timed_out(1, 2, 2), "last" .. timed_out(40, 1, 2), "timer" }, log)
+    assert.are.equal(1, calls)
   end)
 
   it("fails the waiters that it has reset or aborted before it goes on", function()
@@ -813,10 +920,10 @@ describe("an action that runs the loop", function()
         add(log, "action " .. self.n_waiting)
       end })
       b:wait(listener(log, "w"))
-      assert.is_false(last_arrival(b))
-      assert.are.equal("w" .. expected, log[1])
-      assert.are.equal(2, #log)
+      patient(b, "last", log)
+      assert.are.same({ "w" .. expected, "action 0" }, log)
       run_loop()
+      assert.are.equal("last" .. expected, log[3])
       assert.are.equal(method == "abort" and "broken" or "filling", b.state)
     end
   end)

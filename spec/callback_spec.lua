@@ -269,9 +269,11 @@ describe("wait with a callback on a broken barrier", function()
     for _, reason in ipairs { "first", "second" } do
       b:abort(reason)
       b:wait(exact(log, "w"))
+      b:reset()
     end
     b:abort()
     b:wait(exact(log, "w"))
+    b:reset()
     b:abort("last")
     run_loop()
     assert.are.same({
@@ -416,6 +418,50 @@ describe("a Waiter that is closed", function()
     waiter:close()
     support.collect_garbage()
     assert.is_nil(next(seen))
+    waiter:close()
+  end)
+end)
+
+describe("is_closing of a Waiter", function()
+  it("is false while it waits, then true", function()
+    local b, log = barrier.new(2), {}
+    local waiters = {}
+    for i = 1, 2 do
+      waiters[i] = b:wait(function()
+        add(log, tostring(waiters[i]:is_closing()))
+      end)
+      assert.is_false(waiters[i]:is_closing())
+    end
+    assert.are.equal("draining", b.state)
+    assert.is_false(waiters[1]:is_closing())
+    run_loop()
+    assert.are.same({ "true", "true" }, log)
+    assert.is_true(waiters[1]:is_closing())
+  end)
+
+  it("is true at once when it is closed, whatever became of its wait", function()
+    local b = barrier.new(2)
+    local waiting, reset, watching = b:wait(nobody), b:wait(1, nobody), b:await_trip(nobody)
+    b:reset()
+    local blocked = b:wait(nobody)
+    for _, waiter in ipairs { waiting, reset, watching, blocked } do
+      assert.are.same({ false, 1 }, { waiter:is_closing(), select("#", waiter:is_closing()) })
+      waiter:close(nobody)
+      assert.is_true(waiter:is_closing())
+    end
+    run_loop()
+    assert.is_true(waiting:is_closing())
+  end)
+
+  it("is an error on anything but a Waiter", function()
+    local b = barrier.new(2)
+    local waiter = b:wait(nobody)
+    for _, self in ipairs { b, {}, 1, print } do
+      local ok, message = pcall(waiter.is_closing, self)
+      assert.is_false(ok)
+      assert.is_truthy(message:find("calling 'is_closing' on bad self (Waiter expected, got "
+        .. type(self) .. ")", 1, true), message)
+    end
     waiter:close()
   end)
 end)

@@ -19,20 +19,25 @@ local function errors_of_all_kinds()
   b:abort()
   run_loop()
   b:reset()
-  local dying = coroutine.create(function()
-    b:wait()
-  end)
-  coroutine.resume(dying)
-  keep(select(2, coroutine.resume(dying)))
+  if support.pcall_yields then
+    for _, take_out in ipairs { coroutine.resume, function(x) b:cancel(x) end } do
+      take_out(support.party(b, "x", {}))
+      run_loop()
+      keep(support.last_error)
+    end
+  end
   return errors, b
 end
 
 local CLASSES = {
   ["barrier reset"] = "BrokenBarrierError",
   ["barrier aborted"] = "BrokenBarrierError",
-  ["wait timed out"] = "TimeoutError",
-  ["wait cancelled"] = "CancelledError",
+  ["wait timed out after 1 ms, 1 of 3 had arrived"] = "TimeoutError",
 }
+if support.pcall_yields then -- otherwise nobody can catch them
+  CLASSES["wait cancelled"] = "CancelledError"
+  CLASSES["wait cancelled: resumed by somebody else"] = "CancelledError"
+end
 
 describe("an error", function()
   it("is a table whose metatable is its class", function()
@@ -86,20 +91,19 @@ describe("an error", function()
     end
   end)
 
-  it("is raised in a coroutine and passed to a callback", function()
-    local b = barrier.new(2)
+  it_catches("is raised in a coroutine and passed to a callback", function()
+    local b, log = barrier.new(2), {}
     b:abort("why")
-    local raised, given, count
-    raised = select(2, coroutine.resume(coroutine.create(function()
-      b:wait()
-    end)))
+    local given, count
+    support.party(b, "x", log)
     b:wait(function(...)
       given, count = ..., select("#", ...)
     end)
     run_loop()
     assert.are.equal(1, count)
-    assert.are.equal(tostring(raised), tostring(given))
-    assert.is_true(getmetatable(raised) == getmetatable(given))
+    assert.are.same({ "x " .. tostring(given) }, log)
+    assert.is_true(getmetatable(support.last_error) == getmetatable(given))
+    assert.is_false(rawequal(support.last_error, given))
   end)
 
   it_catches("is raised in a coroutine that had to wait for it", function()
@@ -122,10 +126,62 @@ describe("an error", function()
   end)
 
   it("of one class is not of another", function()
-    local errors = errors_of_all_kinds()
-    assert.is_false(getmetatable(errors["wait timed out"]) == barrier.CancelledError)
-    assert.is_false(getmetatable(errors["wait cancelled"]) == barrier.BrokenBarrierError)
-    assert.is_false(getmetatable(errors["barrier reset"]) == barrier.TimeoutError)
+    for message, class in pairs(CLASSES) do
+      local err = errors_of_all_kinds()[message]
+      for _, other in ipairs { "BrokenBarrierError", "CancelledError", "TimeoutError" } do
+        assert.are.equal(class == other, getmetatable(err) == barrier[other])
+      end
+    end
+  end)
+
+  it("can be concatenated with strings and numbers, as its tostring can", function()
+    for message, class in pairs(CLASSES) do
+      local err = errors_of_all_kinds()[message]
+      local shown = class .. ": " .. message
+      assert.are.equal("failed: " .. shown, "failed: " .. err)
+      assert.are.equal(shown .. "!", err .. "!")
+      assert.are.equal("<" .. shown .. ">", "<" .. err .. ">")
+      assert.are.equal(shown .. "5", err .. 5)
+      assert.are.equal("5" .. shown, 5 .. err)
+      assert.are.equal(shown .. "\n" .. shown, err .. "\n" .. err)
+      assert.are.equal(shown .. shown, err .. err)
+    end
+  end)
+end)
+
+describe("an error that is concatenated", function()
+  it("reads with its reason, whose tostring may fail, as tostring does", function()
+    local b, errors = barrier.new(2), {}
+    local mt = { __tostring = function() error("in tostring", 0) end }
+    for _, reason in ipairs { "disk full", setmetatable({}, mt) } do
+      b:wait(function(err)
+        table.insert(errors, err)
+      end)
+      b:abort(reason)
+      run_loop()
+      b:reset()
+    end
+    assert.are.equal("failed: BrokenBarrierError: barrier aborted: disk full",
+      "failed: " .. errors[1])
+    local told = { pcall(tostring, errors[2]) }
+    local concatenated = { pcall(function()
+      return "" .. errors[2]
+    end) }
+    assert.are.same(told, concatenated)
+  end)
+
+  it("with anything else is an error, as for strings", function()
+    local err
+    local b = barrier.new(2)
+    b:wait(function(e)
+      err = e
+    end)
+    b:reset()
+    run_loop()
+    for _, value in ipairs { {}, true, print } do
+      assert.is_false((pcall(function() return err .. value end)))
+      assert.is_false((pcall(function() return value .. err end)))
+    end
   end)
 end)
 

@@ -77,6 +77,83 @@ describe("timers and I/O of the same loop are not starved by", function()
     ]]
   end)
 
+  support.it_catches("coroutines that wait on a broken barrier for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2)
+      b:abort()
+      coroutine.wrap(function() while true do pcall(b.wait, b) end end)()
+    ]]
+  end)
+
+  support.it_catches("coroutines whose action fails for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(1, { action = function(self) self:reset() end })
+      coroutine.wrap(function() while true do pcall(b.wait, b) end end)()
+    ]]
+  end)
+
+  support.it_catches("coroutines that somebody else resumes for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2)
+      local x
+      x = coroutine.create(function()
+        while true do
+          local own = b:wait(function() coroutine.resume(x) end)
+          b:reset()
+          pcall(b.wait, b)
+          own:close()
+        end
+      end)
+      coroutine.resume(x)
+    ]]
+  end)
+
+  it("trips that are awaited for ever, by arrivals that do not wait", function()
+    leaves_others_alive [[
+      local b = barrier.new(1)
+      local function again() b:await_trip(again) b:arrive() end
+      again()
+    ]]
+  end)
+
+  it("blocked arrivals of which each trips the barrier", function()
+    leaves_others_alive [[
+      local b = barrier.new(1, { action = function(self) self:arrive() end })
+      b:arrive()
+    ]]
+  end)
+
+  it("phases that take too long for ever", function()
+    leaves_others_alive [[
+      local b = barrier.new(2, { timeout = 0 })
+      local function again() b:reset() b:wait(again) end
+      again()
+    ]]
+  end)
+
+  it("a schedule that makes its barrier ready again for ever", function()
+    for _, code in ipairs {
+      "b:reset()", "b:wait(function() end):close(function() end)", "b:reset() b:abort()",
+      "b:reset() b:abort() b:wait(function() end)", "b:reset() b:await_trip(print) b:reset()",
+    } do
+      leaves_others_alive([[
+        local b
+        b = barrier.new(2, { schedule = function(drain) ]] .. code .. [[ end })
+        for _ = 1, 2 do b:wait(function() end) end
+      ]])
+    end
+  end)
+
+  it("a schedule that hands over and drains in the next turn for ever", function()
+    leaves_others_alive [[
+      local drains = {}
+      local b = barrier.new(1, { schedule = function(drain) drains[1] = drain end })
+      local other = barrier.new(1, { schedule = function(drain) drain() drains[1]() end })
+      local function again() b:wait(again) other:wait(function() end) end
+      again()
+    ]]
+  end)
+
   it("cancels for ever", function()
     leaves_others_alive [[
       local b = barrier.new(2)

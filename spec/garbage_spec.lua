@@ -214,17 +214,16 @@ describe("a waiting coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  it("is let go when it is cancelled or resumed by a stranger", function()
+  support.it_catches("is let go when it is cancelled or resumed by a stranger", function()
     local b = barrier.new(3)
     local seen = setmetatable({}, { __mode = "v" })
     for i = 1, 2 do
-      seen[i] = coroutine.create(function()
-        b:wait()
-      end)
-      coroutine.resume(seen[i])
+      seen[i] = support.party(b, "p", {})
     end
-    coroutine.resume(seen[1])
+    b:cancel(seen[1])
     coroutine.resume(seen[2])
+    uv.run()
+    support.last_error = nil
     collect()
     assert.is_nil(seen[1])
     assert.is_nil(seen[2])
@@ -290,6 +289,54 @@ describe("what a barrier no longer needs", function()
     collect()
     assert.are.same({}, seen)
     assert.are.equal(2, b.generation)
+  end)
+
+  it("is not kept by it: the error of an action that failed", function()
+    local function last(b)
+      support.patient(b, "last", {})
+    end
+    local function callback(b)
+      b:wait(function() end)
+    end
+    local function let_in(way)
+      return function(b)
+        callback(b)
+        way(b) -- it is blocked
+      end
+    end
+    local ways = {
+      last,
+      callback,
+      function(b)
+        b:arrive()
+      end,
+      function(b)
+        b:register()
+        b:arrive()
+        b:deregister()
+      end,
+      let_in(last),
+      let_in(callback),
+    }
+    for i, way in ipairs(ways) do
+      local seen, calls = setmetatable({}, { __mode = "v" }), 0
+      local b = barrier.new(1, { action = function()
+        calls = calls + 1
+        if calls == (i <= 4 and 1 or 2) then
+          seen[1] = {}
+          error(seen[1])
+        end
+      end })
+      way(b)
+      uv.run()
+      assert.is_true(b.broken)
+      support.last_error = nil
+      collect()
+      assert.is_truthy(seen[1]) -- it is the reason
+      b:reset()
+      collect()
+      assert.is_nil(seen[1], "way " .. i)
+    end
   end)
 
   it("is not kept by a Waiter that somebody holds", function()

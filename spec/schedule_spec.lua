@@ -3,7 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
-local collected = support.collected
+local collected, keeping = support.collected, support.keeping
 local it_catches, it_nests = support.it_catches, support.it_nests
 
 local RESET = " BrokenBarrierError: barrier reset"
@@ -11,16 +11,7 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----A barrier whose schedule keeps each drain that it gets.
-local function keeping(parties, action)
-  local drains = {}
-  local function schedule(drain)
-    add(drains, drain)
-  end
-  return barrier.new(parties, { schedule = schedule, action = action }), drains
-end
-
----The same after a trip: its schedule has been called, and nobody has been let out.
+---A barrier that keeps its drains, after a trip: schedule has been called, nobody let out.
 local function tripped(parties, log)
   local b, drains = keeping(parties)
   local waiters = {}
@@ -233,16 +224,26 @@ describe("schedule is called for waiters that", function()
       b:abort()
       b:wait(listener(log, "w"))
     end },
-    ["timed out"] = { " TimeoutError: wait timed out", function(b, log)
+    ["timed out"] = { support.timed_out(0, 1, 2), function(b, log)
       b:wait(0, listener(log, "w"))
     end },
+    ["await a trip"] = { " 1", function(b, log)
+      b:await_trip(listener(log, "w"))
+      b:arrive()
+      b:arrive()
+    end },
+    ["were failed by the option timeout"] = {
+      ABORTED .. ": timed out after 0 ms, 1 of 2 had arrived", function(b, log)
+        b:wait(listener(log, "w"))
+      end, { timeout = 0 },
+    },
     ["were closed with an on_close"] = { " nil", function(b, log)
       b:wait(nobody):close(listener(log, "w"))
     end },
   }
   for who, way in pairs(ways) do
     it(who, function()
-      local log, b, drains = {}, keeping(2)
+      local log, b, drains = {}, keeping(2, way[3])
       way[2](b, log)
       run_loop()
       assert.are.equal(1, #drains)
@@ -793,9 +794,9 @@ describe("an action of a barrier with schedule", function()
 
   it("runs within drain for blocked waiters", function()
     local log = {}
-    local b, drains = keeping(2, function(self)
+    local b, drains = keeping(2, { action = function(self)
       add(log, "action " .. self.n_waiting)
-    end)
+    end })
     for i = 1, 4 do
       b:wait(listener(log, "w" .. i))
     end
@@ -810,15 +811,14 @@ describe("an action of a barrier with schedule", function()
 
   it("that raises fails all parties when drain is called", function()
     local log = {}
-    local b, drains = keeping(2, function()
+    local b, drains = keeping(2, { action = function()
       error("in action", 0)
-    end)
+    end })
     b:wait(listener(log, "w1"))
     b:wait(listener(log, "w2"))
     run_loop()
     assert.are.same({}, log)
     drains[1]()
-    table.sort(log)
     assert.are.same({ "w1" .. ABORTED .. ": in action", "w2 in action" }, log)
     run_loop()
     assert.are.equal(1, #drains)
@@ -1032,23 +1032,54 @@ describe("a loop that runs inside", function()
 end)
 
 describe("a schedule", function()
-  it("is called again when the barrier is reset or aborted before drain is called", function()
-    for _, method in ipairs { "reset", "abort" } do
-      local log, drains = {}, {}
-      local b = barrier.new(2, { schedule = function(drain)
-        support.add(drains, drain)
-      end })
+  it("is called again if somebody else comes before drain is called", function()
+    for _, reset in ipairs { false, true } do
+      local log, b, drains = {}, keeping(2)
       b:abort()
       b:wait(listener(log, "a"))
-      support.run_loop()
+      run_loop()
       assert.are.equal(1, #drains)
-      b[method](b)
+      if reset then
+        b:reset()
+        b:abort "later"
+      end
+      b:wait(listener(log, "b"))
       assert.is_true(uv.loop_alive())
-      support.run_loop()
+      run_loop()
       assert.are.equal(2, #drains)
       drains[2]()
-      assert.are.same({ "a BrokenBarrierError: barrier aborted" }, log)
+      assert.are.same({ "a" .. ABORTED, "b" .. ABORTED .. (reset and ": later" or "") }, log)
+      drains[1]()
+      assert.are.equal(2, #log)
     end
+  end)
+
+  it("has nobody to be called for again when a broken barrier is aborted", function()
+    local log, b, drains = {}, keeping(2)
+    b:abort()
+    b:wait(listener(log, "a"))
+    run_loop()
+    b:abort "again"
+    run_loop()
+    drains[#drains]()
+    assert.are.same({ "a" .. ABORTED }, log)
+  end)
+
+  it("is not called again for the blocked, whatever turns other barriers have", function()
+    local log = {}
+    local b, drains = keeping(1)
+    local other = barrier.new(1)
+    b:wait(listener(log, "w"))
+    run_loop()
+    b:wait(listener(log, "blocked"))
+    b:arrive()
+    for _ = 1, 3 do
+      other:wait(nobody)
+      run_loop()
+    end
+    assert.are.equal(1, #drains)
+    drains[1]()
+    assert.are.same({ "w 0" }, log)
   end)
 
   it("that forgets drain does not keep the barrier alive if somebody is blocked", function()

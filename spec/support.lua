@@ -70,20 +70,29 @@ function M.co(f, ...)
   return co
 end
 
----A party in coroutine style that appends how its wait ended to `log`: `name position`
----or `name error`. M.last_error is the error itself.
-function M.party(b, name, log, timeout)
+local function enter(method, b, name, log, timeout)
   return M.co(function()
     if M.pcall_yields then
-      local ok, result = pcall(b.wait, b, timeout)
+      local ok, result = pcall(b[method], b, timeout)
       M.add(log, name .. " " .. tostring(result))
       if not ok then
         M.last_error = result
       end
     else
-      M.add(log, name .. " " .. b:wait(timeout))
+      M.add(log, name .. " " .. b[method](b, timeout))
     end
   end)
+end
+
+---A party in coroutine style that appends how its wait ended to `log`: `name position`
+---or `name error`. The last error itself is M.last_error.
+function M.party(b, name, log, timeout)
+  return enter("wait", b, name, log, timeout)
+end
+
+---One who awaits a trip in coroutine style, and logs `name generation` or `name error`.
+function M.watcher(b, name, log, timeout)
+  return enter("await_trip", b, name, log, timeout)
 end
 
 ---A callback that appends how its wait ended to `log`: `name position` or `name error`.
@@ -98,21 +107,68 @@ function M.patient(b, name, log)
   if M.pcall_yields then
     return M.party(b, name, log)
   end
-  return b:wait(M.listener(log, name))
+  return b:wait(function(err, position)
+    M.add(log, name .. " " .. tostring(err or position))
+    if err ~= nil then
+      M.last_error = err
+    end
+  end)
+end
+
+---How a timed-out wait reads in a log.
+function M.timed_out(ms, arrived, parties)
+  return (" TimeoutError: wait timed out after %d ms, %d of %d had arrived"):format(ms, arrived,
+    parties)
+end
+
+local function with_schedule(schedule, options)
+  local all = { schedule = schedule }
+  for name, value in pairs(options or {}) do
+    all[name] = value
+  end
+  return all
 end
 
 ---A barrier that counts its turns, and a function that returns the count.
-function M.counted(parties)
+function M.counted(parties, options)
   local turns = 0
-  local b = barrier.new(parties, {
-    schedule = function(drain)
-      turns = turns + 1
-      drain()
-    end,
-  })
+  local b = barrier.new(parties, with_schedule(function(drain)
+    turns = turns + 1
+    drain()
+  end, options))
   return b, function()
     return turns
   end
+end
+
+---A barrier whose schedule keeps each drain that it is given, and the array of these.
+function M.keeping(parties, options)
+  local drains = {}
+  return barrier.new(parties, with_schedule(function(drain)
+    M.add(drains, drain)
+  end, options)), drains
+end
+
+---Lets `ms` pass on the loop's clock without running the loop.
+function M.pass_time(ms)
+  local till = uv.hrtime() + ms * 1e6
+  while uv.hrtime() < till do
+    uv.update_time()
+  end
+  uv.update_time()
+end
+
+---Lets `ms` pass while the loop's clock stands still, as it does while a callback computes.
+function M.compute(ms)
+  local till = uv.hrtime() + ms * 1e6
+  repeat
+    local now = uv.hrtime()
+  until now >= till
+end
+
+---What a function returned, with its number of results as `n`.
+function M.pack(...)
+  return { n = select("#", ...), ... }
 end
 
 ---Collects all garbage, including what only LuaJIT's compiled traces refer to.
@@ -216,6 +272,29 @@ end
 function M.chunk(code)
   local prelude = 'uv, barrier = require "luv", require "barrier" io.stdout:setvbuf "no"\n'
   return M.spawn(M.interpreter, { "-e", prelude .. code })
+end
+
+local function check(ok, result)
+  if not ok then
+    error(("it ended with code %d and signal %d, and printed\n%s%s"):format(result.code,
+      result.signal, result.out, result.err), 3)
+  end
+end
+
+---Runs a chunk that has to end well, without a word on standard error; what it printed.
+function M.output_of(code)
+  local result = M.chunk(code)
+  check(result.code == 0 and result.signal == 0 and result.err == "", result)
+  return result.out
+end
+
+---Runs a chunk that has to end with luv's report of an uncaught error; the report, and
+---what the chunk printed.
+function M.report_of(code)
+  local result = M.chunk(code)
+  check(result.code ~= 0 and result.signal == 0 and result.err:find("Uncaught Error", 1, true),
+    result)
+  return result.err, result.out
 end
 
 return M

@@ -3,10 +3,10 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
-local collected, counted = support.collected, support.counted
+local collected, counted, keeping = support.collected, support.counted, support.keeping
+local pass_time, timed_out = support.pass_time, support.timed_out
 local it_catches = support.it_catches
 
-local TIMED_OUT = " TimeoutError: wait timed out"
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
 local LONG = 1000000
@@ -22,15 +22,6 @@ local function handles()
   return n
 end
 
----Advances the loop's clock by `ms` without running the loop.
-local function pass_time(ms)
-  local till = uv.hrtime() + ms * 1e6
-  while uv.hrtime() < till do
-    uv.update_time()
-  end
-  uv.update_time()
-end
-
 describe("a wait whose timeout passes", function()
   it("ends with TimeoutError, and the others go on waiting", function()
     local b, log = barrier.new(3), {}
@@ -38,13 +29,13 @@ describe("a wait whose timeout passes", function()
     b:wait(5, listener(log, "hasty"))
     assert.are.equal(2, b.n_waiting)
     run_loop()
-    assert.are.same({ "hasty" .. TIMED_OUT }, log)
+    assert.are.same({ "hasty" .. timed_out(5, 2, 3) }, log)
     assert.are.equal(1, b.n_waiting)
     assert.are.equal("filling", b.state)
     b:wait(listener(log, "w1"))
     b:wait(listener(log, "w2"))
     run_loop()
-    assert.are.same({ "hasty" .. TIMED_OUT, "patient 0", "w1 1", "w2 2" }, log)
+    assert.are.same({ "patient 0", "w1 1", "w2 2" }, { log[2], log[3], log[4] })
   end)
 
   it("gives its callback a TimeoutError that knows its barrier", function()
@@ -56,7 +47,7 @@ describe("a wait whose timeout passes", function()
     run_loop()
     assert.are.equal(barrier.TimeoutError, getmetatable(err))
     assert.are.equal("TimeoutError", err.name)
-    assert.are.equal("wait timed out", err.message)
+    assert.are.equal("wait timed out after 1 ms, 1 of 2 had arrived", err.message)
     assert.are.equal(b, err.barrier)
     assert.is_nil(err.reason)
   end)
@@ -109,7 +100,7 @@ describe("a wait whose timeout passes", function()
     b:wait(listener(log, "w1"))
     assert.are.equal("filling", b.state)
     drains[1]()
-    assert.are.same({ "x" .. TIMED_OUT }, log)
+    assert.are.same({ "x" .. timed_out(0, 1, 2) }, log)
     assert.are.same(1, b.n_waiting)
   end)
 
@@ -122,7 +113,7 @@ describe("a wait whose timeout passes", function()
     run_loop()
     assert.is_false(b:cancel(x))
     drains[1]()
-    assert.are.same({ "x" .. TIMED_OUT }, log)
+    assert.are.same({ "x" .. timed_out(0, 1, 2) }, log)
   end)
 
   it_catches("counts on a much used barrier too", function()
@@ -238,7 +229,8 @@ describe("the timeout of a blocked waiter", function()
       b:wait(0, listener(log, "x"))
       b:wait(listener(log, "y"))
       run_loop()
-      assert.are.equal("x" .. TIMED_OUT, log[1])
+      assert.are.equal("x TimeoutError: wait timed out after 0 ms while the barrier was "
+        .. (reset and "resetting" or "draining"), log[1])
       assert.are.equal(reset and "a" .. RESET or "a 0", log[2])
       assert.are.equal(1, b.n_waiting)
     end
@@ -257,7 +249,9 @@ describe("the timeout of a blocked waiter", function()
     for i = 1, #drains do
       drains[i]()
     end
-    assert.are.same({ "x" .. TIMED_OUT, "a 0", "b 1" }, log)
+    assert.are.same({
+      "x TimeoutError: wait timed out after 3 ms while the barrier was draining", "a 0", "b 1",
+    }, log)
   end)
 
   -- A turn looks only at waiters that arrived before it.
@@ -269,7 +263,7 @@ describe("the timeout of a blocked waiter", function()
     end)
     b:wait(listener(log, "b"))
     run_loop()
-    assert.are.same({ "a", "b 1", "x" .. TIMED_OUT }, log)
+    assert.are.same({ "a", "b 1", "x" .. timed_out(0, 1, 2) }, log)
     assert.are.equal(0, b.n_waiting)
   end)
 
@@ -282,40 +276,50 @@ describe("the timeout of a blocked waiter", function()
     end)
     b:wait(listener(log, "b"))
     run_loop()
-    assert.are.same({ "a", "b" .. RESET, "x" .. TIMED_OUT }, log)
+    assert.are.same({ "a", "b" .. RESET, "x" .. timed_out(0, 1, 2) }, log)
     assert.are.equal(0, b.n_waiting)
   end)
 end)
 
 describe("many timeouts", function()
+  ---Sorts what was begun, by the time when it ends, then by order of arrival. Each wait has
+  ---updated the loop's clock.
+  local function in_order(begun)
+    table.sort(begun, function(x, y)
+      return x.time < y.time or (x.time == y.time and x.order < y.order)
+    end)
+    return begun
+  end
+
+  local function begin(b, begun, log, timeout)
+    local name = #begun + 1
+    b:wait(timeout, listener(log, name))
+    add(begun, { name = name, timeout = timeout, order = name, time = uv.now() + timeout })
+  end
+
   it("pass in order of time, equal ones in order of arrival", function()
-    local b, log = barrier.new(20), {}
-    for i, timeout in ipairs { 9, 3, 6, 3, 0, 9, 0, 6, 3 } do
-      b:wait(timeout, listener(log, i .. ""))
+    local b, log, begun = barrier.new(20), {}, {}
+    for _, timeout in ipairs { 9, 3, 6, 3, 0, 9, 0, 6, 3 } do
+      begin(b, begun, log, timeout)
     end
     pass_time(20)
     run_loop()
-    local order = table.concat(log, ","):gsub(TIMED_OUT, "")
-    assert.are.equal("5,7,2,4,9,3,8,1,6", order)
+    assert.are.equal(9, #log)
+    for i, wait in ipairs(in_order(begun)) do
+      assert.are.equal(wait.name .. timed_out(wait.timeout, 10 - i, 20), log[i])
+    end
   end)
 
   it("pass in order of time, whatever the loop's clock said when they began", function()
-    local b, log, expected = barrier.new(20), {}, {}
-    local function arrive(name, timeout)
-      add(expected, { name = name, order = #expected, time = uv.now() + timeout })
-      b:wait(timeout, listener(log, name))
-    end
-    arrive("late", 20)
+    local b, log, begun = barrier.new(20), {}, {}
+    begin(b, begun, log, 20)
     pass_time(5)
-    arrive("early", 1)
-    arrive("latest", 18)
+    begin(b, begun, log, 1)
+    begin(b, begun, log, 18)
     pass_time(30)
     run_loop()
-    table.sort(expected, function(x, y)
-      return x.time < y.time or (x.time == y.time and x.order < y.order)
-    end)
-    for i = 1, 3 do
-      assert.are.equal(expected[i].name .. TIMED_OUT, log[i])
+    for i, wait in ipairs(in_order(begun)) do
+      assert.are.equal(wait.name .. timed_out(wait.timeout, 4 - i, 20), log[i])
     end
   end)
 
@@ -323,13 +327,14 @@ describe("many timeouts", function()
     local b, last, expired = barrier.new(2000), -1, 0
     local waiters = {}
     for i = 1, 1000 do
-      local timeout = (i * 7919) % 20
+      local timeout, ends = (i * 7919) % 20, nil
       waiters[i] = b:wait(timeout, function(err)
         assert.are.equal("TimeoutError", err.name)
-        assert.is_true(timeout >= last)
-        last = timeout
+        assert.is_true(ends >= last)
+        last = ends
         expired = expired + 1
       end)
+      ends = uv.now() + timeout
     end
     for i = 1, 1000, 3 do
       waiters[i]:close()
@@ -428,21 +433,21 @@ describe("a timed wait that ends early", function()
       b:wait(4, listener(log, "x"))
       waiter:close()
       run_loop()
-      assert.are.same({ "x" .. TIMED_OUT }, log)
+      assert.are.same({ "x" .. timed_out(4, 1, 3) }, log)
       assert.is_false(uv.loop_alive())
     end
   end)
 
-  it("returns at once if it does not have to suspend", function()
-    local b = barrier.new(1)
+  it("starts nothing if it does not have to wait", function()
+    local b, log = barrier.new(1), {}
     co(function()
       b:wait(LONG)
     end)
     assert.is_false(uv.loop_alive())
     b:abort()
-    coroutine.resume(coroutine.create(function()
-      b:wait(LONG)
-    end))
+    b:wait(LONG, listener(log, "w"))
+    run_loop()
+    assert.are.same({ "w" .. ABORTED }, log)
     assert.is_false(uv.loop_alive())
     assert.is_false(pcall(b.wait, b, LONG))
     assert.is_false(uv.loop_alive())
@@ -485,7 +490,7 @@ describe("until it passes, a wait with a timeout", function()
       return b
     end))
     run_loop()
-    assert.are.same({ "x" .. TIMED_OUT }, log)
+    assert.are.same({ "x" .. timed_out(2, 1, 2) }, log)
   end)
 
   it("keeps its coroutine alive, too", function()
@@ -568,6 +573,65 @@ describe("until it passes, a wait with a timeout", function()
     end))
     seen[1]:reset()
     run_loop()
-    assert.are.same({ "x" .. TIMED_OUT, "y" .. RESET }, log)
+    assert.are.same({ "x" .. timed_out(0, 2, 4), "y" .. RESET }, log)
+  end)
+end)
+
+describe("the message of a TimeoutError", function()
+  it("counts those who had arrived, waiting or not, but not the blocked or the watchers", function()
+    local b, log = barrier.new(7), {}
+    b:wait(nobody)
+    b:arrive()
+    b:arrive()
+    b:await_trip(nobody)
+    b:wait(2, listener(log, "x"))
+    run_loop()
+    assert.are.same({ "x" .. timed_out(2, 4, 7) }, log)
+  end)
+
+  it("counts out those who timed out before, one by one", function()
+    local b, log = barrier.new(4), {}
+    for i = 1, 3 do
+      b:wait(0, listener(log, i))
+    end
+    pass_time(2)
+    run_loop()
+    assert.are.same({ "1" .. timed_out(0, 3, 4), "2" .. timed_out(0, 2, 4),
+      "3" .. timed_out(0, 1, 4) }, log)
+  end)
+
+  it("tells how it was when it timed out, not when it resumes", function()
+    local b, drains = keeping(3)
+    local log = {}
+    b:wait(1, listener(log, "x"))
+    run_loop()
+    b:register(5)
+    b:arrive()
+    b:abort()
+    drains[1]()
+    assert.are.same({ "x" .. timed_out(1, 1, 3) }, log)
+  end)
+
+  it("counts for one who is blocked as well, where the barrier is filling", function()
+    local b, drains = keeping(1)
+    local log = {}
+    local inside = b:wait(nobody)
+    b:wait(2, listener(log, "blocked"))
+    inside:close()
+    assert.are.equal("filling", b.state)
+    run_loop()
+    for i = 1, #drains do
+      drains[i]()
+    end
+    assert.are.same({ "blocked" .. timed_out(2, 0, 1) }, log)
+  end)
+
+  it("tells the parties that there are when it times out", function()
+    local b, log = barrier.new(3), {}
+    b:wait(1, listener(log, "x"))
+    b:register(6)
+    b:deregister()
+    run_loop()
+    assert.are.same({ "x" .. timed_out(1, 1, 8) }, log)
   end)
 end)

@@ -2,6 +2,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, run_loop = support.add, support.co, support.run_loop
+local keeping, party, patient = support.keeping, support.party, support.patient
 local it_catches = support.it_catches
 
 local function nobody() end
@@ -29,14 +30,6 @@ local function assert_waiters(expected, b)
   for i = 1, #expected do
     assert.is_true(rawequal(expected[i], list[i]), "waiter " .. i)
   end
-end
-
----A barrier whose schedule keeps each drain that it gets.
-local function keeping(n)
-  local drains = {}
-  return barrier.new(n, { schedule = function(drain)
-    add(drains, drain)
-  end }), drains
 end
 
 describe("the array of waiters", function()
@@ -268,6 +261,21 @@ describe("the array of waiters has those", function()
     drains[1]()
     assert_waiters({ list[1], list[3] }, b)
   end)
+
+  it_catches("whom somebody else has resumed, at their place, until they resume", function()
+    local b, list = barrier.new(5), {}
+    for i = 1, 4 do
+      list[i] = party(b, "p" .. i, {})
+    end
+    coroutine.resume(list[1])
+    coroutine.resume(list[3])
+    assert_waiters(list, b)
+    b:abort()
+    coroutine.resume(list[4])
+    assert_waiters(list, b)
+    run_loop()
+    assert_waiters({}, b)
+  end)
 end)
 
 describe("the array of waiters has none of those", function()
@@ -283,24 +291,12 @@ describe("the array of waiters has none of those", function()
     assert_waiters({ list[1], list[3] }, b)
   end)
 
-  it("who were resumed by somebody else", function()
-    local b = barrier.new(4)
-    local list = parties(b, 3)
-    coroutine.resume(list[1])
-    assert_waiters({ list[2], list[3] }, b)
-    b:abort()
-    coroutine.resume(list[3])
-    assert_waiters({ list[2] }, b)
-  end)
-
   it("who came to a broken barrier, though it has those whom the abort fails", function()
     local b = barrier.new(4)
     local list = { b:wait(nobody), b:wait(nobody) }
     b:abort()
     b:wait(nobody)
-    coroutine.resume(coroutine.create(function()
-      b:wait()
-    end))
+    patient(b, "late", {})
     assert_waiters(list, b)
     b:reset()
     b:wait(nobody):close()
@@ -316,6 +312,27 @@ describe("the array of waiters has none of those", function()
       coroutine.yield()
     end)
     assert_waiters(list, b)
+  end)
+
+  it("who arrived without waiting, or who await a trip", function()
+    local b = barrier.new(4)
+    local list = {}
+    local function enter()
+      b:await_trip(nobody)
+      b:arrive()
+      add(list, b:wait(nobody))
+      assert_waiters(list, b)
+    end
+    enter()
+    enter()
+    assert.are.equal("draining", b.state)
+    enter()
+    b:abort()
+    assert_waiters(list, b)
+    b:await_trip(nobody)
+    assert_waiters(list, b)
+    run_loop()
+    assert_waiters({}, b)
   end)
 
   it("who wait at another barrier", function()
@@ -393,20 +410,33 @@ describe("while the action runs, the array of waiters", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("lacks the last arrival that is taken out", function()
+  it_catches("has the last arrival that is cancelled, until it resumes", function()
     local b, list = acting(function(self, list)
-      self:cancel(coroutine.running())
-      assert_waiters({ list[1], list[2] }, self)
+      list[3] = coroutine.running()
+      self:cancel(list[3])
+      assert_waiters(list, self)
+      assert.are.equal(2, self.n_waiting)
     end)
     list[1], list[2] = b:wait(nobody), b:wait(nobody)
-    coroutine.resume(coroutine.create(function()
-      b:wait()
-    end))
+    party(b, "last", {})
+    assert_waiters(list, b)
+    assert.are.equal(2, b.n_waiting)
+    run_loop()
     assert_waiters({ list[1], list[2] }, b)
+  end)
+
+  it("lacks the last arrival whose Waiter is closed", function()
+    local b, list = acting(function(self, list)
+      self:waiters()[3]:close()
+      assert_waiters(list, self)
+    end)
+    list[1], list[2] = b:wait(nobody), b:wait(nobody)
+    b:wait(nobody)
+    assert_waiters(list, b)
     assert.are.equal(2, b.n_waiting)
   end)
 
-  it("has all those it has thrown out but the last arrival, which fails at once", function()
+  it("has all those it has thrown out, including the last arrival", function()
     for _, method in ipairs { "reset", "abort" } do
       local b, list = acting(function(self, list)
         self[method](self)
@@ -414,10 +444,8 @@ describe("while the action runs, the array of waiters", function()
         assert.is_true(rawequal(list[1], self:waiters()[1]))
       end)
       list[1], list[2] = b:wait(nobody), b:wait(nobody)
-      coroutine.resume(coroutine.create(function()
-        b:wait()
-      end))
-      assert_waiters({ list[1], list[2] }, b)
+      list[3] = patient(b, "last", {})
+      assert_waiters(list, b)
       run_loop()
       assert_waiters({}, b)
     end

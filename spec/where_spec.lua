@@ -243,6 +243,10 @@ describe("wait where the coroutine cannot yield", function()
     it("either works in " .. name .. " or changes nothing", function()
       if not can_yield_in(f) then
         changes_nothing(in_coroutine(f), f == in_metamethod and SUSPENDING or nil)
+        local b = states.broken()
+        assert.is_false((pcall(in_coroutine(f), b)))
+        run_loop()
+        assert.are.same({}, b:waiters())
         return
       end
       local b, log = barrier.new(2), {}
@@ -258,7 +262,10 @@ describe("wait where the coroutine cannot yield", function()
 end)
 
 describe("a method called on something other than a barrier", function()
-  local methods = { "wait", "with", "reset", "abort", "cancel", "waiters" }
+  local methods = {
+    "wait", "with", "reset", "abort", "cancel", "waiters", "arrive", "register", "deregister",
+    "await_trip",
+  }
   local b = barrier.new(2)
   local waiter = b:wait(nobody)
   waiter:close()
@@ -330,6 +337,7 @@ describe("a bad argument", function()
       "#1 to 'with' (body must be callable, got nil)", {},
       "#1 to 'with' (body must be callable, got number)", { 10 },
       "#1 to 'with' (body must be callable, got table)", { {} },
+      "#2 to 'with' (", { nobody, 10 },
     },
     cancel = {
       "#1 to 'cancel' (coroutine expected, got nil)", {},
@@ -344,6 +352,10 @@ describe("a bad argument", function()
     table.insert(bad.wait, { cdata })
     table.insert(bad.wait, "#2 to 'wait' (callback must be callable, got cdata)")
     table.insert(bad.wait, { 10, cdata })
+  end
+  bad.await_trip = {} -- takes what wait takes
+  for i, case in ipairs(bad.wait) do
+    bad.await_trip[i] = type(case) == "string" and case:gsub("'wait'", "'await_trip'") or case
   end
   for name, cases in pairs(bad) do
     it("of " .. name .. " is named, and changes nothing", function()

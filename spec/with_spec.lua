@@ -92,18 +92,30 @@ describe("with", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("does not call the body if the wait fails", function()
+  support.it_catches("does not call the body if the wait fails", function()
     local b = barrier.new(1)
     b:abort("why")
-    local called = false
-    local ok, err = coroutine.resume(coroutine.create(function()
-      b:with(function()
+    local called, err = false, nil
+    co(function()
+      err = select(2, pcall(b.with, b, function()
         called = true
-      end)
-    end))
-    assert.is_false(ok)
-    assert.are.equal(barrier.BrokenBarrierError, getmetatable(err))
+      end))
+    end)
+    run_loop()
+    assert.is_true(getmetatable(err) == barrier.BrokenBarrierError)
     assert.are.equal("why", err.reason)
     assert.is_false(called)
+  end)
+
+  it("rejects arguments after the body, and changes nothing", function()
+    local b = barrier.new(1)
+    for _, extra in ipairs { 10, false, print } do
+      local ok, message = coroutine.resume(coroutine.create(function()
+        b:with(print, extra)
+      end))
+      assert.is_false(ok)
+      assert.is_truthy(message:find("with_spec%.lua:%d+: bad argument #2 to 'with'"), message)
+    end
+    assert.are.equal(0, b.generation)
   end)
 end)

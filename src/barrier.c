@@ -1,12 +1,15 @@
 #include "barrier.h"
 
+#include <string.h>
+
 #include "errors.h"
 
 static const char barrier_type = 'b'; /* its address is the type */
 
 struct barrier *barrier_at(lua_State *L, int i) {
-  struct barrier *b = lua_touserdata(L, i);
-  return b && lua_rawlen(L, i) == sizeof(*b) && b->type == &barrier_type ? b : NULL;
+  struct barrier *b = (struct barrier *)lua_touserdata(L, i);
+  if (b == NULL || lua_rawlen(L, i) != sizeof(*b)) return NULL;
+  return b->type == &barrier_type && b->self == b ? b : NULL;
 }
 
 struct barrier *barrier_check(lua_State *L, int level, const char *name) {
@@ -17,89 +20,25 @@ struct barrier *barrier_check(lua_State *L, int level, const char *name) {
   return b;
 }
 
-struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint64_t parties) {
+struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t parties) {
+  static const char *const fields[] = {"reason", "errors"};
   void *ud;
-  machine_alloc alloc = lua_getallocf(L, &ud);
-  struct barrier *b = compat_newuserdata(L, sizeof(*b), 0, 4);
-  b->type = NULL; /* not before it is complete */
+  nodes_alloc alloc = lua_getallocf(L, &ud);
+  struct barrier *b = (struct barrier *)compat_newuserdata(L, sizeof(*b), 0, 5);
+  memset(b, 0, sizeof(*b)); /* no barrier before it is complete */
   b->scheduler = s;
-  b->has_action = b->has_schedule = b->has_reason = b->has_metatable = false;
   machine_init(&b->job.machine, parties, alloc, ud);
   compat_getuservalue(L, -1);
-  lua_pushboolean(L, 0); /* so that setting them later allocates nothing */
-  lua_setfield(L, -2, "reason");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "failure");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "runner");
+  for (int i = 0; i < 2; i++) { /* so that setting them later allocates nothing */
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, fields[i]);
+  }
   lua_pop(L, 1);
   scheduler_adopt(L, s, &b->job);
+  b->self = b;
   b->type = &barrier_type;
   return b;
 }
-
-/* {=== metatables === */
-
-/* What the metatable of new barriers has besides metamethods. */
-enum { MEMBERS = 1, REST }; /* REST: the metatable of the tables of methods */
-
-void barrier_open(lua_State *L, int metatable, int members) {
-  metatable = lua_absindex(L, metatable);
-  lua_pushvalue(L, members);
-  lua_rawseti(L, metatable, MEMBERS);
-  lua_createtable(L, 0, 1);
-  lua_getfield(L, metatable, "__index");
-  lua_setfield(L, -2, "__index");
-  lua_rawseti(L, metatable, REST);
-  lua_pushvalue(L, metatable);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &barrier_type);
-}
-
-/* Copies what has a string for its key and is no number (a property) from the table
-** at `from` to the one on the top: `first` before the others, so that nothing is in
-** its way in the hash table. [-0, +0] */
-static void copy_fields(lua_State *L, int from, const char *first) {
-  if (!lua_istable(L, from)) return; /* the debug library took it away */
-  lua_getfield(L, from, first);
-  lua_setfield(L, -2, first);
-  lua_pushnil(L);
-  while (lua_next(L, from)) {
-    if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER) {
-      lua_pushvalue(L, -2);
-      lua_insert(L, -2);
-      lua_rawset(L, -4);
-    } else {
-      lua_pop(L, 1);
-    }
-  }
-}
-
-void barrier_push_owner(lua_State *L, int table) { lua_rawgetp(L, table, &barrier_type); }
-
-void barrier_own_metatable(lua_State *L, struct barrier *b, int self) {
-  int top = lua_gettop(L);
-  b->has_metatable = true; /* or it will not get one */
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &barrier_type);
-  if (!lua_getmetatable(L, self) || !lua_rawequal(L, -1, top + 1)) {
-    lua_settop(L, top);
-    return;
-  }
-  lua_createtable(L, 0, 8);
-  copy_fields(L, top + 1, "__close");
-  lua_rawgeti(L, top + 1, MEMBERS);
-  lua_createtable(L, 0, 8);
-  copy_fields(L, top + 4, "wait");
-  lua_pushvalue(L, self);
-  lua_rawsetp(L, -2, &barrier_type);
-  lua_rawgeti(L, top + 1, REST);
-  lua_setmetatable(L, -2);
-  lua_setfield(L, top + 3, "__index");
-  lua_pop(L, 1);
-  lua_setmetatable(L, self);
-  lua_settop(L, top);
-}
-
-/* }=== */
 
 void barrier_destroy(lua_State *L, struct barrier *b) {
   scheduler_abandon(L, b->scheduler, &b->job);
@@ -107,69 +46,264 @@ void barrier_destroy(lua_State *L, struct barrier *b) {
   b->type = NULL;
 }
 
-void barrier_push_error(lua_State *L, int self, enum machine_outcome outcome) {
+/* {=== metatables === */
+
+enum { MEMBERS = 1 }; /* what the metatable has besides metamethods */
+
+/* [-0, +1] */
+static void push_index(lua_State *L, int members, lua_CFunction index, int self) {
+  lua_pushvalue(L, members);
+  if (self)
+    lua_pushvalue(L, self);
+  else
+    lua_pushnil(L);
+  lua_pushcclosure(L, index, 2);
+}
+
+void barrier_open(lua_State *L, int metatable, int members, lua_CFunction index) {
+  metatable = lua_absindex(L, metatable);
+  push_index(L, members, index, 0);
+  lua_setfield(L, metatable, "__index");
+  lua_pushvalue(L, members);
+  lua_rawseti(L, metatable, MEMBERS);
+  lua_pushvalue(L, metatable);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &barrier_type);
+}
+
+/* Copies the metamethods from the table at `from` to the one on the top. [-0, +0] */
+static void copy_metamethods(lua_State *L, int from) {
+  int to = lua_gettop(L);
+  lua_getfield(L, from, "__close"); /* first, so that nothing is in its way in the hash */
+  lua_setfield(L, to, "__close");
+  lua_pushnil(L);
+  while (lua_next(L, from)) {
+    if (lua_type(L, -2) == LUA_TSTRING) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, to);
+    } else {
+      lua_pop(L, 1);
+    }
+  }
+}
+
+void barrier_own_metatable(lua_State *L, struct barrier *b, int self) {
   int top = lua_gettop(L);
+  b->has_metatable = true; /* or it will not get one */
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &barrier_type);
+  lua_getfield(L, -1, "__index");
+  lua_rawgeti(L, -2, MEMBERS);
+  /* unless the debug library has changed something */
+  if (lua_iscfunction(L, -2) && lua_istable(L, -1) && lua_getmetatable(L, self) &&
+      lua_rawequal(L, -1, top + 1)) {
+    lua_createtable(L, 0, 8); /* top + 5: the metatable */
+    copy_metamethods(L, top + 1);
+    lua_createtable(L, 0, 1); /* top + 6: its __index */
+    lua_getfield(L, top + 3, "wait");
+    lua_setfield(L, top + 6, "wait");
+    lua_createtable(L, 0, 1); /* the metatable of that */
+    push_index(L, top + 3, lua_tocfunction(L, top + 2), self);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, top + 6);
+    lua_setfield(L, top + 5, "__index");
+    lua_setmetatable(L, self);
+  }
+  lua_settop(L, top);
+}
+
+/* }=== */
+
+/* {=== what it keeps === */
+
+void barrier_push_elements(lua_State *L, int self) {
+  self = lua_absindex(L, self);
+  if (compat_getuservalue(L, self)) return;
+  lua_pop(L, 1);
+  lua_newtable(L); /* the debug library took it away; everybody in it is lost */
+  lua_pushvalue(L, -1);
+  compat_setuservalue(L, self);
+}
+
+void barrier_push_field(lua_State *L, int self, const char *name) {
+  barrier_push_elements(L, self);
+  lua_getfield(L, -1, name);
+  if (!lua_toboolean(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
+  }
+  lua_remove(L, -2);
+}
+
+void barrier_set_field(lua_State *L, int self, const char *name) {
+  barrier_push_elements(L, self);
+  lua_insert(L, -2);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
+void barrier_set_element(lua_State *L, const struct barrier *b, int self, uint32_t node,
+                         int index) {
+  index = lua_absindex(L, index);
+  if (b->has_action) {
+    lua_pushboolean(L, 0);
+    barrier_keep_error(L, self, node);
+  }
+  barrier_push_elements(L, self);
+  lua_pushvalue(L, index);
+  lua_rawseti(L, -2, (compat_index)node);
+  lua_pop(L, 1);
+}
+
+void barrier_clear_element(lua_State *L, int self, uint32_t node) {
+  barrier_push_elements(L, self);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, -2, (compat_index)node);
+  lua_pop(L, 1);
+}
+
+bool barrier_can_keep_errors(lua_State *L, int self) {
+  bool can;
+  self = lua_absindex(L, self);
+  barrier_push_field(L, self, "errors");
+  can = lua_istable(L, -1);
+  lua_pop(L, 1);
+  if (can) return true;
+  lua_newtable(L);
+  barrier_set_field(L, self, "errors");
+  return false;
+}
+
+void barrier_keep_error(lua_State *L, int self, uint32_t node) {
+  barrier_push_field(L, self, "errors");
+  lua_insert(L, -2);
+  if (lua_istable(L, -2))
+    lua_rawseti(L, -2, (compat_index)node);
+  else
+    lua_pop(L, 1);
+  lua_pop(L, 1);
+}
+
+void barrier_take_error(lua_State *L, int self, uint32_t node) {
+  barrier_push_field(L, self, "errors");
+  if (!lua_istable(L, -1)) return; /* nil */
+  lua_rawgeti(L, -1, (compat_index)node);
+  if (!lua_isnil(L, -1)) {
+    lua_pushboolean(L, 0); /* keeps the place */
+    lua_rawseti(L, -3, (compat_index)node);
+  }
+  lua_remove(L, -2);
+}
+
+/* }=== */
+
+/* {=== what happens to it === */
+
+bool barrier_make_room(lua_State *L, struct barrier *b, uint32_t n) {
+  struct nodes *nodes = &b->job.machine.nodes;
+  bool quiet = true;
+  for (size_t size = 1024; !nodes_reserve(nodes) ||
+                           (n && !deadlines_reserve(&b->scheduler->deadlines, n));
+       size *= 2) {
+    errors_memory(L, size); /* more each time, until there is room, or Lua's memory error */
+    quiet = false;
+  }
+  return quiet;
+}
+
+void barrier_push_error(lua_State *L, int self, enum machine_outcome outcome) {
   self = lua_absindex(L, self);
   switch (outcome) {
-    case MACHINE_FAILED: /* the action raised nil or false */
-    case MACHINE_ABORTED: {
+    case MACHINE_RESET: errors_push(L, ERROR_BROKEN, "barrier reset", self, 0); break;
+    case MACHINE_CANCELLED: errors_push(L, ERROR_CANCELLED, "wait cancelled", self, 0); break;
+    case MACHINE_DISTURBED:
+      errors_push(L, ERROR_CANCELLED, "wait cancelled: resumed by somebody else", self, 0);
+      break;
+    default: { /* aborted, or an action raised nil or false */
       const struct barrier *b = barrier_at(L, self);
-      if (b && b->has_reason && compat_getuservalue(L, self))
+      barrier_push_elements(L, self);
+      if (b && b->has_reason)
         lua_getfield(L, -1, "reason");
       else
         lua_pushnil(L);
       errors_push(L, ERROR_BROKEN, "barrier aborted", self, lua_isnil(L, -1) ? 0 : -1);
-      lua_replace(L, top + 1);
-      lua_settop(L, top + 1);
+      lua_replace(L, -3);
+      lua_pop(L, 1);
       break;
     }
-    case MACHINE_RESET: errors_push(L, ERROR_BROKEN, "barrier reset", self, 0); break;
-    case MACHINE_TIMED_OUT: errors_push(L, ERROR_TIMEOUT, "wait timed out", self, 0); break;
-    default: errors_push(L, ERROR_CANCELLED, "wait cancelled", self, 0); break;
   }
 }
 
 void barrier_break(lua_State *L, struct barrier *b, int self) {
-  b->has_reason = !lua_isnil(L, -1);
   self = lua_absindex(L, self);
-  if (compat_getuservalue(L, self)) {
-    if (b->has_reason)
-      lua_pushvalue(L, -2);
-    else
-      lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "reason");
+  if (b->job.machine.state == MACHINE_BROKEN) {
+    lua_pop(L, 1);
+    return;
   }
-  lua_pop(L, 2);
+  b->has_reason = !lua_isnil(L, -1);
+  if (!b->has_reason) { /* the place of a nil would be collected */
+    lua_pop(L, 1);
+    lua_pushboolean(L, 0);
+  }
+  barrier_set_field(L, self, "reason");
   machine_abort(&b->job.machine, b->scheduler->turn);
 }
 
-void barrier_push_elements(lua_State *L, int self) {
-  if (!compat_getuservalue(L, self)) luaL_error(L, "the barrier's user value was taken away");
+void barrier_keep_phase(lua_State *L, struct barrier *b, int self) {
+  struct scheduler *s = b->scheduler;
+  bool begun = b->has_timeout && machine_counted(&b->job.machine) > 0;
+  if (begun && b->job.deadline == 0 && deadlines_reserve(&s->deadlines, 1))
+    scheduler_set_deadline(L, s, &b->job, self, 0, s->loop.clock + b->timeout, b->timeout);
+  else if (!begun && b->job.deadline)
+    scheduler_clear_deadline(L, s, &b->job, 0);
 }
 
-void barrier_clear_element(lua_State *L, int self, uint32_t node) {
-  if (compat_getuservalue(L, self)) {
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, -2, (compat_index)node);
-  }
-  lua_pop(L, 1);
+void barrier_changed(lua_State *L, struct barrier *b, int self) {
+  barrier_keep_phase(L, b, self);
+  if (machine_busy(&b->job.machine)) scheduler_request(L, b->scheduler, &b->job, self);
 }
 
 void barrier_leave(lua_State *L, struct barrier *b, int self, uint32_t node) {
+  bool queued = b->job.queued;
   scheduler_clear_deadline(L, b->scheduler, &b->job, node);
   barrier_clear_element(L, self, node);
+  barrier_take_error(L, self, node);
+  lua_pop(L, 1);
   machine_leave(&b->job.machine, node, b->scheduler->turn);
-  if (machine_busy(&b->job.machine) && !b->job.queued) {
-    scheduler_request(L, b->scheduler, &b->job, self);
+  barrier_changed(L, b, self);
+  if (b->job.queued && !queued)
     scheduler_prepare(L, b->scheduler);
-  } else {
+  else
     scheduler_relax(L, b->scheduler);
-  }
 }
 
-void barrier_request(lua_State *L, struct barrier *b, int self) {
-  if (machine_busy(&b->job.machine)) scheduler_request(L, b->scheduler, &b->job, self);
+bool barrier_withdraw(lua_State *L, struct barrier *b, int self, uint32_t node,
+                      enum machine_outcome outcome) {
+  if (!machine_withdraw(&b->job.machine, node, outcome, b->scheduler->turn)) return false;
+  scheduler_clear_deadline(L, b->scheduler, &b->job, node);
+  barrier_changed(L, b, self);
+  return true;
 }
+
+int barrier_shrink(lua_State *L) {
+  static const char *const fields[] = {"reason", "action", "schedule", "defers"};
+  struct barrier *b = barrier_at(L, 1);
+  if (b == NULL) return 0;
+  lua_settop(L, 1);
+  barrier_push_elements(L, 1);
+  lua_createtable(L, 0, 5);
+  for (int i = 0; i < 4; i++) {
+    lua_getfield(L, 2, fields[i]);
+    lua_setfield(L, 3, fields[i]);
+  }
+  lua_newtable(L);
+  lua_setfield(L, 3, "errors");
+  if (!nodes_empty(&b->job.machine.nodes)) return 0; /* a finalizer has come in */
+  compat_setuservalue(L, 1);
+  nodes_destroy(&b->job.machine.nodes);
+  return 0;
+}
+
+/* }=== */
 
 bool is_callable(lua_State *L, int i) {
   if (lua_isfunction(L, i)) return true;

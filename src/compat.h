@@ -9,9 +9,9 @@
 #ifndef BARRIER_COMPAT_H
 #define BARRIER_COMPAT_H
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <lua.h>
 
@@ -20,14 +20,11 @@
 #include "internal.h"
 
 /* Can a C function yield with a continuation, and ask whether it can yield?
-** Otherwise lua/barrier/init.lua wraps `wait` (see wait.c). */
+** Otherwise lua/barrier/init.lua wraps `wait` (see coroutine.h). */
 #define COMPAT_YIELDK (LUA_VERSION_NUM >= 503)
 
 /* To-be-closed variables and coroutine.close. */
 #define COMPAT_CLOSE (LUA_VERSION_NUM >= 504)
-
-/* The longest timeout that luv's timers take, in milliseconds. */
-#define COMPAT_MAX_TIMEOUT ((uint64_t)(sizeof(lua_Integer) < 8 ? INT32_MAX : INT64_C(1) << 53))
 
 #if LUA_VERSION_NUM >= 503
 typedef lua_Integer compat_index; /* of lua_rawgeti, lua_rawseti */
@@ -35,7 +32,9 @@ typedef lua_Integer compat_index; /* of lua_rawgeti, lua_rawseti */
 #else
 typedef int compat_index;
 #define COMPAT_MOST " and <= 2^53"
+#ifndef LUA_OK
 #define LUA_OK 0
+#endif
 #endif
 
 #if LUA_VERSION_NUM < 502
@@ -136,6 +135,17 @@ static inline void compat_pushcfunction(lua_State *L, lua_CFunction function) {
 #endif
 }
 
+/* The table on the top becomes the user value. [-1, +0] */
+static inline void compat_setuservalue(lua_State *L, int i) {
+#if LUA_VERSION_NUM >= 504
+  lua_setiuservalue(L, i, 1);
+#elif LUA_VERSION_NUM >= 502
+  lua_setuservalue(L, i);
+#else
+  lua_setfenv(L, i);
+#endif
+}
+
 /* A full userdata with one user value, a new table with room for `narr` elements
 ** and `nrec` fields. [-0, +1] */
 static inline void *compat_newuserdata(lua_State *L, size_t size, int narr, int nrec) {
@@ -146,13 +156,7 @@ static inline void *compat_newuserdata(lua_State *L, size_t size, int narr, int 
   p = lua_newuserdata(L, size);
 #endif
   lua_createtable(L, narr, nrec);
-#if LUA_VERSION_NUM >= 504
-  lua_setiuservalue(L, -2, 1);
-#elif LUA_VERSION_NUM >= 502
-  lua_setuservalue(L, -2);
-#else
-  lua_setfenv(L, -2);
-#endif
+  compat_setuservalue(L, -2);
   return p;
 }
 
@@ -180,22 +184,32 @@ static inline int compat_rawget(lua_State *L, int i) {
 #endif
 }
 
-/* The integer that a number (not a string) stands for; false if none does. */
-static inline bool compat_tointeger(lua_State *L, int i, lua_Integer *value) {
+/* The integer that a number (not a string) stands for; false if none does. Before Lua
+** 5.3 a lua_Integer may have 32 bits, so it is not used there. */
+static inline bool compat_tointeger(lua_State *L, int i, int64_t *value) {
   if (lua_type(L, i) != LUA_TNUMBER) return false;
 #if LUA_VERSION_NUM >= 503
   {
     int isnum;
-    *value = lua_tointegerx(L, i, &isnum);
+    *value = (int64_t)lua_tointegerx(L, i, &isnum);
     return isnum != 0;
   }
 #else
   {
     lua_Number n = lua_tonumber(L, i);
-    if (!(n >= -9007199254740992.0 && n <= 9007199254740992.0) || n != floor(n)) return false;
-    *value = (lua_Integer)n;
+    if (!(n >= -9007199254740992.0 && n <= 9007199254740992.0)) return false;
+    *value = (int64_t)n;
     return (lua_Number)*value == n;
   }
+#endif
+}
+
+/* A count that may be larger than a lua_Integer of 32 bits. [-0, +1] */
+static inline void compat_pushcount(lua_State *L, uint64_t n) {
+#if LUA_VERSION_NUM >= 503
+  lua_pushinteger(L, (lua_Integer)n);
+#else
+  lua_pushnumber(L, (lua_Number)n);
 #endif
 }
 
@@ -246,5 +260,64 @@ static inline void compat_closethread(lua_State *co) {
   (void)co;
 #endif
 }
+
+/* {=== can the running coroutine yield? === */
+
+#if !COMPAT_YIELDK
+
+#if LUA_VERSION_NUM == 502
+
+static int compat_raise_nil(lua_State *L) {
+  lua_pushnil(L);
+  return lua_error(L);
+}
+
+static int compat_can_yield(lua_State *L) {
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* Lua 5.2 calls the continuation of a protected call that failed only where the
+** coroutine can yield. */
+static int compat_isyieldable(lua_State *L) {
+  lua_pushcfunction(L, compat_raise_nil);
+  lua_pcallk(L, 0, 0, 0, 0, compat_can_yield);
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+#else
+
+/* Lua 5.1 can yield where no C function, iterator or metamethod has called Lua. It
+** can't tell whether a metamethod has; then lua_yield itself raises the error. */
+static int compat_isyieldable(lua_State *L) {
+  lua_Debug ar;
+  bool can = !lua_pushthread(L);
+  for (int level = 1; can && lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "nS", &ar);
+    can = *ar.what != 'C' && !(ar.name && strcmp(ar.name, "(for generator)") == 0);
+  }
+  lua_pushboolean(L, can);
+  return 1;
+}
+
+#endif
+
+/* Pushes the function that tells whether the running coroutine can yield: LuaJIT has
+** coroutine.isyieldable. [-0, +1] */
+static inline void compat_pushisyieldable(lua_State *L) {
+#if LUA_VERSION_NUM == 501
+  lua_getglobal(L, "coroutine");
+  lua_getfield(L, -1, "isyieldable");
+  lua_remove(L, -2);
+  if (lua_isfunction(L, -1)) return;
+  lua_pop(L, 1);
+#endif
+  lua_pushcfunction(L, compat_isyieldable);
+}
+
+#endif
+
+/* }=== */
 
 #endif

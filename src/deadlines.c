@@ -1,14 +1,19 @@
 #include "deadlines.h"
 
-#include "scheduler.h"
+#define FIRST_CAPACITY 8u
 
 static bool before(const struct deadline *a, const struct deadline *b) {
   return a->when < b->when || (a->when == b->when && a->order < b->order);
 }
 
+/* Where the owner of a deadline notes its place. */
+static uint32_t *place_of(const struct deadline *x) {
+  return x->node ? &x->job->machine.nodes.at[x->node].deadline : &x->job->deadline;
+}
+
 static void put(struct deadlines *d, uint32_t i, const struct deadline *x) {
   d->heap[i] = *x;
-  x->job->machine.nodes[x->node].deadline = i;
+  *place_of(x) = i;
 }
 
 /* Finds the place of x, starting from the empty place i. */
@@ -24,7 +29,7 @@ static void sift(struct deadlines *d, uint32_t i, const struct deadline *x) {
   put(d, i, x);
 }
 
-void deadlines_init(struct deadlines *d, machine_alloc alloc, void *ud) {
+void deadlines_init(struct deadlines *d, nodes_alloc alloc, void *ud) {
   d->heap = NULL;
   d->count = 0;
   d->capacity = 0;
@@ -38,31 +43,34 @@ void deadlines_destroy(struct deadlines *d) {
   deadlines_init(d, d->alloc, d->ud);
 }
 
-bool deadlines_reserve(struct deadlines *d) {
-  uint32_t capacity = d->capacity ? d->capacity * 2 : 8;
-  struct deadline *heap;
-  if (d->count + 1 < d->capacity) return true;
-  if (capacity == 0) return false;
-  heap = d->alloc(d->ud, d->heap, d->capacity * sizeof(*heap), capacity * sizeof(*heap));
+/* False, and nothing changed, when out of memory. */
+static bool resize(struct deadlines *d, uint32_t capacity) {
+  struct deadline *heap = (struct deadline *)d->alloc(
+      d->ud, d->heap, d->capacity * sizeof(*heap), capacity * sizeof(*heap));
   if (heap == NULL) return false;
   d->heap = heap;
   d->capacity = capacity;
   return true;
 }
 
-void deadlines_add(struct deadlines *d, uint64_t when, struct job *job, uint32_t node) {
-  struct deadline x;
-  x.when = when;
+bool deadlines_reserve(struct deadlines *d, uint32_t n) {
+  uint32_t capacity = d->capacity ? d->capacity * 2 : FIRST_CAPACITY;
+  if (d->count + n < d->capacity) return true;
+  return capacity != 0 && resize(d, capacity);
+}
+
+void deadlines_add(struct deadlines *d, const struct deadline *added) {
+  struct deadline x = *added;
   x.order = ++d->orders;
-  x.job = job;
-  x.node = node;
   d->count++;
   sift(d, d->count, &x);
 }
 
 void deadlines_remove(struct deadlines *d, uint32_t i) {
   struct deadline last = d->heap[d->count];
-  d->heap[i].job->machine.nodes[d->heap[i].node].deadline = 0;
+  *place_of(&d->heap[i]) = 0;
   d->count--;
   if (i <= d->count) sift(d, i, &last);
+  /* Far above what is needed, so that a size that comes and goes does not thrash. */
+  if (d->capacity > FIRST_CAPACITY && d->count < d->capacity / 8) resize(d, d->capacity / 2);
 }

@@ -30,13 +30,40 @@ static int error_tostring(lua_State *L) {
   return 1;
 }
 
+/* Either operand may be the error; the other is a string, or another error. */
+static int error_concat(lua_State *L) {
+  lua_settop(L, 2);
+  for (int i = 1; i <= 2; i++)
+    if (!lua_isstring(L, i) && !luaL_getmetafield(L, i, "__concat"))
+      return luaL_error(L, "attempt to concatenate a %s value", luaL_typename(L, i));
+  luaL_tolstring(L, 1, NULL);
+  luaL_tolstring(L, 2, NULL);
+  lua_concat(L, 2);
+  return 1;
+}
+
+static const char cancels_key = 'c'; /* its address is a key of the registry */
+
+/* Makes the table that has the coroutine for each error that cancels one. [-0, +0] */
+static void open_cancels(lua_State *L) {
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &cancels_key);
+}
+
 void errors_open(lua_State *L) {
+  open_cancels(L);
   for (int c = 0; c < CLASSES; c++) {
-    lua_createtable(L, 0, 2);
+    lua_createtable(L, 0, 3);
     lua_pushstring(L, class_names[c]);
     lua_setfield(L, -2, "__name");
     lua_pushcfunction(L, error_tostring);
     lua_setfield(L, -2, "__tostring");
+    lua_pushcfunction(L, error_concat);
+    lua_setfield(L, -2, "__concat");
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &class_names[c]);
     lua_setfield(L, -2, class_names[c]);
@@ -61,6 +88,25 @@ void errors_push(lua_State *L, enum error_class c, const char *message, int barr
   }
   lua_rawgetp(L, LUA_REGISTRYINDEX, &class_names[c]);
   lua_setmetatable(L, -2);
+}
+
+void errors_mark_cancel(lua_State *L, const lua_State *co) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &cancels_key);
+  lua_pushvalue(L, -2);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)co);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+bool errors_cancels(lua_State *L, const lua_State *co) {
+  bool cancels;
+  if (!lua_istable(L, -1)) return false;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &cancels_key);
+  lua_pushvalue(L, -2);
+  lua_rawget(L, -2);
+  cancels = lua_touserdata(L, -1) == co;
+  lua_pop(L, 2);
+  return cancels;
 }
 
 int errors_argument(lua_State *L, int level, int arg, const char *name, const char *fmt, ...) {

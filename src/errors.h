@@ -17,6 +17,12 @@ INTERNAL void errors_open(lua_State *L);
 INTERNAL void errors_push(lua_State *L, enum error_class c, const char *message, int barrier,
                           int reason);
 
+/* Marks the CancelledError on the top as the one that cancels `co`. [-0, +0, m] */
+INTERNAL void errors_mark_cancel(lua_State *L, const lua_State *co);
+
+/* Is the value on the top the error that cancels `co`? [-0, +0, -] */
+INTERNAL bool errors_cancels(lua_State *L, const lua_State *co);
+
 /* Raises "bad argument #arg to 'name' (...)", with the position of the function
 ** at `level` of the call stack. Unlike luaL_argerror it says the same however the function
 ** was called: the arguments of methods are counted without self. [-0, +0, v] */
@@ -26,8 +32,8 @@ INTERNAL int errors_argument(lua_State *L, int level, int arg, const char *name,
 /* Raises a message with the position of the function at `level`. [-0, +0, v] */
 INTERNAL int errors_raise(lua_State *L, int level, const char *fmt, ...);
 
-/* After an allocation of `size` bytes failed: collects garbage, and raises Lua's
-** memory error if that does not help. [-0, +0, m] */
+/* After an allocation failed: asks Lua for `size` bytes, so that it collects garbage, or
+** raises its memory error. [-0, +0, m] */
 INTERNAL void errors_memory(lua_State *L, size_t size);
 
 #endif

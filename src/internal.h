@@ -10,13 +10,19 @@
 #define INTERNAL extern
 #endif
 
-/* For luaopen_barrier_core, also where everything is hidden by default. */
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#elif defined(__GNUC__)
-#define EXPORT __attribute__((visibility("default")))
+/* For luaopen_barrier_core, also where everything is hidden by default, and where Lua
+** is compiled as C++ and this with it. */
+#ifdef __cplusplus
+#define EXTERN_C extern "C"
 #else
-#define EXPORT extern
+#define EXTERN_C extern
+#endif
+#if defined(_WIN32)
+#define EXPORT EXTERN_C __declspec(dllexport)
+#elif defined(__GNUC__)
+#define EXPORT EXTERN_C __attribute__((visibility("default")))
+#else
+#define EXPORT EXTERN_C
 #endif
 
 #endif

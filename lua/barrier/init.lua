@@ -27,6 +27,8 @@ if missing then
   error("barrier needs a luv with timers: this one has no function " .. missing, 0)
 end
 
+local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
+
 M.BrokenBarrierError = core.BrokenBarrierError
 M.CancelledError = core.CancelledError
 M.TimeoutError = core.TimeoutError
@@ -34,36 +36,57 @@ M.TimeoutError = core.TimeoutError
 ---Makes an empty barrier for `parties` >= 1. In Neovim waiters resume where vim.api may be
 ---called. The options are `action` and `schedule`, see barrier.Options.
 ---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
-M.new = core.make_new(type(vim) == "table" and vim.schedule or nil)
+M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
 local members = core.members
-local arrive, finish = core.arrive, core.finish
-local isyieldable, passed = core.isyieldable, core.passed
+local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
 
-if arrive then -- before Lua 5.3; see src/wait.h
-  function members.wait(self, timeout, callback)
+---The method whose C function is `arrive`, before Lua 5.3; see src/coroutine.h.
+local function waiting(arrive)
+  return function(self, timeout, callback)
+    local token, result
     if timeout == nil and callback == nil then
-      -- Two arguments, and a statement of its own, keep the frame small: a waiting coroutine
-      -- of LuaJIT then fits into the stack that it was made with, also when this is compiled.
-      local token, position = arrive(self, isyieldable())
-      if token == passed then
-        return position
-      end
-      return finish(self, token)
+      -- Two arguments keep the frame small: a waiting coroutine of LuaJIT then fits into the
+      -- stack that it was made with, also when this is compiled.
+      token, result = arrive(self, isyieldable())
+    else
+      token, result = arrive(self, isyieldable(), timeout, callback)
     end
-    local token, position = arrive(self, isyieldable(), timeout, callback)
-    if token == passed then
-      return position
+    while token ~= passed do
+      token, result = resumed(self, token, result)
     end
-    return finish(self, token)
+    return result
   end
+end
+
+if resumed then
+  members.wait = waiting(core.arrive_wait)
+  members.await_trip = waiting(core.arrive_await_trip)
 end
 
 local wait, check_with = members.wait, core.check_with
 
-function members.with(self, body)
-  check_with(self, body, isyieldable and isyieldable())
+function members.with(self, ...)
+  check_with(self, isyieldable and isyieldable(), ...)
+  local body = ...
   return body(wait(self))
+end
+
+---Closes the luv handles of this module, which otherwise stay for the next wait, so that
+---`uv.loop_close()` succeeds after one more run of the loop. Whoever waits later makes new ones.
+function M.close()
+  core.close()
+  if neovim then
+    neovim.close()
+  end
+end
+
+---A report of every barrier of this Lua state at which somebody waits, for the end of a
+---program: `uv.run()` has returned, and somebody still waits. It names who waits, with
+---tracebacks, who watches, and how many are missing.
+---@return string? report nil if nobody waits
+function M.stuck()
+  return require("barrier.stuck")(core)
 end
 
 return M

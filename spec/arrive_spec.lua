@@ -1,0 +1,729 @@
+local uv = require "luv"
+local barrier = require "barrier"
+local support = require "spec.support"
+
+local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local pack, party, patient = support.pack, support.party, support.patient
+local collected, counted, keeping = support.collected, support.counted, support.keeping
+
+local RESET = " BrokenBarrierError: barrier reset"
+local ABORTED = " BrokenBarrierError: barrier aborted"
+
+local function nobody() end
+
+---A barrier for `parties` that is draining, with parties - 1 still inside.
+local function draining(parties, log)
+  local b = barrier.new(parties)
+  for i = 1, parties do
+    b:wait(listener(log, "w" .. i))
+  end
+  return b
+end
+
+describe("arrive", function()
+  it("counts one party, which does not wait, and returns true", function()
+    local b = barrier.new(3)
+    assert.are.same({ n = 1, true }, pack(b:arrive()))
+    assert.are.equal(1, b.n_arrived)
+    assert.are.equal(0, b.n_waiting)
+    assert.are.same({}, b:waiters())
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.generation)
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it("works wherever it is called, also where a coroutine could not suspend", function()
+    local b = barrier.new(7)
+    b:arrive()
+    co(function()
+      b:arrive()
+      assert.are.equal(2, b.n_arrived)
+      ;("x"):gsub("x", function()
+        b:arrive()
+      end)
+    end)
+    table.sort({ 2, 1 }, function(x, y)
+      if b.n_arrived == 3 then
+        b:arrive()
+      end
+      return x < y
+    end)
+    local _ = setmetatable({}, { __index = function()
+      b:arrive()
+    end }).metamethod
+    local timer = uv.new_timer()
+    timer:start(0, 0, function()
+      timer:close()
+      b:arrive()
+    end)
+    run_loop()
+    assert.are.equal(6, b.n_arrived)
+    assert.are.equal(0, b.generation)
+    b:arrive()
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("may be the last arrival: those who wait resume from the loop", function()
+    local b, log = barrier.new(3), {}
+    b:wait(listener(log, "w1"))
+    party(b, "w2", log)
+    assert.are.same({ n = 1, true }, pack(b:arrive()))
+    assert.are.same({}, log)
+    assert.are.equal("draining", b.state)
+    assert.are.equal(1, b.generation)
+    assert.are.equal(2, #b:waiters())
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+    assert.are.equal("filling", b.state)
+  end)
+
+  it("trips a barrier in which nobody waits: it is filling again at once", function()
+    local b = barrier.new(2)
+    for trip = 1, 3 do
+      b:arrive()
+      assert.are.equal(trip - 1, b.generation)
+      b:arrive()
+      assert.are.equal(trip, b.generation)
+      assert.are.equal("filling", b.state)
+      assert.are.equal(0, b.n_arrived)
+      assert.is_false(uv.loop_alive())
+    end
+  end)
+
+  it("trips a barrier for one each time", function()
+    local b = barrier.new(1)
+    for trip = 1, 3 do
+      assert.is_true(b:arrive())
+      assert.are.equal(trip, b.generation)
+    end
+  end)
+
+  it("stays counted when others leave", function()
+    local b, log = barrier.new(3), {}
+    local gone = b:wait(nobody)
+    b:arrive()
+    gone:close()
+    b:wait(0, listener(log, "timed"))
+    run_loop()
+    assert.are.same({ "timed" .. support.timed_out(0, 2, 3) }, log)
+    assert.are.equal(1, b.n_arrived)
+    assert.are.equal(0, b.n_waiting)
+    b:wait(listener(log, "w"))
+    b:arrive()
+    run_loop()
+    assert.are.equal("w 0", log[2])
+    assert.are.equal(1, b.generation)
+  end)
+
+  it("does not keep its barrier alive", function()
+    assert.is_true(collected(function()
+      local b = barrier.new(3)
+      b:arrive()
+      b:arrive()
+      return b
+    end))
+  end)
+end)
+
+describe("the positions of a trip for which some arrived without waiting", function()
+  it("are given out among those who wait, in order of arrival, without gaps", function()
+    local b, log = barrier.new(6), {}
+    b:arrive()
+    b:wait(listener(log, "a"))
+    b:arrive()
+    party(b, "b", log)
+    local gone = b:wait(nobody)
+    gone:close()
+    b:wait(listener(log, "c"))
+    b:arrive()
+    run_loop()
+    assert.are.same({ "a 0", "b 1", "c 2" }, log)
+  end)
+
+  it("end with that of the last arrival, which passes at once", function()
+    local b, log = barrier.new(4), {}
+    b:wait(listener(log, "w"))
+    b:arrive()
+    b:arrive()
+    party(b, "last", log)
+    assert.are.same({ "last 1" }, log)
+    assert.are.equal("draining", b.state)
+    run_loop()
+    assert.are.same({ "last 1", "w 0" }, log)
+  end)
+
+  it("are one, 0, where only the last arrival waits: the barrier is filling at once", function()
+    local b, log = barrier.new(3), {}
+    b:arrive()
+    b:arrive()
+    party(b, "only", log)
+    assert.are.same({ "only 0" }, log)
+    assert.are.equal("filling", b.state)
+    assert.are.equal(1, b.generation)
+    assert.is_false(uv.loop_alive())
+    b:arrive()
+    b:arrive()
+    b:wait(listener(log, "callback"))
+    assert.are.equal("draining", b.state)
+    run_loop()
+    assert.are.same({ "only 0", "callback 0" }, log)
+  end)
+end)
+
+describe("n_arrived", function()
+  it("tells how many have arrived in a phase, waiting or not", function()
+    local b, seen = barrier.new(4), {}
+    add(seen, b.n_arrived)
+    for _, method in ipairs { "wait", "arrive", "wait" } do
+      b[method](b, nobody)
+      add(seen, b.n_arrived)
+    end
+    assert.are.same({ 0, 1, 2, 3 }, seen)
+    assert.are.equal(2, b.n_waiting)
+    if math.type then
+      assert.are.equal("integer", math.type(b.n_arrived))
+    end
+  end)
+
+  it("is 0 while the barrier drains, is reset or broken, whoever is in it", function()
+    local b = draining(2, {})
+    b:wait(nobody)
+    b:arrive()
+    assert.are.equal(0, b.n_arrived)
+    b:reset()
+    assert.are.equal("resetting", b.state)
+    assert.are.equal(0, b.n_arrived)
+    run_loop()
+    b = barrier.new(3)
+    b:arrive()
+    b:wait(nobody)
+    b:abort()
+    assert.are.equal(0, b.n_arrived)
+    run_loop()
+    assert.are.equal(0, b.n_arrived)
+  end)
+
+  it("is told in the barrier's tostring where some did not wait", function()
+    local b = barrier.new(5)
+    local function shown()
+      return tostring(b):match "%[.*%]"
+    end
+    b:wait(nobody)
+    assert.are.equal("[filling, waiters:1/5]", shown())
+    b:arrive()
+    assert.are.equal("[filling, waiters:1/5, arrived:2]", shown())
+    b:arrive()
+    b:wait(nobody)
+    assert.are.equal("[filling, waiters:2/5, arrived:4]", shown())
+    b:wait(nobody)
+    assert.are.equal("[draining, waiters:0/5]", shown())
+    run_loop()
+    assert.are.equal("[filling, waiters:0/5]", shown())
+    b:arrive()
+    assert.are.equal("[filling, waiters:0/5, arrived:1]", shown())
+    b:abort()
+    assert.are.equal("[broken]", shown())
+  end)
+end)
+
+describe("who arrives without waiting while the barrier drains", function()
+  it("is blocked, and counts in the next phase", function()
+    local log = {}
+    local b = draining(2, log)
+    assert.are.same({ n = 1, true }, pack(b:arrive()))
+    assert.are.equal("draining", b.state)
+    assert.are.equal(0, b.n_arrived)
+    assert.are.equal(2, #b:waiters())
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1" }, log)
+    assert.are.equal(1, b.n_arrived)
+    assert.are.equal(0, b.n_waiting)
+    b:wait(listener(log, "w3"))
+    assert.are.equal(2, b.generation)
+    run_loop()
+    assert.are.equal("w3 0", log[3])
+  end)
+
+  it("shares one order of arrival with those who wait", function()
+    local log = {}
+    local b = draining(2, log)
+    b:wait(listener(log, "a"))
+    b:arrive()
+    b:wait(listener(log, "b"))
+    b:wait(listener(log, "c"))
+    b:arrive()
+    b:wait(listener(log, "d"))
+    b:arrive()
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "a 0", "b 0", "c 1", "d 0" }, log)
+    assert.are.equal(1, b.n_arrived)
+    assert.are.equal(4, b.generation)
+  end)
+
+  it("is let in before who arrives later", function()
+    local log = {}
+    local b = draining(3, log)
+    b:arrive()
+    b:arrive()
+    run_loop()
+    assert.are.equal(2, b.n_arrived)
+    party(b, "last", log)
+    assert.are.equal("last 0", log[4])
+    assert.are.equal("filling", b.state)
+  end)
+
+  it("trips the barrier again and again where enough come, a trip a turn", function()
+    local b, generations = nil, {}
+    b = barrier.new(2, { schedule = function(drain)
+      add(generations, b.generation)
+      drain()
+    end })
+    for _ = 1, 2 do
+      b:wait(nobody)
+    end
+    for _ = 1, 7 do
+      b:arrive()
+    end
+    run_loop()
+    assert.are.same({ 1, 2, 3, 4 }, generations)
+    assert.are.equal(4, b.generation)
+    assert.are.equal(1, b.n_arrived)
+  end)
+
+  it("comes after the blocked when it is the last leaver who arrives", function()
+    local log = {}
+    local b = barrier.new(3)
+    b:wait(nobody)
+    b:wait(nobody)
+    b:wait(function()
+      assert.are.equal("filling", b.state)
+      assert.is_true(b:arrive())
+      assert.are.equal(0, b.n_arrived)
+      assert.are.equal(0, b.n_waiting)
+    end)
+    b:wait(listener(log, "blocked 1"))
+    b:wait(listener(log, "blocked 2"))
+    run_loop()
+    assert.are.same({ "blocked 1 0", "blocked 2 1" }, log)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("is let in on the next turn when the last one inside leaves by itself", function()
+    local b = barrier.new(2)
+    local first, second = b:wait(nobody), b:wait(nobody)
+    b:arrive()
+    first:close()
+    second:close()
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.n_arrived)
+    b:arrive()
+    assert.are.equal(0, b.n_arrived)
+    assert.are.equal(1, b.generation)
+    run_loop()
+    assert.are.equal(0, b.n_arrived)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("is let in on the turn after a trip that had nobody to let out", function()
+    local b, turns = counted(1)
+    b:wait(nobody)
+    b:arrive()
+    b:arrive()
+    run_loop()
+    assert.are.equal(3, b.generation)
+    assert.are.equal(2, turns())
+    assert.are.equal("filling", b.state)
+    assert.is_false(uv.loop_alive())
+  end)
+end)
+
+describe("reset", function()
+  it("forgets who has arrived without waiting", function()
+    local b = barrier.new(3)
+    b:arrive()
+    b:arrive()
+    b:reset()
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.n_arrived)
+    assert.is_false(uv.loop_alive())
+    b:arrive()
+    assert.are.equal(0, b.generation)
+    assert.are.equal(1, b.n_arrived)
+  end)
+
+  it("forgets them also where others wait, who fail", function()
+    local b, log = barrier.new(3), {}
+    b:arrive()
+    b:wait(listener(log, "w"))
+    b:reset()
+    b:arrive()
+    assert.are.equal("resetting", b.state)
+    assert.are.equal(0, b.n_arrived)
+    run_loop()
+    assert.are.same({ "w" .. RESET }, log)
+    assert.are.equal(1, b.n_arrived)
+  end)
+
+  it("leaves those blocked who have arrived without waiting", function()
+    local log = {}
+    local b = draining(2, log)
+    b:arrive()
+    b:reset()
+    run_loop()
+    assert.are.same({ "w1" .. RESET, "w2" .. RESET }, log)
+    assert.are.equal(1, b.n_arrived)
+  end)
+end)
+
+describe("abort", function()
+  it("forgets who has arrived without waiting, the blocked too", function()
+    local log = {}
+    local b = draining(2, log)
+    b:arrive()
+    b:abort()
+    run_loop()
+    b:reset()
+    assert.are.equal(0, b.n_arrived)
+    b:arrive()
+    b:abort()
+    b:reset()
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.n_arrived)
+    assert.are.same({ "w1" .. ABORTED, "w2" .. ABORTED }, log)
+  end)
+
+  it("spares the blocked if a reset in the same turn comes after it", function()
+    local log = {}
+    local b = draining(2, log)
+    b:arrive()
+    b:abort()
+    b:reset()
+    run_loop()
+    assert.are.same({ "w1" .. RESET, "w2" .. RESET }, log)
+    assert.are.equal(1, b.n_arrived)
+  end)
+
+  it("forgets the blocked in their place: a reset by one before them spares them", function()
+    for which = 1, 2 do
+      local b = draining(2, {})
+      local function reset()
+        b:reset()
+      end
+      if which == 1 then
+        b:wait(reset)
+        b:arrive()
+      else
+        b:arrive()
+        b:wait(reset)
+      end
+      b:abort()
+      run_loop()
+      assert.are.equal(2 - which, b.n_arrived)
+      assert.are.equal("filling", b.state)
+    end
+  end)
+end)
+
+describe("arrive on a broken barrier", function()
+  it("returns nil and the error, each time another one", function()
+    local b, reason = barrier.new(2), {}
+    b:abort(reason)
+    local first, second = pack(b:arrive()), pack(b:arrive())
+    for _, results in ipairs { first, second } do
+      assert.are.equal(2, results.n)
+      assert.is_nil(results[1])
+      assert.is_true(getmetatable(results[2]) == barrier.BrokenBarrierError)
+      assert.are.equal("barrier aborted", results[2].message)
+      assert.are.equal(b, results[2].barrier)
+      assert.are.equal(reason, results[2].reason)
+    end
+    assert.is_false(rawequal(first[2], second[2]))
+  end)
+
+  it("counts nowhere, and starts nothing", function()
+    local b = barrier.new(2)
+    b:abort()
+    b:arrive()
+    b:arrive()
+    assert.are.equal("broken", b.state)
+    assert.are.equal(0, b.generation)
+    assert.is_false(uv.loop_alive())
+    b:reset()
+    assert.are.equal(0, b.n_arrived)
+    assert.is_true(b:arrive())
+    assert.are.equal(1, b.n_arrived)
+  end)
+end)
+
+describe("the action of a trip by arrive", function()
+  it("runs within the call, while all parties are there and nobody has gone on", function()
+    local log = {}
+    local b = barrier.new(4, { action = function(self)
+      add(log, self.state .. " " .. self.n_waiting .. " " .. self.n_arrived .. " "
+        .. #self:waiters() .. " " .. self.generation)
+      assert.is_truthy(tostring(self):find("[filling, waiters:2/4, arrived:4]", 1, true))
+    end })
+    b:wait(listener(log, "w1"))
+    b:arrive()
+    b:wait(listener(log, "w2"))
+    assert.is_true(b:arrive())
+    assert.are.same({ "filling 2 4 2 0" }, log)
+    run_loop()
+    assert.are.same({ "filling 2 4 2 0", "w1 0", "w2 1" }, log)
+  end)
+
+  it("gives arrive its own error when it raises, and the others a reason", function()
+    local log, calls, thrown = {}, 0, {}
+    local b = barrier.new(2, { action = function()
+      calls = calls + 1
+      error(thrown)
+    end })
+    b:wait(function(err)
+      add(log, err.reason)
+    end)
+    local results = pack(b:arrive())
+    assert.are.equal(2, results.n)
+    assert.is_nil(results[1])
+    assert.is_true(rawequal(thrown, results[2]))
+    assert.is_true(b.broken)
+    assert.are.equal(0, b.generation)
+    run_loop()
+    assert.are.same({ thrown }, log)
+    assert.is_true(rawequal(thrown, select(2, b:arrive()).reason))
+    assert.are.equal(1, calls)
+  end)
+
+  it("is not reported when it raises: arrive has returned the error", function()
+    local b = barrier.new(1, { action = function()
+      error("returned", 0)
+    end })
+    assert.are.same({ n = 2, nil, "returned" }, pack(b:arrive()))
+    run_loop()
+    b:reset()
+    assert.are.equal("filling", b.state)
+  end)
+
+  for method, message in pairs { reset = "barrier reset", abort = "barrier aborted" } do
+    it("that calls " .. method .. " makes arrive return that error", function()
+      local log = {}
+      local b = barrier.new(2, { action = function(self)
+        self[method](self, method == "abort" and "why" or nil)
+      end })
+      b:wait(listener(log, "w"))
+      local results = pack(b:arrive())
+      assert.are.equal(2, results.n)
+      assert.is_nil(results[1])
+      local err = results[2]
+      assert.is_true(getmetatable(err) == barrier.BrokenBarrierError)
+      assert.are.equal(message, err.message)
+      assert.are.equal(b, err.barrier)
+      assert.are.equal(method == "abort" and "why" or nil, err.reason)
+      assert.are.equal(0, b.generation)
+      run_loop()
+      assert.are.same({ "w " .. tostring(err) }, log)
+    end)
+  end
+
+  it("that calls both makes it return the last one's", function()
+    for _, order in ipairs { { "reset", "abort", ABORTED }, { "abort", "reset", RESET } } do
+      local b = barrier.new(1, { action = function(self)
+        self[order[1]](self)
+        self[order[2]](self)
+      end })
+      local passed, err = b:arrive()
+      assert.is_nil(passed)
+      assert.are.equal(order[3], " " .. tostring(err))
+      assert.are.equal(order[2] == "abort" and "broken" or "filling", b.state)
+      assert.are.equal(0, b.n_arrived)
+    end
+  end)
+
+  it("that takes somebody out stops the trip; who arrived stays counted", function()
+    local log, calls, first = {}, 0, nil
+    local b = barrier.new(2, { action = function()
+      calls = calls + 1
+      if calls == 1 then
+        first:close()
+      end
+    end })
+    first = b:wait(listener(log, "first"))
+    assert.is_true(b:arrive())
+    assert.are.equal(0, b.generation)
+    assert.are.equal(1, b.n_arrived)
+    assert.are.equal(0, b.n_waiting)
+    b:wait(listener(log, "w"))
+    assert.are.equal(1, b.generation)
+    assert.are.equal(2, calls)
+    run_loop()
+    assert.are.same({ "w 0" }, log)
+  end)
+
+  it("has who arrives meanwhile blocked", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        assert.is_true(self:arrive())
+        assert.are.equal(2, self.n_arrived)
+      end
+    end })
+    b:wait(listener(log, "w1"))
+    b:arrive()
+    assert.are.equal(1, b.generation)
+    run_loop()
+    assert.are.same({ "w1 0" }, log)
+    assert.are.equal(1, b.n_arrived)
+    b:arrive()
+    assert.are.equal(2, calls)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("has them let in on the next turn also where the trip lets nobody out", function()
+    local calls = 0
+    local b, turns = counted(2, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        self:arrive()
+      end
+    end })
+    b:arrive()
+    b:arrive()
+    assert.are.equal("filling", b.state)
+    assert.are.equal(0, b.n_arrived)
+    assert.is_true(uv.loop_alive())
+    run_loop()
+    assert.are.equal(1, turns())
+    assert.are.equal(1, b.n_arrived)
+  end)
+
+  it("may be that of a barrier of its own, and arrive there as the last", function()
+    local log = {}
+    local other = barrier.new(2)
+    local b = barrier.new(1, { action = function()
+      other:arrive()
+    end })
+    other:wait(listener(log, "w"))
+    b:arrive()
+    assert.are.equal(1, other.generation)
+    run_loop()
+    assert.are.same({ "w 0" }, log)
+  end)
+end)
+
+describe("an arrive that was blocked and is let in as the last", function()
+  ---A barrier for two whose second trip, by one who waits and one who does not, runs
+  ---`action` in the turn.
+  local function let_in(log, action)
+    local calls = 0
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 2 then
+        action(self)
+      end
+    end })
+    for i = 1, 3 do
+      b:wait(listener(log, "w" .. i))
+    end
+    b:arrive()
+    run_loop()
+    return b
+  end
+
+  it("runs the action in the turn", function()
+    local log = {}
+    local b = let_in(log, function(self)
+      add(log, "action " .. self.state .. " " .. self.n_waiting .. " " .. self.n_arrived)
+    end)
+    assert.are.same({ "w1 0", "w2 1", "action filling 1 2", "w3 0" }, log)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("leaves the action's error to those who wait, and to them alone", function()
+    local log = {}
+    let_in(log, function()
+      error("boom", 0)
+    end)
+    assert.are.same({ "w1 0", "w2 1", "w3" .. ABORTED .. ": boom" }, log)
+  end)
+
+  it("leaves it also to somebody who is blocked", function()
+    local log = {}
+    local b = barrier.new(2, { action = function(self)
+      if #log == 2 then
+        self:wait(listener(log, "blocked"))
+        error("boom", 0)
+      end
+    end })
+    for i = 1, 2 do
+      b:wait(listener(log, "w" .. i))
+    end
+    b:arrive()
+    b:arrive()
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "blocked" .. ABORTED .. ": boom" }, log)
+  end)
+
+  it("has the action's error reported if nobody waits", function()
+    local err, out = support.report_of [[
+      local calls = 0
+      local function deep() error "nobody's" end
+      local b = barrier.new(2, { action = function()
+        calls = calls + 1
+        if calls == 2 then deep() end
+      end })
+      for _ = 1, 2 do b:wait(function(_, position) print(position) end) end
+      for _ = 1, 2 do b:arrive() end
+      uv.run()
+      print "not reached"
+    ]]
+    assert.are.equal("0\n1\n", out)
+    assert.are.equal(1, select(2, err:gsub("nobody's", "")), err)
+    assert.is_truthy(err:find("stack traceback", 1, true), err)
+  end)
+end)
+
+describe("a last arrival that suspends for the action's sake", function()
+  it("gets a position among those who wait in the trip that follows", function()
+    local log, first, calls = {}, nil, 0
+    local b = barrier.new(3, { action = function()
+      calls = calls + 1
+      if calls == 1 then
+        first:close()
+      end
+    end })
+    first = b:wait(nobody)
+    b:arrive()
+    patient(b, "last", log)
+    assert.are.equal(2, b.n_arrived)
+    assert.are.equal(1, b.n_waiting)
+    run_loop()
+    b:arrive()
+    run_loop()
+    assert.are.same({ "last 0" }, log)
+  end)
+end)
+
+describe("those who are let out by an arrive", function()
+  it("resume where schedule says", function()
+    local log = {}
+    local b, drains = keeping(2)
+    b:wait(listener(log, "w"))
+    b:arrive()
+    run_loop()
+    assert.are.same({}, log)
+    drains[1]()
+    assert.are.same({ "w 0" }, log)
+  end)
+
+  it("fail if the barrier is reset or aborted before they have resumed", function()
+    for method, expected in pairs { reset = RESET, abort = ABORTED } do
+      local b, log = barrier.new(3), {}
+      b:wait(listener(log, "w1"))
+      b:wait(listener(log, "w2"))
+      b:arrive()
+      b[method](b)
+      run_loop()
+      assert.are.same({ "w1" .. expected, "w2" .. expected }, log)
+    end
+  end)
+end)

@@ -1,0 +1,586 @@
+-- What happens at the edges: clocks that are late or wrap, timers that a stranger stops,
+-- bursts, the end of a loop, errors that cannot be told, copies of barriers.
+local uv = require "luv"
+local barrier = require "barrier"
+local support = require "spec.support"
+
+local add, listener, run_loop = support.add, support.listener, support.run_loop
+local timed_out = support.timed_out
+
+local function nobody() end
+
+describe("a loop whose clock is late, as after a computation,", function()
+  ---Has `start` begin something that ends 40 ms later, after 60 ms of computing. It has to
+  ---end after a timer of 1 ms that is started then.
+  local function ends_later(start, expected)
+    local log = {}
+    uv.update_time()
+    support.compute(60)
+    start(log)
+    uv.update_time()
+    local timer = uv.new_timer()
+    timer:start(1, 0, function()
+      timer:close()
+      add(log, "timer")
+    end)
+    run_loop()
+    assert.are.same({ "timer", expected }, log)
+  end
+
+  it("does not shorten the timeout of a wait", function()
+    local b = barrier.new(2)
+    ends_later(function(log)
+      b:wait(40, listener(log, "w"))
+    end, "w" .. timed_out(40, 1, 2))
+  end)
+
+  support.it_catches("does not shorten that of a coroutine", function()
+    local b = barrier.new(2)
+    ends_later(function(log)
+      support.party(b, "w", log, 40)
+    end, "w" .. timed_out(40, 1, 2))
+  end)
+
+  it("does not shorten that of one who awaits a trip", function()
+    local b = barrier.new(2)
+    ends_later(function(log)
+      b:await_trip(40, listener(log, "t"))
+    end, "t" .. timed_out(40, 0, 2))
+  end)
+
+  it("does not shorten the time of a phase", function()
+    local b = barrier.new(2, { timeout = 40 })
+    ends_later(function(log)
+      b:wait(listener(log, "w"))
+    end, "w BrokenBarrierError: barrier aborted: timed out after 40 ms, 1 of 2 had arrived")
+    b:reset()
+    ends_later(function(log)
+      b:await_trip(listener(log, "t"))
+      b:arrive()
+    end, "t BrokenBarrierError: barrier aborted: timed out after 40 ms, 1 of 2 had arrived")
+  end)
+
+  it("does not shorten the time of a phase that starts when the blocked are let in", function()
+    local log, timer = {}, uv.new_timer()
+    local b = barrier.new(1, { timeout = 40 })
+    b:await_trip(function() -- told just before the blocked are let in
+      timer:start(61, 0, function()
+        timer:close()
+        add(log, "timer")
+      end)
+    end)
+    b:wait(function()
+      b:register()
+      uv.update_time()
+      support.compute(60)
+    end)
+    b:wait(listener(log, "blocked"))
+    run_loop()
+    assert.are.same({
+      "timer",
+      "blocked BrokenBarrierError: barrier aborted: timed out after 40 ms, 1 of 2 had arrived",
+    }, log)
+  end)
+end)
+
+describe("a clock of 32 bits", function()
+  ---Runs code in a process of its own where uv.now() is a number of 32 bits with a sign, as
+  ---where lua_Integer has no more of them, and `ms` from now goes over an edge.
+  local function output_of(edge, code)
+    local result = support.spawn(support.interpreter, { "-e", ([[
+      local luv = require "luv"
+      uv = {}
+      for name, value in pairs(luv) do uv[name] = value end
+      local start = luv.now()
+      local tointeger = math.tointeger or function(n) return n end
+      function uv.now()
+        local now = (luv.now() - start + %.0f) %% 2 ^ 32
+        return tointeger(now < 2 ^ 31 and now or now - 2 ^ 32)
+      end
+      package.loaded.luv = uv
+      barrier = require "barrier"
+      function listener(name)
+        return function(err, position) print(name, tostring(err or position)) end
+      end
+    ]]):format(edge - 20) .. code }, { timeout = 10000 })
+    assert.are.same({ 0, 0, "" }, { result.code, result.signal, result.err })
+    return result.out
+  end
+
+  for name, edge in pairs { ["2^31"] = 2 ^ 31, ["2^32"] = 2 ^ 32 } do
+    it("may wrap: timeouts pass in order, none too early, none never; at " .. name, function()
+      local out = output_of(edge, [[
+        local b = barrier.new(9)
+        b:wait(60, listener "60")
+        b:wait(10, listener "10")
+        b:await_trip(3600000, listener "long")
+        b:wait(30, listener "30")
+        b:wait(3600000, listener "long")
+        b:wait(5, function()
+          print "5"
+          b:wait(45, function()
+            print "50"
+            b:wait(20, function() print "70" b:reset() end)
+          end)
+        end)
+        uv.run()
+        print(uv.loop_alive())
+      ]])
+      -- Each line starts with the time of its wait.
+      local function order(times)
+        local list = {}
+        for line in out:gmatch "[^\n]+" do
+          local time = line:match "^%w+"
+          if times:find(" " .. time .. " ", 1, true) then
+            add(list, time)
+          end
+        end
+        return table.concat(list, " ")
+      end
+      assert.are.equal("10 30 60 long long false", order " 10 30 60 long false ")
+      assert.are.equal("5 50 70 long long false", order " 5 50 70 long false ")
+      assert.are.equal(2, select(2, out:gsub("long\tBrokenBarrierError: barrier reset\n", "")))
+    end)
+
+    it("may wrap during the time of a phase; at " .. name, function()
+      assert.are.equal("w\tBrokenBarrierError: barrier aborted: timed out after 50 ms, "
+        .. "1 of 2 had arrived\n", output_of(edge, [[
+        local long = barrier.new(2, { timeout = 3600000 })
+        long:wait(listener "long")
+        local b = barrier.new(2, { timeout = 50 })
+        b:wait(function(err)
+          listener "w"(err)
+          long:wait(function() end):close()
+          os.exit(long.broken and 1 or 0, false)
+        end)
+        uv.run()
+      ]]))
+    end)
+
+    it("may wrap while nobody waits; at " .. name, function()
+      assert.are.equal("1\tTimeoutError\n2\tTimeoutError\nfalse\n", output_of(edge, [[
+        local b = barrier.new(2)
+        b:wait(1, function(err) print(1, err.name) end)
+        uv.run()
+        local timer = uv.new_timer()
+        timer:start(50, 0, function()
+          timer:close()
+          b:wait(3600000, function() end):close()
+          b:wait(1, function(err) print(2, err.name) end)
+        end)
+        uv.run()
+        print(uv.loop_alive())
+      ]]))
+    end)
+  end
+end)
+
+describe("somebody who stops or unrefs every timer", function()
+  local STRANGERS = {
+    ["stops"] = "h:stop()",
+    ["unrefs"] = "h:unref()",
+    ["stops and unrefs"] = "h:stop() h:unref()",
+  }
+  local PRELUDE = [[
+    local function meddle()
+      uv.walk(function(h) if not h:is_closing() then %s end end)
+    end
+    local function listener(name)
+      return function(err, position) print(name, err and err.name or position) end
+    end
+  ]]
+
+  for how, code in pairs(STRANGERS) do
+    local prelude = PRELUDE:format(code)
+
+    it("delays the waiters until the next trip of any barrier: who " .. how, function()
+      for _, trip in ipairs {
+        "local other = barrier.new(2) for i = 1, 2 do other:wait(listener('other ' .. i)) end",
+        "local other = barrier.new(2) other:wait(listener 'other 1') coroutine.wrap(function()"
+          .. " print('other 2', other:wait()) end)()",
+      } do
+        local out = support.output_of(prelude .. [[
+          local b = barrier.new(2)
+          b:wait(listener "left behind 1")
+          b:wait(listener "left behind 2")
+          meddle()
+          uv.run()
+          print "meddled"
+        ]] .. trip .. [[
+          uv.run()
+          print(uv.loop_alive())
+        ]])
+        assert.is_truthy(out:find("^meddled\n"), out)
+        for _, line in ipairs {
+          "left behind 1\t0\n", "left behind 2\t1\n", "other 1\t0\n", "other 2\t1\n", "false\n",
+        } do
+          assert.is_truthy(out:find(line, 1, true), out)
+        end
+      end
+    end)
+
+    it("delays timeouts no longer than that: who " .. how, function()
+      assert.are.equal("meddled\nother\t0\ntimed\tTimeoutError\nfalse\n",
+        support.output_of(prelude .. [[
+          local b = barrier.new(2)
+          b:wait(20, listener "timed")
+          meddle()
+          uv.run()
+          print "meddled"
+          barrier.new(1):wait(listener "other")
+          uv.run()
+          print(uv.loop_alive())
+        ]]))
+    end)
+
+    it("may do so while nobody waits: who " .. how, function()
+      assert.are.equal("first\t0\nsecond\t0\ntimed\tTimeoutError\n",
+        support.output_of(prelude .. [[
+          barrier.new(1):wait(listener "first")
+          uv.run()
+          meddle()
+          barrier.new(1):wait(listener "second")
+          uv.run()
+          meddle()
+          barrier.new(2):wait(1, listener "timed")
+          uv.run()
+        ]]))
+    end)
+
+    it("may do so in each of very many turns: who " .. how, function()
+      assert.are.equal("3000\n", support.output_of(prelude .. [[
+        local b, n = barrier.new(1), 0
+        local function again()
+          n = n + 1
+          meddle()
+          if n < 3000 then b:wait(again) end
+        end
+        b:wait(again)
+        for _ = 1, 10 do uv.run() end
+        print(n)
+      ]]))
+    end)
+  end
+end)
+
+describe("an error whose __tostring fails", function()
+  it("is reported with the traceback of who died, and with what failed", function()
+    for _, failing in ipairs { "error 'in tostring'", "error('in tostring', 0)" } do
+      for _, place in ipairs {
+        "coroutine.wrap(function() b:wait() dying_place() end)()",
+        "b:wait(function() dying_place() end)",
+        "b:await_trip(function() dying_place() end)",
+        "b:wait(function() end):close(function() dying_place() end)",
+      } do
+        local err, out = support.report_of([[
+          local thrown = setmetatable({}, { __tostring = function() ]] .. failing .. [[ end })
+          local function dying_place() error(thrown) end
+          local b = barrier.new(2)
+          ]] .. place .. [[
+          for _ = 1, 2 do b:wait(function() print "goes on" end) end
+          uv.run()
+        ]])
+        assert.is_truthy(out:find "^goes on\n", out)
+        assert.is_truthy(err:find("in tostring", 1, true), err)
+        assert.is_truthy(err:find("dying_place", 1, true), err)
+      end
+    end
+  end)
+
+  it("is reported with what failed if schedule raises it, or an action to nobody", function()
+    for _, code in ipairs {
+      [[
+        local b = barrier.new(1, { schedule = function() dying_place() end })
+        b:wait(function() end)
+      ]],
+      [[
+        local failing = false
+        local b = barrier.new(1, { action = function() if failing then error(thrown) end end })
+        b:wait(function() failing = true end)
+        b:arrive()
+        print "dying_place"
+      ]],
+    } do
+      local err, out = support.report_of([[
+        local thrown = setmetatable({}, { __tostring = function() error "in tostring" end })
+        local function dying_place() error(thrown) end
+      ]] .. code .. " uv.run()")
+      assert.is_truthy(err:find("in tostring", 1, true), err)
+      assert.is_truthy((err .. out):find("dying_place", 1, true), err)
+    end
+  end)
+end)
+
+describe("barrier.close", function()
+  it("closes the handles of the module, so that the loop can be closed", function()
+    local out = support.output_of [[
+      local function handles()
+        local n = 0
+        uv.walk(function() n = n + 1 end)
+        return n
+      end
+      local b = barrier.new(2)
+      b:wait(1, function() end)
+      uv.run()
+      for _ = 1, 2 do b:wait(function() end) end
+      uv.run()
+      print(handles() > 0)
+      print(select("#", barrier.close()))
+      uv.run()
+      print(handles())
+      print(uv.loop_close())
+    ]]
+    assert.is_truthy(out:find "^true\n0\n0\n0\n" or out:find "^true\n0\n0\ntrue\n", out)
+  end)
+
+  it("does nothing where there are no handles, or closes them once", function()
+    assert.are.equal("0\n0\n", support.output_of [[
+      local function print_handles()
+        local n = 0
+        uv.walk(function() n = n + 1 end)
+        print(n)
+      end
+      barrier.close()
+      barrier.close()
+      print_handles()
+      barrier.new(1):wait(function() end)
+      barrier.close()
+      barrier.close()
+      uv.run()
+      barrier.close()
+      print_handles()
+    ]])
+  end)
+
+  it("leaves later waits to make new ones", function()
+    assert.are.equal("1\t0\n2\tTimeoutError\n3\t0\n", support.output_of [[
+      local function listener(name)
+        return function(err, position) print(name, err and err.name or position) end
+      end
+      barrier.new(1):wait(function() end)
+      uv.run()
+      barrier.close()
+      barrier.new(1):wait(listener(1))
+      uv.run()
+      barrier.close()
+      uv.run()
+      barrier.new(2):wait(1, listener(2))
+      uv.run()
+      barrier.close()
+      barrier.new(1):wait(listener(3))
+      uv.run()
+    ]])
+  end)
+
+  it("delays those who are ready until the next trip, which loses nobody", function()
+    assert.are.equal("closed\nleft behind\t0\nother\t0\ntimed\tTimeoutError\nfalse\n",
+      support.output_of [[
+        local function listener(name)
+          return function(err, position) print(name, err and err.name or position) end
+        end
+        local b, other = barrier.new(1), barrier.new(1)
+        barrier.new(2):wait(10, listener "timed")
+        b:wait(listener "left behind")
+        barrier.close()
+        uv.run()
+        print "closed"
+        other:wait(listener "other")
+        uv.run()
+        print(uv.loop_alive())
+      ]])
+  end)
+
+  it("may be called by somebody who leaves: the others of the turn leave too", function()
+    assert.are.equal("1\n2\n3\nclosed\n4\t0\n", support.output_of [[
+      local b = barrier.new(3)
+      for i = 1, 3 do
+        b:wait(function()
+          print(i)
+          barrier.close()
+        end)
+      end
+      uv.run()
+      print "closed"
+      barrier.new(1):wait(function(_, position) print(4, position) end)
+      uv.run()
+    ]])
+  end)
+
+  it("may be called by an action, and by schedule", function()
+    assert.are.equal("1\n2\nend\n", support.output_of [[
+      local b = barrier.new(2, { action = function() barrier.close() end })
+      b:wait(1000000, function() print(1) end)
+      b:wait(1000000, function() print(2) end)
+      uv.run()
+      b = barrier.new(1, { schedule = function(drain) barrier.close() drain() end })
+      b:wait(function() print "end" end)
+      uv.run()
+    ]])
+  end)
+end)
+
+describe("after a burst", function()
+  it("a barrier gives back the memory of its waits, once a small trip has followed", function()
+    local out = support.output_of [[
+      local function collect()
+        if jit then jit.flush() end
+        for _ = 1, 4 do collectgarbage() end
+        return collectgarbage "count"
+      end
+      local function nobody() end
+      local b = barrier.new(200001)
+      local function fail()
+        b:wait(nobody)
+        b:reset()
+        uv.run()
+      end
+      fail()
+      local before = collect()
+      for _ = 1, 200000 do b:wait(1000000, nobody) end
+      local peak = collect()
+      fail()
+      fail()
+      local after = collect()
+      print(peak - before > 5000, after - before < 500, after - before)
+    ]]
+    assert.is_truthy(out:find "^true\ttrue\t", out)
+  end)
+
+  it("waiters() makes no more than it returns", function()
+    assert.are.equal("1\ttrue\n", support.output_of [[
+      local b, waiters = barrier.new(100001), {}
+      for i = 1, 100000 do waiters[i] = b:wait(function() end) end
+      for i = 1, 100000 do
+        if i ~= 50000 then waiters[i]:close() end
+      end
+      waiters = nil
+      for _ = 1, 4 do collectgarbage() end
+      b:waiters()
+      collectgarbage "stop"
+      local before = collectgarbage "count"
+      local list = b:waiters()
+      print(#list, collectgarbage "count" - before < 10)
+    ]])
+  end)
+
+  it("a barrier gives back what it needed for those who did not wait, and were blocked", function()
+    local out = support.output_of [[
+      local function burst(b)
+        b:wait(function() end)
+        for _ = 1, 500000 do b:arrive() end
+        local peak = uv.resident_set_memory()
+        b:abort()
+        uv.run()
+        b:reset()
+        assert(b.n_arrived == 0 and b.state == "filling")
+        return peak
+      end
+      local barriers = {}
+      local before = uv.resident_set_memory()
+      local peak = 0
+      for i = 1, 8 do
+        barriers[i] = barrier.new(1)
+        peak = math.max(peak, burst(barriers[i]) - before)
+      end
+      local after = uv.resident_set_memory() - before
+      print(after <= peak / 2 or peak < 4e6, after, peak)
+      for i = 1, 8 do assert(barriers[i]:arrive()) end
+    ]]
+    assert.is_truthy(out:find "^true\t", out)
+  end)
+
+  it("goes on as before: those who come next are in order, and time out", function()
+    local b, log, order = barrier.new(30001), {}, 0
+    for i = 1, 30000 do
+      b:wait(1000000, function()
+        order = order + 1
+        assert.are.equal(order, i)
+      end)
+    end
+    b:reset()
+    run_loop()
+    assert.are.equal(30000, order)
+    for i = 1, 3 do
+      b:wait(2 * i, listener(log, "timed " .. i))
+    end
+    b:wait(listener(log, "w"))
+    assert.are.equal(4, #b:waiters())
+    run_loop()
+    assert.are.equal(3, #log)
+    assert.are.equal(1, b.n_waiting)
+    b:deregister(30000)
+    run_loop()
+    assert.are.equal("w 0", log[4])
+  end)
+
+  it("may swell and shrink again and again, while some stay", function()
+    local b, stay = barrier.new(100000), {}
+    for round = 1, 20 do
+      local list = {}
+      for i = 1, round % 2 == 0 and 3000 or 100 do
+        list[i] = b:wait(1000000, nobody)
+      end
+      stay[round] = table.remove(list, #list % 7 + 1)
+      for i = 1, #list do
+        list[i]:close()
+      end
+      assert.are.equal(round, b.n_waiting)
+    end
+    assert.are.same(stay, b:waiters())
+    b:reset()
+    run_loop()
+    assert.are.same({}, b:waiters())
+    assert.is_false(uv.loop_alive())
+  end)
+end)
+
+describe("a copy that luv makes of a barrier or a Waiter for a thread", function()
+  it("is no barrier and no Waiter there: an error, and nothing happens", function()
+    assert.are.equal("thread\nmine\t1\n0\n1\n", support.output_of [[
+      local b = barrier.new(2)
+      local waiter = b:wait(function(_, position) print(position) end)
+      local thread = uv.new_thread([=[
+        local b, waiter
+        b, waiter, package.path, package.cpath = ...
+        local uv, barrier = require "luv", require "barrier"
+        assert(type(b) == "userdata" and type(waiter) == "userdata")
+        local mine = barrier.new(2)
+        local my_waiter = mine:wait(function() end)
+        local methods = {
+          "wait", "with", "reset", "abort", "cancel", "waiters", "arrive", "register",
+          "deregister", "await_trip",
+        }
+        local function try(copy, waiter_copy)
+          for _, name in ipairs(methods) do
+            for _, argument in ipairs { print, coroutine.create(function() end), 1, copy } do
+              assert(not pcall(mine[name], copy, argument), name)
+            end
+            assert(not pcall(coroutine.wrap(function() mine[name](copy) end)), name)
+          end
+          assert(not pcall(my_waiter.close, waiter_copy))
+          assert(not pcall(my_waiter.is_closing, waiter_copy))
+          assert(not pcall(mine.reset, waiter_copy))
+          assert(not pcall(my_waiter.close, copy))
+        end
+        try(b, waiter)
+        -- Even with the very metatables it is none, also when it is collected.
+        debug.setmetatable(b, debug.getmetatable(mine))
+        debug.setmetatable(waiter, debug.getmetatable(my_waiter))
+        try(b, waiter)
+        pcall(tostring, b)
+        pcall(tostring, waiter)
+        pcall(function() return b.parties, b.state end)
+        b, waiter = nil, nil
+        collectgarbage()
+        collectgarbage()
+        io.write "thread\n"
+        mine:wait(function(_, position) io.write("mine\t", position, "\n") end)
+        uv.run()
+      ]=], b, waiter, package.path, package.cpath)
+      uv.thread_join(thread)
+      assert(b.n_waiting == 1 and b.parties == 2 and #b:waiters() == 1)
+      b:wait(function(_, position) print(position) end)
+      uv.run()
+    ]])
+  end)
+end)

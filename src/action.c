@@ -1,0 +1,56 @@
+#include "action.h"
+
+/* The action has raised the error on the top; `last` is the last arrival if it is still
+** inside. [-0, +0] */
+static void take_failure(lua_State *L, struct barrier *b, int self, uint32_t last) {
+  if (last) {
+    b->job.machine.nodes.at[last].outcome = MACHINE_FAILED;
+    lua_pushvalue(L, -1);
+    barrier_keep_error(L, self, last);
+  }
+  lua_pushvalue(L, -1);
+  barrier_break(L, b, self);
+}
+
+enum action_result action_run(lua_State *L, struct barrier *b, int self) {
+  struct machine *m = &b->job.machine;
+  enum action_result result = ACTION_FAILS;
+  int status = LUA_OK;
+  bool trips;
+  self = lua_absindex(L, self);
+  m->due = false;
+  barrier_push_field(L, self, "action");
+  if (is_callable(L, -1)) { /* unless the debug library took it away */
+    lua_pushvalue(L, self);
+    status = lua_pcall(L, 1, 0, 0);
+  } else {
+    lua_pop(L, 1);
+  }
+  trips = machine_unhold(m, b->scheduler->turn);
+  if (status != LUA_OK)
+    take_failure(L, b, self, m->last);
+  else if (trips)
+    result = ACTION_TRIPS;
+  else
+    result = m->thrown == MACHINE_PASSED ? ACTION_WAITS : ACTION_THROWN;
+  barrier_changed(L, b, self);
+  if (!nodes_empty(&m->nodes)) scheduler_prepare(L, b->scheduler); /* it may have run the loop */
+  return result;
+}
+
+void action_lost(lua_State *L, struct barrier *b, int self) {
+  struct machine *m = &b->job.machine;
+  bool quiet;
+  self = lua_absindex(L, self);
+  do {
+    quiet = barrier_can_keep_errors(L, self);
+    quiet = barrier_make_room(L, b, 0) && quiet;
+  } while (!quiet);
+  if (machine_anybody_waits(m)) {
+    lua_pop(L, 1);
+    return;
+  }
+  barrier_keep_error(L, self, nodes_vacant(&m->nodes));
+  machine_post(m, NULL, MACHINE_UNCAUGHT, b->scheduler->turn);
+  barrier_changed(L, b, self);
+}

@@ -1,0 +1,405 @@
+#include "arrive.h"
+
+#include "action.h"
+#include "errors.h"
+#include "waiter.h"
+
+#define FIRST_ARG (COMPAT_YIELDK ? 2 : 3)
+
+/* So many waits make a barrier worth a metatable of its own. */
+#define WORTH_METATABLE 64u
+
+enum kind { WAIT, WATCH, ARRIVE, DEREGISTER };
+
+/* What somebody who comes asks for, and what was prepared for it. */
+struct request {
+  enum kind kind;
+  const char *name;   /* of the method */
+  uint32_t n;         /* DEREGISTER: how many */
+  bool timed;
+  bool deferred;      /* a trip waits for a turn */
+  uint64_t timeout;   /* milliseconds */
+  uint64_t when;      /* on the loop's clock */
+  int callback;       /* its index; 0: a coroutine waits, or nobody */
+  int error;          /* the index of the error, if the barrier is broken */
+};
+
+/* What becomes of it. */
+enum plan {
+  COMES,     /* it counts, waits, or is blocked */
+  COMPLETES, /* it is the last that the barrier waits for */
+  FAILS      /* the barrier is broken */
+};
+
+/* {=== the arguments === */
+
+static void check_timeout(lua_State *L, struct request *r) {
+  int64_t timeout = 0;
+  if (!compat_tointeger(L, FIRST_ARG, &timeout) || timeout < 0) {
+    const char *got = luaL_tolstring(L, FIRST_ARG, NULL);
+    errors_argument(L, ARRIVE_LEVEL, 1, r->name,
+                    "timeout must be an integer >= 0" COMPAT_MOST ", in milliseconds, got %s", got);
+  }
+  r->timed = true;
+  r->timeout = (uint64_t)timeout;
+}
+
+static void check_request(lua_State *L, struct request *r) {
+  int second = FIRST_ARG + 1;
+  int type = lua_type(L, FIRST_ARG);
+  if (type == LUA_TNUMBER)
+    check_timeout(L, r);
+  else if (type > LUA_TNIL && is_callable(L, FIRST_ARG))
+    r->callback = FIRST_ARG;
+  else if (type > LUA_TNIL)
+    errors_argument(L, ARRIVE_LEVEL, 1, r->name, "timeout or callback expected, got %s",
+                    luaL_typename(L, FIRST_ARG));
+  if (lua_isnoneornil(L, second)) return;
+  if (r->callback)
+    errors_argument(L, ARRIVE_LEVEL, 2, r->name, "nothing comes after the callback");
+  if (!is_callable(L, second))
+    errors_argument(L, ARRIVE_LEVEL, 2, r->name, "callback must be callable, got %s",
+                    luaL_typename(L, second));
+  r->callback = second;
+}
+
+/* The optional number of parties at index 2. */
+static uint32_t check_count(lua_State *L, const char *name) {
+  int64_t n = 1;
+  if (lua_isnoneornil(L, 2)) return 1;
+  if (!compat_tointeger(L, 2, &n) || n < 1) {
+    bool number = lua_type(L, 2) == LUA_TNUMBER;
+    const char *got = number ? luaL_tolstring(L, 2, NULL) : luaL_typename(L, 2);
+    errors_argument(L, 1, 1, name, "n must be an integer >= 1, got %s", got);
+  }
+  return n > MACHINE_MOST_PARTIES ? MACHINE_MOST_PARTIES + 1 : (uint32_t)n;
+}
+
+/* }=== */
+
+/* {=== preparing === */
+
+static enum plan plan_of(const struct machine *m, const struct request *r) {
+  bool completes;
+  if (m->state == MACHINE_BROKEN) return FAILS;
+  switch (r->kind) {
+    case WATCH: completes = false; break;
+    case DEREGISTER:
+      completes = m->state == MACHINE_FILLING && machine_absent(m) == r->n && !m->held;
+      break;
+    default: completes = machine_would_trip(m); break;
+  }
+  return completes ? COMPLETES : COMES;
+}
+
+/* Does a turn have to come, to let somebody out? */
+static bool needs_turn(const struct barrier *b, const struct request *r, enum plan plan) {
+  bool waits = r->kind == WAIT || r->kind == WATCH;
+  if (plan == FAILS) return waits;
+  return plan == COMPLETES && (r->callback || r->deferred || !nodes_empty(&b->job.machine.nodes));
+}
+
+/* When a deadline wakes the loop; LOOP_NEVER if none is to be set. */
+static uint64_t wakes_at(const struct barrier *b, const struct request *r, enum plan plan) {
+  uint64_t when = r->timed ? r->when : LOOP_NEVER;
+  uint64_t phase = b->scheduler->loop.clock + b->timeout;
+  bool begins = b->has_timeout && b->job.deadline == 0 && (r->kind == WAIT || r->kind == ARRIVE) &&
+                machine_is_open(&b->job.machine);
+  if (plan == FAILS || (plan == COMPLETES && !b->has_action && !r->deferred)) return LOOP_NEVER;
+  return begins && phase < when ? phase : when;
+}
+
+/* Does a last arrival wait for its turn? In Neovim, inside a fast event. [-0, +0, e] */
+static bool is_deferred(lua_State *L, const struct barrier *b) {
+  bool deferred;
+  if (!b->defers) return false;
+  barrier_push_field(L, 1, "defers");
+  lua_call(L, 0, 1);
+  deferred = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return deferred;
+}
+
+/* Does all that can fail or run user code, so that the caller can carry out the plan:
+** makes the error of a broken barrier and room for what is to be kept, and has a turn
+** called. User code may change the plan, so after each of these it looks again.
+** [-0, +(0|1), e] */
+static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
+  struct machine *m = &b->job.machine;
+  uint32_t deadlines = (uint32_t)r->timed + (uint32_t)b->has_timeout;
+  bool asked = !b->defers, woken = false, timed = false;
+  if (deadlines) r->when = loop_update(L, &b->scheduler->loop) + r->timeout;
+  for (;;) {
+    enum plan plan = plan_of(m, r);
+    uint64_t when = wakes_at(b, r, plan);
+    if (plan == FAILS && r->error == 0) {
+      barrier_can_keep_errors(L, 1);
+      barrier_push_error(L, 1, MACHINE_ABORTED);
+      r->error = lua_gettop(L);
+    } else if (plan == COMPLETES && !asked) {
+      r->deferred = is_deferred(L, b);
+      asked = true;
+    } else if (needs_turn(b, r, plan) && !woken) {
+      scheduler_prepare(L, b->scheduler);
+      woken = true;
+    } else if (when != LOOP_NEVER && !timed) {
+      loop_wake_at(L, &b->scheduler->loop, when);
+      timed = true;
+    } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrival_needs_node(m)) {
+      return plan;
+    } else if (barrier_make_room(L, b, deadlines)) {
+      return plan;
+    }
+  }
+}
+
+/* }=== */
+
+/* {=== everybody is there === */
+
+/* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
+** action and does what comes of it. Its error is on the top. [-0, +(0|1), e] */
+static enum action_result complete(lua_State *L, struct barrier *b, const struct request *r,
+                                   uint32_t n) {
+  struct machine *m = &b->job.machine;
+  enum action_result result = ACTION_TRIPS;
+  if (r->deferred) {
+    machine_hold(m, n, false, true);
+    result = ACTION_WAITS;
+  } else if (b->has_action) {
+    machine_hold(m, n, n != 0, false);
+    result = action_run(L, b, 1);
+  }
+  if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn);
+  barrier_changed(L, b, 1);
+  return result;
+}
+
+/* The action of the last arrival has ended: its timeout counts no longer, unless it goes on
+** waiting. [-0, +0] */
+static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
+  const struct machine *m = &b->job.machine;
+  if (n && n <= m->nodes.used && !machine_waits(m, n))
+    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
+}
+
+/* The last arrival, a coroutine, has the node `n` and has run the action: it passes, or is
+** suspended. */
+static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result result,
+                           uint32_t n) {
+  struct machine *m = &b->job.machine;
+  if (result == ACTION_TRIPS && m->last == n) {
+    uint64_t position;
+    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
+    barrier_clear_element(L, 1, n);
+    machine_leave(m, n, b->scheduler->turn);
+    position = machine_pass(m, b->scheduler->turn);
+    barrier_changed(L, b, 1);
+    compat_pushcount(L, position);
+    return coroutine_return(L);
+  }
+  if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn); /* it was cancelled */
+  if (result == ACTION_FAILS && m->last != n) action_lost(L, b, 1);
+  forget_deadline(L, b, n);
+  barrier_changed(L, b, 1);
+  if (nodes_find(&m->nodes, L) == 0) return luaL_error(L, "the barrier was collected by hand");
+  lua_settop(L, 1);
+  return coroutine_suspend(L, L);
+}
+
+/* }=== */
+
+/* {=== coroutine style === */
+
+/* Sets the deadline of a node that waits. [-0, +0] */
+static void set_deadline(lua_State *S, struct barrier *b, const struct request *r, uint32_t n) {
+  if (r->timed)
+    scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when, r->timeout);
+}
+
+/* The coroutine is suspended: it waits, watches, or will fail. */
+static int enter_and_suspend(lua_State *L, struct barrier *b, const struct request *r,
+                             enum plan plan) {
+  struct machine *m = &b->job.machine;
+  lua_State *S;
+  uint32_t n;
+  coroutine_ready(L, b);
+  if (plan == FAILS) {
+    lua_pushvalue(L, r->error);
+    barrier_keep_error(L, 1, machine_vacant(m, L));
+  }
+  S = coroutine_begin(L, b);
+  if (plan == FAILS) {
+    machine_post(m, L, MACHINE_FAILED, b->scheduler->turn);
+  } else {
+    n = r->kind == WATCH ? machine_watch(m, L) : machine_enter(m, L);
+    set_deadline(S, b, r, n);
+    if (plan == COMPLETES) machine_hold(m, n, false, true); /* deferred */
+  }
+  if (plan == COMES)
+    barrier_keep_phase(S, b, 1);
+  else
+    barrier_changed(S, b, 1);
+  if (S == L) lua_settop(L, 1);
+  return coroutine_suspend(L, S);
+}
+
+/* The coroutine is the last arrival. */
+static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct request *r) {
+  struct machine *m = &b->job.machine;
+  uint32_t n;
+  if (r->deferred) return enter_and_suspend(L, b, r, COMPLETES);
+  if (!b->has_action) {
+    uint64_t position = machine_pass(m, b->scheduler->turn);
+    barrier_changed(L, b, 1);
+    scheduler_relax(L, b->scheduler);
+    compat_pushcount(L, position);
+    return coroutine_return(L);
+  }
+  coroutine_ready(L, b);
+  n = machine_enter(m, L);
+  set_deadline(L, b, r, n);
+  machine_hold(m, n, true, false);
+  return pass_or_suspend(L, b, action_run(L, b, 1), n);
+}
+
+static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
+  enum plan plan;
+  coroutine_check(L, ARRIVE_LEVEL, 2);
+  plan = prepare(L, b, r);
+  if (plan == COMPLETES) return complete_in_coroutine(L, b, r);
+  return enter_and_suspend(L, b, r, plan);
+}
+
+/* The usual wait, which suspends and for which there is nothing to prepare. */
+static int just_wait(lua_State *L, struct barrier *b) {
+  lua_State *S;
+  coroutine_check(L, ARRIVE_LEVEL, 2);
+  coroutine_ready(L, b);
+  S = coroutine_begin(L, b);
+  machine_enter(&b->job.machine, L);
+  return coroutine_suspend(L, S);
+}
+
+/* }=== */
+
+/* {=== callback style === */
+
+static int come_with_callback(lua_State *L, struct barrier *b, struct request *r) {
+  struct machine *m = &b->job.machine;
+  struct waiter *w = waiter_push(L, 1, r->callback);
+  int index = lua_gettop(L);
+  enum plan plan = prepare(L, b, r);
+  barrier_set_element(L, b, 1, nodes_vacant(&m->nodes), index);
+  if (plan == FAILS) {
+    lua_pushvalue(L, r->error);
+    barrier_keep_error(L, 1, nodes_vacant(&m->nodes));
+    w->node = machine_post(m, NULL, MACHINE_FAILED, b->scheduler->turn);
+  } else {
+    w->node = r->kind == WATCH ? machine_watch(m, NULL) : machine_enter(m, NULL);
+    if (plan == COMES || b->has_action || r->deferred) set_deadline(L, b, r, w->node);
+  }
+  if (plan == COMPLETES) {
+    if (complete(L, b, r, w->node) == ACTION_FAILS && m->last == 0) action_lost(L, b, 1);
+    forget_deadline(L, b, w->node);
+  }
+  if (plan == COMES)
+    barrier_keep_phase(L, b, 1);
+  else
+    barrier_changed(L, b, 1);
+  lua_settop(L, index);
+  return coroutine_return(L);
+}
+
+/* }=== */
+
+/* {=== the methods === */
+
+static int come(lua_State *L, struct barrier *b, enum kind kind, const char *name) {
+  struct request r = {WAIT, NULL, 0, false, false, 0, 0, 0, 0};
+  r.kind = kind;
+  r.name = name;
+  if (lua_gettop(L) >= FIRST_ARG) check_request(L, &r);
+  if (!b->has_metatable && b->job.machine.tickets >= WORTH_METATABLE)
+    barrier_own_metatable(L, b, 1);
+  return r.callback ? come_with_callback(L, b, &r) : come_in_coroutine(L, b, &r);
+}
+
+int arrive_wait(lua_State *L) {
+  struct barrier *b = barrier_check(L, ARRIVE_LEVEL, "wait");
+  if (lua_gettop(L) < FIRST_ARG && b->has_metatable && !b->has_timeout &&
+      machine_would_wait(&b->job.machine))
+    return just_wait(L, b);
+  return come(L, b, WAIT, "wait");
+}
+
+int arrive_await_trip(lua_State *L) {
+  return come(L, barrier_check(L, ARRIVE_LEVEL, "await_trip"), WATCH, "await_trip");
+}
+
+/* (nil, the error on the top) */
+static int return_error(lua_State *L) {
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
+}
+
+/* The results of those that do not wait: true, or nil and the error. */
+static int finish(lua_State *L, struct barrier *b, const struct request *r, enum plan plan) {
+  enum action_result result = ACTION_WAITS;
+  if (plan == FAILS) {
+    lua_pushvalue(L, r->error);
+    return return_error(L);
+  }
+  if (plan == COMPLETES) result = complete(L, b, r, 0);
+  barrier_keep_phase(L, b, 1);
+  scheduler_relax(L, b->scheduler);
+  if (result == ACTION_THROWN)
+    barrier_push_error(L, 1, (enum machine_outcome)b->job.machine.thrown);
+  if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+int arrive_arrive(lua_State *L) {
+  struct barrier *b = barrier_check(L, 1, "arrive");
+  struct machine *m = &b->job.machine;
+  struct request r = {ARRIVE, "arrive", 0, false, false, 0, 0, 0, 0};
+  enum plan plan;
+  lua_settop(L, 1);
+  if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
+    machine_arrive(m);
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  plan = prepare(L, b, &r);
+  if (plan != FAILS) machine_arrive(m);
+  return finish(L, b, &r, plan);
+}
+
+int arrive_register(lua_State *L) {
+  struct barrier *b = barrier_check(L, 1, "register");
+  uint32_t n = check_count(L, "register");
+  if (n > MACHINE_MOST_PARTIES - b->job.machine.parties)
+    return errors_argument(L, 1, 1, "register", "a barrier has at most %d parties",
+                           (int)MACHINE_MOST_PARTIES);
+  b->job.machine.parties += n;
+  return 0;
+}
+
+int arrive_deregister(lua_State *L) {
+  struct barrier *b = barrier_check(L, 1, "deregister");
+  struct machine *m = &b->job.machine;
+  struct request r = {DEREGISTER, "deregister", 0, false, false, 0, 0, 0, 0};
+  enum plan plan;
+  r.n = check_count(L, "deregister");
+  lua_settop(L, 1);
+  plan = r.n > machine_absent(m) ? COMES : prepare(L, b, &r);
+  if (r.n > machine_absent(m))
+    return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",
+                           (int)machine_absent(m), (int)m->parties);
+  m->parties -= r.n;
+  return finish(L, b, &r, plan);
+}
+
+/* }=== */

@@ -1,0 +1,181 @@
+#include "coroutine.h"
+
+#include "errors.h"
+
+/* The token for an outcome is the address of its element. */
+static const char tokens[MACHINE_OUTCOMES] = {0};
+
+static void push_token(lua_State *L, enum machine_outcome outcome) {
+  lua_pushlightuserdata(L, (void *)(uintptr_t)&tokens[outcome]);
+}
+
+/* The outcome that the token at index `i` stands for; MACHINE_OUTCOMES if it is none. */
+static enum machine_outcome outcome_at(lua_State *L, int i) {
+  uintptr_t at = (uintptr_t)lua_touserdata(L, i) - (uintptr_t)tokens;
+  return at < MACHINE_OUTCOMES ? (enum machine_outcome)at : MACHINE_OUTCOMES;
+}
+
+/* {=== checking === */
+
+#if LUA_VERSION_NUM == 501
+#define NO_YIELD_ACROSS "a C function (in Lua 5.1 also pcall, a metamethod or an iterator)"
+#else
+#define NO_YIELD_ACROSS "a C function"
+#endif
+
+void coroutine_check(lua_State *L, int level, int yieldable) {
+#if COMPAT_YIELDK
+  bool can = lua_isyieldable(L);
+  (void)yieldable;
+#else
+  bool can = lua_toboolean(L, yieldable);
+#endif
+  if (can) return;
+  if (lua_pushthread(L))
+    errors_raise(L, level,
+                 "cannot wait outside a coroutine; give wait a callback, or call it in one");
+  errors_raise(L, level,
+               "cannot wait here: the coroutine cannot yield across " NO_YIELD_ACROSS
+               "; give wait a callback");
+}
+
+/* }=== */
+
+/* {=== going on === */
+
+/* The wait ends with an error, which is on the top if it was kept. [-0, +0, v] */
+static int end_in_error(lua_State *L, enum machine_outcome outcome) {
+  if (outcome != MACHINE_FAILED && outcome != MACHINE_TIMED_OUT) {
+    barrier_push_error(L, 1, outcome);
+    if (outcome == MACHINE_CANCELLED) errors_mark_cancel(L, L);
+  }
+  return lua_error(L);
+}
+
+/* (scheduler): has a turn called. */
+static int wake(lua_State *L) {
+  scheduler_prepare(L, (struct scheduler *)lua_touserdata(L, 1));
+  return 0;
+}
+
+/* The coroutine was resumed by somebody else: it leaves the barrier at index 1, if it is not
+** on its way already. False if it is in it no more. [-0, +0, v] */
+static bool leave_disturbed(lua_State *L) {
+  struct barrier *b = barrier_at(L, 1);
+  uint32_t n;
+  lua_settop(L, 1); /* it may have been resumed with very many values */
+  n = b ? nodes_find(&b->job.machine.nodes, L) : 0;
+  if (n == 0) return false;
+  if (!barrier_withdraw(L, b, 1, n, MACHINE_DISTURBED)) return true;
+  compat_pushcfunction(L, wake);
+  lua_pushlightuserdata(L, b->scheduler);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return nodes_find(&b->job.machine.nodes, L) != 0;
+  n = nodes_find(&b->job.machine.nodes, L);
+  if (n) barrier_leave(L, b, 1, n);
+  lua_error(L); /* no memory for a turn */
+  return false;
+}
+
+#if COMPAT_YIELDK
+
+int coroutine_return(lua_State *L) {
+  (void)L;
+  return 1;
+}
+
+static int go_on(lua_State *L, int status, lua_KContext context) {
+  enum machine_outcome outcome = outcome_at(L, 2);
+  (void)status;
+  (void)context;
+  if (outcome == MACHINE_PASSED) return 1;
+  if (outcome != MACHINE_OUTCOMES) return end_in_error(L, outcome);
+  if (!leave_disturbed(L)) return end_in_error(L, MACHINE_DISTURBED);
+  return lua_yieldk(L, 0, 0, go_on);
+}
+
+#else
+
+int coroutine_return(lua_State *L) {
+  push_token(L, MACHINE_PASSED);
+  lua_insert(L, -2);
+  return 2;
+}
+
+void coroutine_push_passed(lua_State *L) { push_token(L, MACHINE_PASSED); }
+
+int coroutine_resumed(lua_State *L) {
+  enum machine_outcome outcome = outcome_at(L, 2);
+  lua_settop(L, 3);
+  if (outcome != MACHINE_OUTCOMES) return end_in_error(L, outcome);
+  if (!leave_disturbed(L)) return end_in_error(L, MACHINE_DISTURBED);
+  return lua_yield(L, 0);
+}
+
+#endif
+
+/* }=== */
+
+/* {=== suspending === */
+
+void coroutine_ready(lua_State *L, struct barrier *b) {
+  struct machine *m = &b->job.machine;
+  if (!machine_comes_back(m, L)) { /* otherwise its element is still there */
+    lua_pushthread(L);
+    barrier_set_element(L, b, 1, nodes_vacant(&m->nodes), -1);
+    lua_pop(L, 1);
+  }
+#if COMPAT_CLOSE
+  lua_toclose(L, 1);
+#endif
+}
+
+/* Lua 5.1's lua_yield returns, and raises the error where the coroutine can't yield: so it
+** comes first there. Afterwards the coroutine's own stack is not to be used. */
+lua_State *coroutine_begin(lua_State *L, struct barrier *b) {
+#if LUA_VERSION_NUM == 501
+  lua_State *S = b->scheduler->spare;
+  lua_settop(S, 0);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, S, 1);
+  lua_yield(L, 0);
+  return S;
+#else
+  (void)b;
+  return L;
+#endif
+}
+
+int coroutine_suspend(lua_State *L, lua_State *S) {
+#if COMPAT_YIELDK
+  (void)S;
+  return lua_yieldk(L, 0, 0, go_on);
+#else
+  if (S == L) return lua_yield(L, 0);
+  lua_settop(S, 0);
+  return -1; /* as lua_yield did */
+#endif
+}
+
+int coroutine_resume(lua_State *L, lua_State *co, const struct machine_leaver *leaver) {
+  push_token(co, leaver->outcome);
+  if (leaver->outcome == MACHINE_PASSED)
+    compat_pushcount(co, leaver->position);
+  else if (leaver->outcome == MACHINE_FAILED || leaver->outcome == MACHINE_TIMED_OUT)
+    lua_xmove(L, co, 1);
+  else
+    lua_pushnil(co);
+  return compat_resume(co, L, 2);
+}
+
+#if COMPAT_CLOSE
+int coroutine_closed(lua_State *L) {
+  struct barrier *b = barrier_at(L, 1);
+  uint32_t n;
+  if (b == NULL || machine_comes_back(&b->job.machine, L)) return 0; /* it has passed */
+  n = nodes_find(&b->job.machine.nodes, L);
+  if (n) barrier_leave(L, b, 1, n);
+  return 0;
+}
+#endif
+
+/* }=== */

@@ -1,0 +1,62 @@
+/*
+** A wait in coroutine style: suspending the coroutine, resuming it, and what happens when
+** it is closed, or resumed by somebody else.
+**
+** What a wait ends with is handed over on the coroutine's own stack: a token that only the
+** barrier has, which stands for the outcome, and the position or the error. Whoever resumes
+** the coroutine with anything else is a stranger.
+**
+** From Lua 5.3 on a method that waits is a C function. Before, C functions can't go on after
+** a yield, so init.lua makes the method of two halves:
+**
+**   function wait(self, timeout, callback)
+**     local token, result = arrive(self, isyieldable(), timeout, callback)
+**     while token ~= passed do
+**       token, result = resumed(self, token, result)
+**     end
+**     return result
+**   end
+*/
+#ifndef BARRIER_COROUTINE_H
+#define BARRIER_COROUTINE_H
+
+#include "barrier.h"
+
+/* The results of a method that did not suspend: the value on the top, behind the token
+** where Lua needs it. Returns their number. [-0, +(0|1), -] */
+INTERNAL int coroutine_return(lua_State *L);
+
+/* A wait in coroutine style has to be able to suspend, even if it would not have to: an
+** error if the running coroutine can't. Before Lua 5.3 the value at index `yieldable`
+** says whether it can. [-0, +0, v] */
+INTERNAL void coroutine_check(lua_State *L, int level, int yieldable);
+
+/* Makes the running coroutine the element of the node that comes next. [-0, +0, m] */
+INTERNAL void coroutine_ready(lua_State *L, struct barrier *b);
+
+/* Begins to suspend the running coroutine: from now on nothing may fail. Returns a stack to
+** use until coroutine_suspend, with the barrier at index 1. Only where user code runs
+** before the suspension it is left out. [-0, +0, e] */
+INTERNAL lua_State *coroutine_begin(lua_State *L, struct barrier *b);
+
+/* Suspends the running coroutine, which has only the barrier on its stack: the results of the
+** C function. `S` is the stack of coroutine_begin, or L. */
+INTERNAL int coroutine_suspend(lua_State *L, lua_State *S);
+
+/* Resumes `co`, suspended in its wait, with its outcome; `self` is the barrier. Errors that
+** were kept are on the top of L. Returns what lua_resume does. [-(0|1), +0, -] */
+INTERNAL int coroutine_resume(lua_State *L, lua_State *co, const struct machine_leaver *leaver);
+
+#if COMPAT_CLOSE
+/* The __close of a barrier, which every waiting coroutine has pending. */
+INTERNAL int coroutine_closed(lua_State *L);
+#endif
+
+#if !COMPAT_YIELDK
+/* resumed(self, token, result) of the wrapper above. */
+INTERNAL int coroutine_resumed(lua_State *L);
+/* Its `passed`. [-0, +1, -] */
+INTERNAL void coroutine_push_passed(lua_State *L);
+#endif
+
+#endif

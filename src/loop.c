@@ -1,0 +1,297 @@
+#include "loop.h"
+
+/* How many are served before the loop polls. */
+#define CREDIT 512u
+
+/* Values of loop.armed besides a time. */
+#define ARMED_NOW LOOP_NOW               /* a turn comes as soon as can be */
+#define ARMED_AGAIN (UINT64_MAX - 1)     /* the timer repeats, started for nothing */
+#define ARMED_OFF LOOP_NEVER             /* the timer is stopped */
+#define ARMED_LATEST (UINT64_MAX - 2)
+
+/* The longest timeout given to luv, in milliseconds: what a lua_Integer of 32 bits
+** holds. When it passes the timer is started again. */
+#define LONGEST UINT64_C(0x7fffffff)
+
+/* The elements of the loop's table. */
+enum {
+  UV_TIMER = 1,
+  UV_IDLE,
+  UV_ON_TIMER,
+  UV_ON_IDLE,
+  UV_NEW_TIMER, /* and on in the order of uv_names */
+  UV_NEW_IDLE,
+  UV_TIMER_START,
+  UV_TIMER_STOP,
+  UV_IDLE_START,
+  UV_IDLE_STOP,
+  UV_IS_CLOSING,
+  UV_IS_ACTIVE,
+  UV_HAS_REF,
+  UV_REF,
+  UV_NOW,
+  UV_UPDATE_TIME,
+  UV_CLOSE,
+  UV_LAST
+};
+
+static const char *const uv_names[] = {
+    "new_timer",  "new_idle",  "timer_start", "timer_stop", "idle_start", "idle_stop", "is_closing",
+    "is_active",  "has_ref",   "ref",         "now",        "update_time", "close"};
+
+/* {=== calling luv === */
+
+/* [-0, +1] */
+static int push_table(lua_State *L, const struct loop *l) {
+  luaL_checkstack(L, 10, NULL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, l->ref);
+  return lua_gettop(L);
+}
+
+/* uv[function](handle [, callback]). [-0, +0] */
+static void call_handle(lua_State *L, int table, int function, int handle, int callback) {
+  lua_rawgeti(L, table, function);
+  lua_rawgeti(L, table, handle);
+  if (callback) lua_rawgeti(L, table, callback);
+  lua_call(L, callback ? 2 : 1, 0);
+}
+
+/* The truth of uv[function](handle). [-0, +0] */
+static bool ask_handle(lua_State *L, int table, int function, int handle) {
+  bool answer;
+  lua_rawgeti(L, table, function);
+  lua_rawgeti(L, table, handle);
+  lua_call(L, 1, 1);
+  answer = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return answer;
+}
+
+/* Is the handle there, and not closed by somebody else? luv must not be asked to
+** start a closed handle. [-0, +0] */
+static bool is_alive(lua_State *L, int table, int handle) {
+  bool made;
+  lua_rawgeti(L, table, handle);
+  made = !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  return made && !ask_handle(L, table, UV_IS_CLOSING, handle);
+}
+
+/* Makes the handle if it is not alive. [-0, +0] */
+static void renew(lua_State *L, int table, int handle, int constructor) {
+  if (is_alive(L, table, handle)) return;
+  lua_rawgeti(L, table, constructor);
+  lua_call(L, 0, 1);
+  if (is_alive(L, table, handle)) /* a finalizer or hook has made one meanwhile */
+    lua_pop(L, 1);
+  else
+    lua_rawseti(L, table, handle);
+}
+
+/* uv.timer_start(timer, timeout, 1, on_timer). [-0, +0] */
+static void start_timer(lua_State *L, int table, uint64_t timeout) {
+  if (timeout > LONGEST) timeout = LONGEST;
+  lua_rawgeti(L, table, UV_TIMER_START);
+  lua_rawgeti(L, table, UV_TIMER);
+  lua_pushinteger(L, (lua_Integer)timeout);
+  lua_pushinteger(L, 1);
+  lua_rawgeti(L, table, UV_ON_TIMER);
+  lua_call(L, 4, 0);
+}
+
+/* }=== */
+
+/* {=== the clock === */
+
+/* luv's clock is an integer of Lua. Where that has 32 bits it wraps around, so only
+** what has passed since the last look counts; turns come often enough (LONGEST).
+** [-0, +0] */
+static uint64_t read_clock(lua_State *L, struct loop *l, int table) {
+  uint32_t ms;
+  lua_rawgeti(L, table, UV_NOW);
+  lua_call(L, 0, 1);
+  ms = (uint32_t)(int64_t)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  l->clock += (uint32_t)(ms - l->seen);
+  l->seen = ms;
+  return l->clock;
+}
+
+uint64_t loop_now(lua_State *L, struct loop *l) {
+  uint64_t ms = read_clock(L, l, push_table(L, l));
+  lua_pop(L, 1);
+  return ms;
+}
+
+uint64_t loop_update(lua_State *L, struct loop *l) {
+  int table = push_table(L, l);
+  uint64_t ms;
+  lua_rawgeti(L, table, UV_UPDATE_TIME);
+  lua_call(L, 0, 0);
+  ms = read_clock(L, l, table);
+  lua_pop(L, 1);
+  return ms;
+}
+
+/* }=== */
+
+/* {=== the timer === */
+
+bool loop_is_timed(const struct loop *l) {
+  return l->armed != ARMED_NOW && l->armed <= ARMED_LATEST;
+}
+
+/* Starts the timer, which must be alive. A finalizer or hook that runs meanwhile may
+** start or stop it as well: then a turn comes, to be on the safe side. [-0, +0] */
+static void start(lua_State *L, struct loop *l, int table, uint64_t timeout, uint64_t armed) {
+  uint32_t call;
+  do {
+    call = ++l->calls;
+    l->armed = ARMED_AGAIN;
+    start_timer(L, table, timeout);
+    l->armed = armed;
+    timeout = 0;
+    armed = ARMED_NOW;
+  } while (l->calls != call);
+}
+
+/* Has the timer, which must be alive, call a turn as soon as can be. [-0, +0] */
+static void arm_now(lua_State *L, struct loop *l, int table) {
+  if (l->credit == 0) {
+    renew(L, table, UV_IDLE, UV_NEW_IDLE);
+    call_handle(L, table, UV_IDLE_START, UV_IDLE, UV_ON_IDLE);
+    start(L, l, table, 1, ARMED_NOW); /* should somebody close the idle handle */
+  } else {
+    start(L, l, table, 0, ARMED_NOW);
+  }
+}
+
+/* [-0, +0] */
+static void stop(lua_State *L, struct loop *l, int table) {
+  uint32_t call = ++l->calls;
+  l->armed = ARMED_OFF;
+  if (l->credit == 0 && is_alive(L, table, UV_IDLE))
+    call_handle(L, table, UV_IDLE_STOP, UV_IDLE, 0);
+  if (is_alive(L, table, UV_TIMER)) {
+    call_handle(L, table, UV_TIMER_STOP, UV_TIMER, 0);
+    if (l->calls != call) arm_now(L, l, table);
+  }
+}
+
+/* Makes the handles unless they are alive: both at once, so that their number is the
+** same ever after. [-0, +0] */
+static void ensure_alive(lua_State *L, struct loop *l, int table) {
+  if (is_alive(L, table, UV_TIMER)) return;
+  l->armed = ARMED_OFF;
+  renew(L, table, UV_IDLE, UV_NEW_IDLE);
+  renew(L, table, UV_TIMER, UV_NEW_TIMER);
+}
+
+/* Somebody else may have unreferenced the timer. [-0, +0] */
+static void ensure_ref(lua_State *L, int table) {
+  if (!ask_handle(L, table, UV_HAS_REF, UV_TIMER))
+    call_handle(L, table, UV_REF, UV_TIMER, 0);
+}
+
+/* Will the timer fire at the time `when`, or earlier? Somebody else may have stopped or
+** closed it. [-0, +0] */
+static bool is_running(lua_State *L, const struct loop *l, int table, uint64_t when) {
+  return l->armed <= when && ask_handle(L, table, UV_IS_ACTIVE, UV_TIMER);
+}
+
+void loop_wake(lua_State *L, struct loop *l) {
+  int table = push_table(L, l);
+  if (!is_running(L, l, table, ARMED_NOW)) {
+    ensure_alive(L, l, table);
+    arm_now(L, l, table);
+  }
+  ensure_ref(L, table);
+  lua_pop(L, 1);
+}
+
+void loop_wake_at(lua_State *L, struct loop *l, uint64_t when) {
+  int table = push_table(L, l);
+  if (!is_running(L, l, table, when)) {
+    ensure_alive(L, l, table);
+    start(L, l, table, when > l->clock ? when - l->clock : 0, when);
+  }
+  ensure_ref(L, table);
+  lua_pop(L, 1);
+}
+
+void loop_fired(struct loop *l) { l->armed = ARMED_AGAIN; }
+
+void loop_settle(lua_State *L, struct loop *l, uint64_t when) {
+  int table;
+  if (l->armed == when) return;
+  table = push_table(L, l);
+  if (when == LOOP_NOW) {
+    loop_wake(L, l);
+  } else if (when == LOOP_NEVER) {
+    stop(L, l, table);
+  } else if (is_alive(L, table, UV_TIMER)) {
+    uint64_t ms = read_clock(L, l, table);
+    if (when > ms)
+      start(L, l, table, when - ms, when);
+    else
+      arm_now(L, l, table);
+  }
+  lua_pop(L, 1);
+}
+
+void loop_spend(struct loop *l) {
+  if (l->credit) l->credit--;
+}
+
+/* The loop has polled: turns come again. Upvalue 1: the loop. */
+static int on_idle(lua_State *L) {
+  struct loop *l = (struct loop *)lua_touserdata(L, lua_upvalueindex(1));
+  int table = push_table(L, l);
+  call_handle(L, table, UV_IDLE_STOP, UV_IDLE, 0);
+  l->credit = CREDIT;
+  l->armed = ARMED_AGAIN;
+  loop_wake(L, l);
+  return 0;
+}
+
+/* }=== */
+
+void loop_open(lua_State *L, struct loop *l) {
+  l->armed = ARMED_OFF;
+  l->clock = 1; /* no time is LOOP_NOW */
+  l->seen = l->calls = 0;
+  l->credit = CREDIT;
+  l->bound = false;
+  lua_createtable(L, UV_LAST - 1, 0);
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, UV_ON_TIMER);
+  lua_pushlightuserdata(L, l);
+  lua_pushcclosure(L, on_idle, 1);
+  lua_rawseti(L, -2, UV_ON_IDLE);
+  l->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+const char *loop_bind(lua_State *L, struct loop *l, int uv) {
+  int table;
+  uv = lua_absindex(L, uv);
+  table = push_table(L, l);
+  for (int i = 0; UV_NEW_TIMER + i < UV_LAST; i++) {
+    lua_getfield(L, uv, uv_names[i]);
+    if (!lua_isfunction(L, -1)) {
+      lua_pop(L, 2);
+      return uv_names[i];
+    }
+    lua_rawseti(L, table, UV_NEW_TIMER + i);
+  }
+  lua_pop(L, 1);
+  l->bound = true;
+  return NULL;
+}
+
+void loop_close(lua_State *L, struct loop *l) {
+  int table = push_table(L, l);
+  for (int handle = UV_TIMER; handle <= UV_IDLE; handle++)
+    if (is_alive(L, table, handle)) call_handle(L, table, UV_CLOSE, handle, 0);
+  l->armed = ARMED_OFF;
+  lua_pop(L, 1);
+}

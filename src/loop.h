@@ -1,0 +1,72 @@
+/*
+** The luv loop as this module uses it: one timer that calls a turn, one idle handle
+** that lets the loop poll in between, and the loop's clock.
+**
+** Before libuv 1.48 a timer that is started with timeout 0 from a timer's callback
+** fires again before the loop polls (libuv issue 4245). So whoever is served spends
+** credit, and when that is used up an idle handle starts the next turn: everything
+** else on the loop gets its chance, and the loop does not sleep.
+**
+** The timer repeats until it is stopped because nothing is left to do, so that no
+** error on the way can lose a wake-up.
+**
+** luv's functions may collect garbage and so run finalizers, or call a hook, which
+** may use this module: call these before anything becomes ready.
+*/
+#ifndef BARRIER_LOOP_H
+#define BARRIER_LOOP_H
+
+#include "compat.h"
+
+struct loop {
+  uint64_t armed; /* when the timer fires; see loop.c */
+  uint64_t clock; /* milliseconds, when loop_now last asked */
+  uint32_t seen;  /* what luv's clock said then, modulo 2^32 */
+  uint32_t calls; /* of luv's functions that start and stop the timer */
+  uint32_t credit; /* how many may be served before the loop polls */
+  int ref;        /* its table in the registry */
+  bool bound;     /* has it luv's functions? */
+};
+
+/* Makes the loop's table, from the timer's callback on the top. `l` has to live as
+** long as the Lua state. [-1, +0, m] */
+INTERNAL void loop_open(lua_State *L, struct loop *l);
+
+/* Takes the functions it needs from luv's table at index `uv`. Returns the name
+** of the one that is missing, or NULL. [-0, +0, e] */
+INTERNAL const char *loop_bind(lua_State *L, struct loop *l, int uv);
+
+/* The loop's clock in milliseconds, which does not wrap around. [-0, +0, e] */
+INTERNAL uint64_t loop_now(lua_State *L, struct loop *l);
+
+/* The same, after bringing it up to date: user code may have taken its time.
+** [-0, +0, e] */
+INTERNAL uint64_t loop_update(lua_State *L, struct loop *l);
+
+/* Has a turn called as soon as can be, also if somebody else has stopped, closed or
+** unreferenced the timer. [-0, +0, e] */
+INTERNAL void loop_wake(lua_State *L, struct loop *l);
+
+/* Has a turn called at the time `when`, unless one comes earlier. [-0, +0, e] */
+INTERNAL void loop_wake_at(lua_State *L, struct loop *l, uint64_t when);
+
+/* Notes that the timer's callback began: it will repeat, for nothing so far. */
+INTERNAL void loop_fired(struct loop *l);
+
+/* At the end of a turn: has the next one called at `when`, LOOP_NOW for as soon as can
+** be, LOOP_NEVER for none. [-0, +0, e] */
+INTERNAL void loop_settle(lua_State *L, struct loop *l, uint64_t when);
+
+#define LOOP_NOW UINT64_C(0)
+#define LOOP_NEVER UINT64_MAX
+
+/* Is the timer set to a time, not to as soon as can be? */
+INTERNAL bool loop_is_timed(const struct loop *l);
+
+/* Notes that somebody was served. */
+INTERNAL void loop_spend(struct loop *l);
+
+/* Closes both handles. New ones are made when they are needed. [-0, +0, e] */
+INTERNAL void loop_close(lua_State *L, struct loop *l);
+
+#endif

@@ -1,0 +1,172 @@
+#include "nodes.h"
+
+#include <string.h>
+
+#define FIRST_CAPACITY 8u
+/* Lua 5.1 and 5.2 number the elements of a table with int, 32 bits at least. */
+#define MOST_NODES 0x40000000u
+/* Less than this is not worth giving back. */
+#define SMALL_CAPACITY 64u
+
+/* {=== memory and the index === */
+
+static uint32_t *bucket(const struct nodes *s, const void *key) {
+  uint64_t hash = (uint64_t)(uintptr_t)key * UINT64_C(0x9E3779B97F4A7C15);
+  return &s->buckets[hash >> s->shift];
+}
+
+static void index_add(struct nodes *s, uint32_t n) {
+  uint32_t *b = bucket(s, s->at[n].key);
+  s->at[n].chain = *b;
+  *b = n;
+}
+
+static void index_remove(struct nodes *s, uint32_t n) {
+  uint32_t *p = bucket(s, s->at[n].key);
+  while (*p != n) p = &s->at[*p].chain;
+  *p = s->at[n].chain;
+}
+
+static size_t block_size(uint32_t capacity) {
+  return capacity * (sizeof(struct node) + sizeof(uint32_t));
+}
+
+static bool grow(struct nodes *s) {
+  uint32_t capacity = s->capacity ? s->capacity * 2 : FIRST_CAPACITY;
+  struct node *at;
+  if (capacity > MOST_NODES) return false;
+  at = (struct node *)s->alloc(s->ud, NULL, 0, block_size(capacity));
+  if (at == NULL) return false;
+  if (s->capacity) {
+    memcpy(at + 1, s->at + 1, s->used * sizeof(*at));
+    s->alloc(s->ud, s->at, block_size(s->capacity), 0);
+    s->shift--;
+  } else {
+    s->shift = 64;
+    for (uint32_t c = FIRST_CAPACITY; c > 1; c /= 2) s->shift--;
+  }
+  s->at = at;
+  s->capacity = capacity;
+  s->buckets = (uint32_t *)(void *)(at + capacity);
+  memset(s->buckets, 0, capacity * sizeof(uint32_t));
+  for (uint32_t n = 1; n <= s->used; n++)
+    if (at[n].key) index_add(s, n);
+  return true;
+}
+
+void nodes_init(struct nodes *s, nodes_alloc alloc, void *ud) {
+  memset(s, 0, sizeof(*s));
+  s->alloc = alloc;
+  s->ud = ud;
+}
+
+void nodes_destroy(struct nodes *s) {
+  if (s->capacity) s->alloc(s->ud, s->at, block_size(s->capacity), 0);
+  nodes_init(s, s->alloc, s->ud);
+}
+
+bool nodes_has_room(const struct nodes *s) { return s->free || s->used + 1 < s->capacity; }
+
+bool nodes_reserve(struct nodes *s) { return nodes_has_room(s) || grow(s); }
+
+uint32_t nodes_vacant(const struct nodes *s) { return s->free ? s->free : s->used + 1; }
+
+uint32_t nodes_take(struct nodes *s, const void *key) {
+  uint32_t n = nodes_vacant(s);
+  if (n == s->free)
+    s->free = s->at[n].next;
+  else
+    s->used = n;
+  s->at[n].key = key;
+  if (key) index_add(s, n);
+  return n;
+}
+
+void nodes_free(struct nodes *s, uint32_t n) {
+  struct node *node = &s->at[n];
+  if (node->key) index_remove(s, n);
+  node->key = NULL;
+  node->place = PLACE_FREE;
+  node->next = s->free;
+  s->free = n;
+}
+
+uint32_t nodes_find(const struct nodes *s, const void *key) {
+  uint32_t n = s->capacity ? *bucket(s, key) : 0;
+  while (n && !(s->at[n].key == key && s->at[n].place != PLACE_PARKED)) n = s->at[n].chain;
+  return n;
+}
+
+bool nodes_empty(const struct nodes *s) {
+  for (int i = 0; i < QUEUES; i++)
+    if (s->queues[i].count) return false;
+  return true;
+}
+
+bool nodes_rewind(struct nodes *s) {
+  bool spare = s->capacity > SMALL_CAPACITY && s->used < s->capacity / 4;
+  s->used = s->free = 0;
+  return spare;
+}
+
+/* }=== */
+
+/* {=== the queues === */
+
+void nodes_append(struct nodes *s, uint8_t place, uint32_t n) {
+  struct queue *q = &s->queues[place];
+  struct node *node = &s->at[n];
+  node->place = place;
+  node->prev = q->last;
+  node->next = 0;
+  node->as.gap = 0;
+  if (q->last)
+    s->at[q->last].next = n;
+  else
+    q->first = n;
+  q->last = n;
+  q->count++;
+}
+
+void nodes_prepend(struct nodes *s, uint8_t place, uint32_t n) {
+  struct queue *q = &s->queues[place];
+  struct node *node = &s->at[n];
+  node->place = place;
+  node->prev = 0;
+  node->next = q->first;
+  if (q->first)
+    s->at[q->first].prev = n;
+  else
+    q->last = n;
+  q->first = n;
+  q->count++;
+}
+
+void nodes_unlink(struct nodes *s, uint32_t n) {
+  const struct node *node = &s->at[n];
+  struct queue *q = &s->queues[node->place];
+  if (node->prev)
+    s->at[node->prev].next = node->next;
+  else
+    q->first = node->next;
+  if (node->next)
+    s->at[node->next].prev = node->prev;
+  else
+    q->last = node->prev;
+  q->count--;
+}
+
+uint32_t nodes_pop(struct nodes *s, uint8_t place) {
+  struct queue *q = &s->queues[place];
+  uint32_t n = q->first;
+  q->first = s->at[n].next;
+  if (q->first)
+    s->at[q->first].prev = 0;
+  else
+    q->last = 0;
+  q->count--;
+  s->at[n].place = PLACE_PARKED;
+  return n;
+}
+
+/* }=== */

@@ -1,0 +1,55 @@
+#include "timeouts.h"
+
+#include "errors.h"
+
+/* "500 ms, 2 of 4 had arrived", or "500 ms while the barrier was draining". [-0, +1, m] */
+static void push_circumstances(lua_State *L, const struct machine *m, const struct deadline *x) {
+  int top = lua_gettop(L);
+  compat_pushcount(L, x->timeout);
+  if (m->state == MACHINE_FILLING)
+    lua_pushfstring(L, "%s ms, %d of %d had arrived", lua_tostring(L, -1),
+                    (int)machine_counted(m), (int)m->parties);
+  else
+    lua_pushfstring(L, "%s ms while the barrier was %s", lua_tostring(L, -1),
+                    m->state == MACHINE_DRAINING ? "draining" : "resetting");
+  lua_replace(L, top + 1);
+}
+
+/* Is it still the earliest deadline? Making a string may have run a finalizer. */
+static bool is_current(const struct barrier *b, const struct deadline *x) {
+  const struct deadlines *d = &b->scheduler->deadlines;
+  return d->count && d->heap[1].order == x->order;
+}
+
+static bool expire_phase(lua_State *L, struct barrier *b, int self, const struct deadline *x) {
+  lua_pushliteral(L, "timed out after ");
+  push_circumstances(L, &b->job.machine, x);
+  lua_concat(L, 2);
+  if (!is_current(b, x)) return false;
+  barrier_break(L, b, self);
+  barrier_changed(L, b, self);
+  return true;
+}
+
+static bool expire_wait(lua_State *L, struct barrier *b, int self, const struct deadline *x) {
+  if (!machine_waits(&b->job.machine, x->node)) return true;
+  barrier_can_keep_errors(L, self);
+  lua_pushliteral(L, "wait timed out after ");
+  push_circumstances(L, &b->job.machine, x);
+  lua_concat(L, 2);
+  errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
+  if (!is_current(b, x)) return false;
+  barrier_keep_error(L, self, x->node);
+  barrier_withdraw(L, b, self, x->node, MACHINE_TIMED_OUT);
+  return true;
+}
+
+bool timeouts_expire(lua_State *L, const struct deadline *x) {
+  int self = lua_gettop(L);
+  struct barrier *b = barrier_at(L, self);
+  bool done = true;
+  if (b && &b->job == x->job) /* unless the debug library changed the anchor */
+    done = x->node ? expire_wait(L, b, self, x) : expire_phase(L, b, self, x);
+  lua_settop(L, self);
+  return done;
+}

@@ -1,0 +1,126 @@
+#include "waiter.h"
+
+#include "errors.h"
+
+static const char waiter_type = 'w'; /* its address is the type */
+
+enum { WAITER_BARRIER = 1, WAITER_CALLBACK };
+
+struct waiter *waiter_at(lua_State *L, int i) {
+  struct waiter *w = (struct waiter *)lua_touserdata(L, i);
+  if (w == NULL || lua_rawlen(L, i) != sizeof(*w)) return NULL;
+  return w->type == &waiter_type && w->self == w ? w : NULL;
+}
+
+/* The Waiter at index 1, or an error for the method `name`. [-0, +0, v] */
+static struct waiter *check_waiter(lua_State *L, const char *name) {
+  struct waiter *w = waiter_at(L, 1);
+  if (w == NULL)
+    errors_raise(L, 1, "calling '%s' on bad self (Waiter expected, got %s)", name,
+                 luaL_typename(L, 1));
+  return w;
+}
+
+struct waiter *waiter_push(lua_State *L, int self, int callback) {
+  struct waiter *w = (struct waiter *)compat_newuserdata(L, sizeof(*w), WAITER_CALLBACK, 0);
+  w->node = 0;
+  w->self = w;
+  w->type = &waiter_type;
+  compat_getuservalue(L, -1);
+  lua_pushvalue(L, self);
+  lua_rawseti(L, -2, WAITER_BARRIER);
+  lua_pushvalue(L, callback);
+  lua_rawseti(L, -2, WAITER_CALLBACK);
+  lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &waiter_type);
+  lua_setmetatable(L, -2);
+  return w;
+}
+
+void waiter_take_callback(lua_State *L, int i) {
+  waiter_at(L, i)->node = 0;
+  if (compat_getuservalue(L, i)) {
+    lua_rawgeti(L, -1, WAITER_CALLBACK);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -3, WAITER_CALLBACK);
+  } else {
+    lua_pushboolean(L, 0); /* the debug library took it away */
+  }
+  lua_remove(L, -2);
+}
+
+/* Has the function at index 2 called by the barrier at index 3, in a turn. [-0, +0, e] */
+static void notify(lua_State *L, struct barrier *b) {
+  struct machine *m = &b->job.machine;
+  do scheduler_prepare(L, b->scheduler);
+  while (!barrier_make_room(L, b, 0));
+  barrier_set_element(L, b, 3, nodes_vacant(&m->nodes), 2);
+  machine_post(m, NULL, MACHINE_CLOSED, b->scheduler->turn);
+  barrier_changed(L, b, 3);
+}
+
+/* The node of the Waiter at index 1 in the barrier at index 3, 0 if it is out. [-0, +0] */
+static uint32_t node_of(lua_State *L, const struct barrier *b, const struct waiter *w) {
+  const struct nodes *nodes = &b->job.machine.nodes;
+  bool same;
+  if (w->node == 0 || w->node > nodes->used) return 0;
+  barrier_push_elements(L, 3);
+  lua_rawgeti(L, -1, (compat_index)w->node);
+  same = lua_rawequal(L, -1, 1) && nodes->at[w->node].place < QUEUES;
+  lua_pop(L, 2);
+  return same ? w->node : 0; /* unless the debug library took its element away */
+}
+
+/* waiter:close([on_close]) */
+static int waiter_close(lua_State *L) {
+  struct waiter *w = check_waiter(L, "close");
+  struct barrier *b;
+  bool notifies = !lua_isnoneornil(L, 2);
+  uint32_t n;
+  if (notifies && !is_callable(L, 2))
+    errors_argument(L, 1, 1, "close", "on_close must be callable, got %s", luaL_typename(L, 2));
+  lua_settop(L, 2);
+  if (compat_getuservalue(L, 1)) lua_rawgeti(L, 3, WAITER_BARRIER);
+  lua_replace(L, 3);
+  b = barrier_at(L, 3);
+  if (b == NULL) return 0; /* it was collected together with the Waiter */
+  if (notifies) notify(L, b);
+  n = node_of(L, b, w);
+  waiter_take_callback(L, 1);
+  if (n) barrier_leave(L, b, 3, n);
+  return 0;
+}
+
+static int waiter_is_closing(lua_State *L) {
+  bool open = false;
+  check_waiter(L, "is_closing");
+  if (compat_getuservalue(L, 1)) {
+    lua_rawgeti(L, -1, WAITER_CALLBACK);
+    open = lua_toboolean(L, -1);
+  }
+  lua_pushboolean(L, !open);
+  return 1;
+}
+
+static int waiter_tostring(lua_State *L) {
+  const struct waiter *w = waiter_at(L, 1);
+  if (w == NULL) return luaL_error(L, "Waiter expected, got %s", luaL_typename(L, 1));
+  lua_pushfstring(L, "<barrier.Waiter object at %p [%s]>", (const void *)w,
+                  w->node ? "waiting" : "done");
+  return 1;
+}
+
+static const luaL_Reg waiter_methods[] = {
+    {"close", waiter_close}, {"is_closing", waiter_is_closing}, {NULL, NULL}};
+
+void waiter_open(lua_State *L) {
+  lua_newtable(L);
+  lua_pushliteral(L, "barrier.Waiter");
+  lua_setfield(L, -2, "__name");
+  lua_pushcfunction(L, waiter_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_newtable(L);
+  luaL_setfuncs(L, waiter_methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &waiter_type);
+}
