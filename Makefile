@@ -8,8 +8,9 @@
 # make dist    makes what is released, in dist, from the last commit
 # make clean   removes what all of these made
 #
-# demo and test install what is missing with apt-get. The rockspec describes the
-# build; its results are in .rocks, a tree for each Lua (see tools/common.sh).
+# demo, test and bench install what is missing with apt-get, after they have said what;
+# with APT=no they install nothing, and go on with what is here. The rockspec describes
+# the build; its results are in .rocks, a tree for each Lua (see tools/common.sh).
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BUSTED_FLAGS ?=
@@ -48,17 +49,20 @@ demo-%: .rocks/%/built
 
 test:
 	@tools/setup test
-	@luas=$$(tools/luas busted) && if command -v nvim >/dev/null && \
-	  echo "$$luas" | grep -qx 5.1; then luas="$$luas nvim"; fi && \
-	  $(EACH) $$(printf 'test-%s ' $$luas)
+	@rm -rf .build/total
+	@luas=$$(tools/luas busted) || exit; \
+	  if command -v nvim >/dev/null && echo "$$luas" | grep -qx 5.1; then luas="$$luas nvim"; fi; \
+	  status=0; $(EACH) $$(printf 'test-%s ' $$luas) || status=$$?; \
+	  tools/total $$luas && exit $$status
 
 test-%: .rocks/%/built
-	@echo "== specs, Lua $*"
-	@tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
+	@mkdir -p .build/total
+	@SPECS_SUITE=$* tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
 
 # Inside Neovim, which gets the module that is built for Lua 5.1.
 test-nvim: .rocks/5.1/built
-	@tools/with 5.1 sh spec/nvim/run $(BUSTED_FLAGS)
+	@mkdir -p .build/total
+	@SPECS_SUITE=nvim tools/with 5.1 sh spec/nvim/run $(BUSTED_FLAGS)
 
 .rocks/%/built: $(SOURCES)
 	@tools/rock $*

@@ -32,19 +32,20 @@ M.loop_nests = (function()
   return nests
 end)()
 
+---`it`, or where what the specs need is missing one that leaves them out: tools/report.lua
+---reads the reason.
 local function it_if(available, why)
   return function(name, f)
     local busted = require "busted"
     if available then
       busted.it(name, f)
     else
-      busted.pending(name .. ": " .. why)
+      busted.pending(name .. " (left out: " .. why .. ")")
     end
   end
 end
 
----`it` for specs whose coroutines catch what their waits raise. This one and the next two
----make the spec pending if something is missing.
+---`it` for specs whose coroutines catch what their waits raise.
 M.it_catches = it_if(M.pcall_yields, "PUC Lua 5.1 cannot wait inside pcall")
 
 ---`it` for specs of coroutine.close.

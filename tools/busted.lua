@@ -1,2 +1,2 @@
 -- busted's own runner, for whichever Lua this is.
-require "busted.runner" { standalone = false }
+require "busted.runner" { standalone = false, output = "tools/report.lua" }

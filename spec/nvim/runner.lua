@@ -17,7 +17,7 @@ table.insert(_G.arg, "spec/nvim")
 
 -- Raises nil if a spec fails.
 local function run()
-  require "busted.runner" { standalone = false }
+  require "busted.runner" { standalone = false, output = "tools/report.lua" }
   return true
 end
 
