@@ -5,6 +5,7 @@
 # make soak    runs random scripts against a model of the contract for ten minutes
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
+# make install for packagers, see below
 # make dist    makes what is released, in dist, from the last commit
 # make clean   removes what all of these made
 #
@@ -22,7 +23,7 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barr
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test check soak load bench bench-check dist check-dist clean
+.PHONY: build demo test install check soak load bench bench-check dist check-dist clean
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -66,6 +67,35 @@ test-nvim: .rocks/5.1/built
 
 .rocks/%/built: $(SOURCES)
 	@tools/rock $*
+
+# For packagers: installs the module for one Lua without LuaRocks and without luv, as in
+#
+#   make install DESTDIR=debian/tmp PREFIX=/usr LUA_VERSION=5.1
+#
+# LuaJIT and Neovim take that of 5.1. Compile src/core.c alone: it includes the other files.
+LUA_VERSION ?= 5.4
+PREFIX ?= /usr/local
+LUA_INCDIR ?= $(shell . tools/common.sh && lua_headers $(LUA_VERSION))
+LUA_LUADIR ?= $(PREFIX)/share/lua/$(LUA_VERSION)
+LUA_LIBDIR ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
+DOCDIR ?= $(PREFIX)/share/doc/luv-barrier
+CFLAGS ?= -O2
+LIBFLAG ?= -shared
+INSTALL ?= install
+
+.build/install/%/core.so: $(wildcard src/*.[ch])
+	@[ -n "$(LUA_INCDIR)" ] || { echo "name the folder of lua.h: LUA_INCDIR=..." >&2; exit 1; }
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -I"$(LUA_INCDIR)" src/core.c $(LDFLAGS) $(LIBFLAG) -o $@
+
+install: .build/install/$(LUA_VERSION)/core.so
+	$(INSTALL) -d "$(DESTDIR)$(LUA_LUADIR)/barrier" "$(DESTDIR)$(LUA_LIBDIR)/barrier"
+	$(INSTALL) -m 644 lua/barrier/*.lua "$(DESTDIR)$(LUA_LUADIR)/barrier"
+	$(INSTALL) -m 644 $< "$(DESTDIR)$(LUA_LIBDIR)/barrier"
+	@for file in LICENSE README.md CHANGELOG.md $$(find doc examples -type f ! -name tags); do \
+	  to="$(DESTDIR)$(DOCDIR)/$${file#doc/}"; \
+	  $(INSTALL) -d "$${to%/*}" && $(INSTALL) -m 644 $$file "$$to" || exit; \
+	done
 
 check:
 	@tools/check

@@ -36,7 +36,16 @@ build = {
     ["barrier.health"] = "lua/barrier/health.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.stuck"] = "lua/barrier/stuck.lua",
+    -- Includes the other files of src: it alone is compiled.
     ["barrier.core"] = { sources = { "src/core.c" } },
+  },
+  -- LuaRocks adds these to doc by itself only where no directory is copied.
+  install = {
+    conf = {
+      ["../doc/LICENSE"] = "LICENSE",
+      ["../doc/README.md"] = "README.md",
+      ["../doc/CHANGELOG.md"] = "CHANGELOG.md",
+    },
   },
   copy_directories = { "doc", "examples" },
 }

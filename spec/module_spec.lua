@@ -124,7 +124,8 @@ describe("the module", function()
       "BrokenBarrierError", "CancelledError", "TimeoutError", "_VERSION", "close", "group", "new",
       "stuck",
     }, names)
-    assert.is_truthy(barrier._VERSION:find("^luv%-barrier %d+%.%d+%.%d+$"))
+    local version = barrier._VERSION:match "^luv%-barrier (.*)$"
+    assert.is_truthy(version == "dev" or version:find "^%d+%.%d+%.%d+$", version)
     assert.are.equal("table", type(barrier.BrokenBarrierError))
     assert.are.equal("table", type(barrier.CancelledError))
     assert.are.equal("table", type(barrier.TimeoutError))

@@ -17,7 +17,7 @@
 ---@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
 ---@field CancelledError table metatable of the errors of a wait that was cancelled
 ---@field TimeoutError table metatable of the errors of a wait that timed out
-local M = { _VERSION = "luv-barrier 1.0.0" }
+local M = { _VERSION = "luv-barrier dev" }
 
 local environment = require "barrier.environment"
 
