@@ -18,7 +18,7 @@ timer:start(5, 0, function()
   timer:close()
   results.timer = "rang"
   b:wait(function(err)
-    print(err or "callback: the stat found a " .. results.stat)
+    print(err or ("callback: the stat found a " .. results.stat))
   end)
 end)
 

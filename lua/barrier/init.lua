@@ -17,6 +17,8 @@
 ---@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
 ---@field CancelledError table metatable of the errors of a wait that was cancelled
 ---@field TimeoutError table metatable of the errors of a wait that timed out
+---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
+---@field close fun() closes the luv handles of this Lua state, for uv.loop_close()
 local M = { _VERSION = "luv-barrier dev" }
 
 local environment = require "barrier.environment"
@@ -34,7 +36,7 @@ M.CancelledError = core.CancelledError
 M.TimeoutError = core.TimeoutError
 
 ---Makes an empty barrier for `parties` >= 1. In Neovim waiters resume where vim.api may be
----called. The options are `action` and `schedule`, see barrier.Options.
+---called. The options are described at barrier.Options.
 ---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
 M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
