@@ -32,6 +32,7 @@ build = {
   modules = {
     ["barrier"] = "lua/barrier/init.lua",
     ["barrier._meta"] = "lua/barrier/_meta.lua",
+    ["barrier.build"] = "lua/barrier/build.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",

@@ -1,4 +1,5 @@
----`:checkhealth barrier`
+---`:checkhealth barrier`. Where Neovim does not find that, because the module is not on
+---its 'runtimepath', `:lua require("barrier.health").report()` says the same.
 local M = {}
 
 -- Neovim 0.10 has vim.health.start; older versions have other names.
@@ -40,24 +41,43 @@ local function trip(barrier)
   end
 end
 
-function M.check()
-  start "barrier"
+---@param on_ok fun(message: string)
+---@param on_error fun(message: string)
+local function examine(on_ok, on_error)
+  -- After a failure at startup `require` would only say that there was one.
+  if type(package.loaded.barrier) ~= "table" then
+    package.loaded.barrier = nil
+  end
   local loaded, barrier = pcall(require, "barrier")
   if not loaded then
-    fail(tostring(barrier))
+    on_error(tostring(barrier))
     return
   end
-  ok(barrier._VERSION .. " is loaded")
-  ok(require("barrier.core")._VERSION .. ", this is " .. (jit and jit.version or _VERSION))
+  on_ok(barrier._VERSION .. " is loaded")
+  on_ok(require("barrier.core")._VERSION .. ", this is " .. (jit and jit.version or _VERSION))
   local uv = vim.uv or vim.loop
-  ok("luv is Neovim's own (" .. (vim.uv and "vim.uv" or "vim.loop") .. "), libuv "
+  on_ok("luv is Neovim's own (" .. (vim.uv and "vim.uv" or "vim.loop") .. "), libuv "
     .. uv.version_string())
   local problem = trip(barrier)
   if problem then
-    fail("a barrier does not trip in Neovim's loop: " .. problem)
+    on_error("a barrier does not trip in Neovim's loop: " .. problem)
   else
-    ok "a barrier trips in Neovim's loop"
+    on_ok "a barrier trips in Neovim's loop"
   end
+end
+
+function M.check()
+  start "barrier"
+  examine(ok, fail)
+end
+
+---Prints what `:checkhealth barrier` shows.
+function M.report()
+  examine(function(message)
+    print("OK " .. message)
+  end, function(message)
+    print("ERROR " .. message)
+  end)
 end
 
 return M

@@ -1,0 +1,124 @@
+---Compiles the C core for Neovim, in a checkout of the repository:
+---
+---    :lua require("barrier.build").run()
+---
+---The result is lua/barrier/core.so (on Windows core.dll), where Neovim's loader finds it.
+---A C compiler is all that this needs: src/lua51 declares what Neovim's Lua offers to C.
+local M = {}
+
+local windows = vim.fn.has "win32" == 1
+local root = vim.fn.fnamemodify(debug.getinfo(1, "S").source:sub(2), ":p:h:h:h")
+local core = root .. "/lua/barrier/core" .. (windows and ".dll" or ".so")
+
+local AGAIN = '\nThen run\n  :lua require("barrier.build").run()'
+
+local function fail(why)
+  error("barrier: cannot build its C core: " .. why .. AGAIN, 0)
+end
+
+---@return string[] command the compiler, perhaps with arguments
+local function find_compiler()
+  local chosen = vim.env.CC
+  local names = { "cc", "gcc", "clang", "zig cc" }
+  if chosen and chosen ~= "" then
+    if vim.fn.executable(chosen) == 1 then
+      return { chosen } -- a path may have spaces
+    end
+    names = { chosen }
+  end
+  for _, name in ipairs(names) do
+    local command = vim.split(vim.trim(name), "%s+")
+    if vim.fn.executable(command[1]) == 1 then
+      return command
+    end
+  end
+  if names[1] == chosen then
+    fail("the environment variable CC is '" .. chosen .. "', which is no program.\n"
+      .. "Let it name a C compiler, or unset it.")
+  end
+  fail("there is no C compiler: neither " .. table.concat(names, ", ") .. " nor what the "
+    .. "environment variable CC names.\nInstall one, for example:\n"
+    .. "  apt-get install gcc libc6-dev    (Debian, Ubuntu)\n"
+    .. "  xcode-select --install           (macOS)\n"
+    .. "  winget install zig.zig           (Windows)")
+end
+
+---@return string[] arguments that make it a module of Neovim's Lua
+local function linking()
+  if vim.fn.has "mac" == 1 then
+    return { "-fPIC", "-bundle", "-undefined", "dynamic_lookup" }
+  elseif not windows then
+    return { "-fPIC", "-shared" }
+  end
+  local lua = vim.fn.fnamemodify(vim.v.progpath, ":p:h") .. "/lua51.dll"
+  if vim.fn.filereadable(lua) == 0 then
+    fail("there is no " .. lua .. " to link with.\n"
+      .. "Use a Neovim that has lua51.dll beside nvim.exe.")
+  end
+  return { "-shared", lua }
+end
+
+---@param output string what the compiler said
+---@return string advice what is missing, if that is known
+local function advice(output)
+  local header = output:match "error: '?([%w_/]+%.h)'?:? ?[Nn]o such file"
+    or output:match "error: '([%w_/]+%.h)' file not found"
+  if header or output:find("crti.o", 1, true) then
+    return "It lacks " .. (header or "crti.o") .. ", a part of the C library: install that, for "
+      .. "example:\n  apt-get install libc6-dev    (Debian, Ubuntu)"
+  end
+  return "If it is the compiler, let the environment variable CC name another one."
+end
+
+---Puts the new core in place of the old one. Windows can rename a DLL that is in use, but
+---not replace it.
+local function replace(new)
+  if windows then
+    os.remove(core .. ".old")
+    os.rename(core, core .. ".old")
+  end
+  local ok, problem = os.rename(new, core)
+  if not ok then
+    os.remove(new)
+    fail(problem .. "\nMake the folder writable.")
+  end
+end
+
+---Compiles and links the core, tries whether Neovim can load it, and says what it does.
+---Raises an error that says what is missing.
+function M.run()
+  local source = root .. "/src/core.c"
+  if vim.fn.filereadable(source) == 0 then
+    error("barrier: cannot build its C core: there is no " .. source .. ", so this is no checkout "
+      .. "of the repository.\nA rock is built by LuaRocks:\n  luarocks --lua-version=5.1 install "
+      .. "--deps-mode=none luv-barrier", 0)
+  end
+  -- An old core does not belong to these sources: a failure must not leave it there.
+  if not windows then
+    os.remove(core)
+  end
+  local new = core:gsub("core(%.%a+)$", "core.new%1")
+  local command = find_compiler()
+  print("barrier: " .. table.concat(command, " ") .. " compiles " .. source)
+  vim.list_extend(command, { "-std=c99", "-O2", "-I" .. root .. "/src/lua51", "-o", new, source })
+  vim.list_extend(command, linking())
+  table.insert(command, "-lm")
+  local output = vim.fn.system(command)
+  if vim.v.shell_error ~= 0 then
+    os.remove(new)
+    fail(("%s\nended with status %d and said:\n%s\n%s"):format(table.concat(command, " "),
+      vim.v.shell_error, vim.trim(output), advice(output)))
+  end
+  local open, problem = package.loadlib(new, "luaopen_barrier_core")
+  if not open then
+    os.remove(new)
+    fail("Neovim cannot load what " .. command[1] .. " made: " .. problem
+      .. "\nLet the environment variable CC name a compiler for this Neovim ("
+      .. (jit and jit.os .. ", " .. jit.arch or _VERSION) .. ").")
+  end
+  replace(new)
+  print("barrier: built " .. core
+    .. (package.loaded["barrier.core"] and "; restart Neovim to use it" or ""))
+end
+
+return M
