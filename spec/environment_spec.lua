@@ -12,6 +12,20 @@ local function says(code)
   return result.out
 end
 
+---Does a barrier trip in the loop of the real luv, after `code`?
+local function trips(code)
+  local result = support.spawn(support.interpreter, { "-e", [[
+    local luv = require "luv"
+    ]] .. code .. [[
+
+    require("barrier").new(1):wait(function(_, position)
+      io.write("position ", position)
+    end)
+    luv.run()
+  ]] })
+  assert.are.same({ "position 0", "" }, { result.out, result.err })
+end
+
 local function contains(text, what)
   assert.is_truthy(text:find(what, 1, true), text)
 end
@@ -36,9 +50,33 @@ describe('require "barrier"', function()
       "no function timer_start")
   end)
 
-  it("says how to build the core if it is missing", function()
-    local text = says [[package.cpath = "./nowhere/?.so"]]
-    contains(text, "its C core is not installed for " .. _VERSION)
+  it("takes a luv that is loaded as uv, as luvi has it, and asks for no other", function()
+    trips [[
+      package.loaded.luv, package.loaded.uv = nil, luv
+      package.preload.luv = function() error "asked for another luv" end
+    ]]
+  end)
+
+  it("asks for uv where there is no luv", function()
+    trips [[
+      package.loaded.luv = nil
+      package.preload.luv = function() error "module 'luv' not found" end
+      package.preload.uv = function() return luv end
+    ]]
+  end)
+
+  it("does not take a module uv that is something else", function()
+    local other = "package.loaded.luv, package.loaded.uv = nil, { index = 11 } -- ultraviolet\n"
+    trips(other .. "package.preload.luv = function() return luv end\n")
+    contains(says(other .. [[package.preload.luv = function() error "libuv is too old" end]]),
+      "libuv is too old")
+  end)
+
+  it("says where it looked for the core, and how to build it, where there is none", function()
+    local text = says [[package.cpath = "./nowhere/?.so;/no.where/?/?.so;/all.so"]]
+    contains(text, "its C core is not installed for " .. _VERSION .. ". package.cpath has none:\n"
+      .. "  ./nowhere/barrier/core.so\n  /no.where/barrier/core/barrier/core.so\n")
+    assert.is_nil(text:find("all.so", 1, true))
     contains(text, "install luv-barrier")
   end)
 
@@ -56,6 +94,21 @@ describe('require "barrier"', function()
     uv.fs_rmdir(name)
     contains(text, "was built for Lua 9.9, and this is " .. _VERSION)
     contains(text, "luarocks --lua-version=" .. _VERSION:match("%d%.%d"))
+  end)
+
+  it("says it again when it is asked again", function()
+    contains(says [[
+      package.cpath = "./nowhere/?.so"
+      pcall(require, "barrier")
+    ]], "its C core is not installed")
+    contains(says [[
+      package.preload["barrier.core"] = function() error "the reason" end
+      pcall(require, "barrier")
+    ]], "cannot load its C core: ")
+    contains(says [[
+      package.preload["barrier.core"] = function() error "the reason" end
+      pcall(require, "barrier")
+    ]], "the reason")
   end)
 
   it("is what barrier.core asks for when it is used alone", function()

@@ -5,10 +5,17 @@ local M = {}
 local neovim = type(vim) == "table"
 local version = _VERSION:match("%d%.%d")
 
+---Lua 5.1 would answer the next `require` with "loop or previous error", not with the reason.
+---@param module string
+local function forget(module)
+  if type(package.loaded[module]) ~= "table" then
+    package.loaded[module] = nil
+  end
+end
+
 ---@param message string
 local function fail(message)
-  -- Otherwise Lua 5.1 answers the next `require` with "loop or previous error" instead.
-  package.loaded.barrier = nil
+  forget "barrier"
   error(message, 0)
 end
 
@@ -82,6 +89,7 @@ function M.core()
   if ok then
     return result
   end
+  forget "barrier.core"
   local path, tried = find_core()
   if not path then
     fail("barrier: its C core is not installed for " .. _VERSION .. ". package.cpath"

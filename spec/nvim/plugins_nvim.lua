@@ -99,6 +99,33 @@ describe("the three plugins of rendezvous", function()
     assert.is_truthy(output:find("before%s+0"), output)
     assert.is_truthy(output:find("after", 1, true), output)
   end)
+
+  it("start without one that is missing, name it, and let it start when it comes", function()
+    local dir = support.folder()
+    assert.are.equal(0, select(2, support.system { "git", "-C", dir, "init", "-q" }))
+    local output, status = support.chunk(([[
+      local plugins = %q .. "/examples/neovim/rendezvous/plugin/"
+      vim.cmd("cd " .. vim.fn.fnameescape(%q))
+      local messages = {}
+      vim.notify = function(message) messages[#messages + 1] = message end
+      vim.g.rendezvous_timeout = 20
+      vim.cmd("source " .. plugins .. "branch.lua")
+      vim.cmd("source " .. plugins .. "files.lua")
+      wait_for(function()
+        return vim.fn.exists ":Branch" + vim.fn.exists ":Files" == 4
+      end)
+      print(table.concat(messages, "\n"))
+      vim.g.rendezvous_timeout = 20000
+      vim.cmd("source " .. plugins .. "version.lua")
+      wait_for(function() return vim.fn.exists ":GitVersion" == 2 end)
+      print(#messages .. " messages")
+    ]]):format(root, dir))
+    vim.fn.delete(dir, "rf")
+    assert.are.equal(0, status, output)
+    assert.is_truthy(output:find("branch: starts without [%a, ]*version"), output)
+    assert.is_truthy(output:find("files: starts without [%a, ]*version"), output)
+    assert.is_truthy(output:find("2 messages", 1, true), output)
+  end)
 end)
 
 describe(":checkhealth barrier", function()
@@ -111,6 +138,31 @@ describe(":checkhealth barrier", function()
     assert.is_truthy(text:find("a barrier trips in Neovim's loop", 1, true), text)
     assert.is_nil(text:find("ERROR", 1, true))
     vim.cmd "silent! %bwipeout!"
+  end)
+
+  it("has a command that says the same where the module is not on 'runtimepath'", function()
+    local output, status = support.chunk [[require("barrier.health").report()]]
+    assert.are.equal(0, status, output)
+    assert.is_truthy(output:find("OK luv%-barrier %d"), output)
+    assert.is_truthy(output:find("OK a barrier trips in Neovim's loop", 1, true), output)
+  end)
+
+  it("shows the reason again after a require that failed", function()
+    local output = support.chunk [[
+      package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
+      package.preload["barrier.core"] = function() error "the reason" end
+      print(select(2, pcall(require, "barrier")))
+      print "again"
+      require("barrier.health").report()
+      print "Lua's mark"
+      package.loaded.barrier = vim.NIL -- what Lua 5.1 leaves there while it loads a module
+      require("barrier.health").report()
+    ]]
+    local first, again, mark = output:match "^(.*)again(.*)Lua's mark(.*)$"
+    for _, text in ipairs { first, again, mark } do
+      assert.is_truthy(text:find("the reason", 1, true), output)
+      assert.is_nil(text:find("loop or previous", 1, true), output)
+    end
   end)
 end)
 
