@@ -8,15 +8,23 @@ vim.g.loaded_version = 1
 local barrier = require "barrier"
 local uv = vim.uv or vim.loop
 
-local name = "rendezvous.started"
-package.loaded[name] = package.loaded[name] or barrier.new(3)
-local started = package.loaded[name]
+package.loaded.rendezvous = package.loaded.rendezvous or {
+  started = barrier.new(3),
+  missing = { branch = true, files = true, version = true },
+}
+local started, missing = package.loaded.rendezvous.started, package.loaded.rendezvous.missing
+local patience = vim.g.rendezvous_timeout or 5000 -- milliseconds
 
 local version = ""
 
 local function arrive()
-  started:wait(5000, function(err)
-    if err then
+  missing.version = nil
+  started:wait(patience, function(err)
+    if getmetatable(err) == barrier.TimeoutError then
+      local names = table.concat(vim.tbl_keys(missing), ", ")
+      vim.notify("version: starts without " .. names, vim.log.levels.WARN)
+      started:wait(function() end) -- arrives again
+    elseif err then
       vim.notify("version: not started: " .. tostring(err), vim.log.levels.WARN)
       return
     end
