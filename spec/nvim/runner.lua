@@ -5,6 +5,9 @@ local root = vim.fn.fnamemodify(folder .. "/../..", ":p"):gsub("/$", "")
 vim.cmd("cd " .. vim.fn.fnameescape(root))
 package.path = root .. "/?.lua;" .. package.path
 vim.o.runtimepath = vim.env.VIMRUNTIME
+if vim.env.BARRIER_CHECKOUT then
+  vim.opt.runtimepath:prepend(vim.env.BARRIER_CHECKOUT)
+end
 for _, name in ipairs { "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE" } do
   vim.env[name] = nil -- a git hook sets them
 end

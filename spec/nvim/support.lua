@@ -64,10 +64,14 @@ function M.chunk(code)
     %s
     vim.cmd "qa!"
   ]]):format(code))
-  local output, status = M.system {
+  local command = {
     vim.v.progpath, "--headless", "-u", "NONE", "-i", "NONE", "-n", "--noplugin",
-    "-c", "luafile " .. path,
+    "-c", "luafile " .. path, "-c", "cquit", -- after an error
   }
+  if vim.env.BARRIER_CHECKOUT then
+    vim.list_extend(command, { "--cmd", "set runtimepath^=" .. vim.env.BARRIER_CHECKOUT })
+  end
+  local output, status = M.system(command)
   os.remove(path)
   return (output:gsub("\r\n", "\n")), status
 end
