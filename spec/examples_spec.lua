@@ -7,7 +7,8 @@ local examples = project .. "/examples/"
 
 local function absolute(path)
   return (path:gsub("[^;]+", function(template)
-    return template:sub(1, 1) == "/" and template or project .. "/" .. template
+    local is_absolute = template:find "^[/\\]" or template:find "^%a:" -- on Windows
+    return is_absolute and template or project .. "/" .. template
   end))
 end
 
@@ -17,7 +18,7 @@ local function run(cwd, name, ...)
   package.path, package.cpath = absolute(path), absolute(cpath)
   local result = support.script(examples .. name .. ".lua", { ... }, { cwd = cwd })
   package.path, package.cpath = path, cpath
-  return result.out:gsub("0x%x+", "0x..."), result.err, result.code
+  return result.out:gsub("object at %w+", "object at 0x..."), result.err, result.code
 end
 
 local function lines(list)
@@ -37,6 +38,11 @@ local function write(path, text)
   local file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
+end
+
+---A symbolic link; false where the system has none, or makes none for this user.
+local function link(target, path)
+  return uv.fs_symlink(target, path) and uv.fs_lstat(path) ~= nil
 end
 
 ---Removes a folder and its contents.
@@ -161,7 +167,9 @@ describe("the example", function()
 
     it("fails with the reason when a file cannot be read", function()
       write(dir .. "/a", "word")
-      assert(uv.fs_symlink("nowhere", dir .. "/link"))
+      if not link("nowhere", dir .. "/link") then
+        pending "there are no symbolic links here"
+      end
       local out, err, code = run(project, "word_count", dir)
       assert.are.equal("", out)
       assert.are.equal("word_count: ENOENT: no such file or directory: " .. dir .. "/link\n", err)
@@ -169,7 +177,9 @@ describe("the example", function()
     end)
 
     it("fails with the reason when a file turns out to be a folder", function()
-      assert(uv.fs_symlink(".", dir .. "/link"))
+      if not link(".", dir .. "/link") then
+        pending "there are no symbolic links here"
+      end
       local out, err, code = run(project, "word_count", dir)
       assert.are.equal("", out)
       assert.are.equal(
