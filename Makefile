@@ -6,6 +6,7 @@
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
 # make install for packagers, see below
+# make portability  runs the specs on other platforms (see tools/portability)
 # make dist    makes what is released, in dist, from the last commit
 # make clean   removes what all of these made
 #
@@ -23,7 +24,8 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barr
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test install check soak load bench bench-check dist check-dist clean
+.PHONY: build demo test install check soak load portability bench bench-check dist check-dist \
+  clean
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -105,6 +107,9 @@ soak: .rocks/5.4/built
 
 load: .rocks/5.4/built
 	@tools/with 5.4 lua test/load.lua full
+
+portability:
+	@tools/portability $(PLATFORMS)
 
 bench:
 	@tools/setup test

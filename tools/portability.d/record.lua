@@ -1,0 +1,144 @@
+---Notes in doc/portability.md what busted's output in a file says, and fails if a spec did.
+---README shows the same in short, between two comments, if it has them.
+---
+---    lua record.lua PLATFORM TAG "LUA; LIBUV" FILE
+local PATH = "doc/portability.md"
+local FROM, TO = "<!-- made by make portability -->\n", "<!-- until here -->"
+local COLUMNS = { "platform", "Lua", "libuv", "specs", "date", "commit" }
+
+local INTRODUCTION = [[
+# What ran where
+
+Made by `make portability` (see tools/portability): all specs, with the random scripts that
+compare the module with a model of its contract. Under qemu it is a sixth of the scripts.
+"Pending" are specs of what that Lua does not have, like `coroutine.close`. qemu 7.2 loses
+memory of 32-bit programs in mremap (see test/qemu_mremap.c), which crashes LuaJIT, with the
+module or without; so the specs run without mremap there.
+
+]]
+
+local NEVER = [[
+
+Never run: Windows itself, macOS, the BSDs, Android, LuaJIT on a big-endian processor.
+]]
+
+local function output_of(command)
+  local pipe = assert(io.popen(command))
+  local output = pipe:read "*l"
+  pipe:close()
+  return output
+end
+
+local function read(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "*a"
+  if file then
+    file:close()
+  end
+  return text
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  file:close()
+end
+
+---The rows that are there, each an array of cells.
+local function read_rows()
+  local rows = {}
+  for line in (read(PATH) or ""):gmatch "| ([^\n]*) |\n" do
+    local row = {}
+    for cell in (line .. " | "):gmatch "(.-) | " do
+      row[#row + 1] = cell
+    end
+    if row[1] ~= COLUMNS[1] and row[1] ~= "---" then
+      rows[#rows + 1] = row
+    end
+  end
+  return rows
+end
+
+---What busted said at its end: "554 passed, 2 pending", and whether that is good.
+local function result_of(log)
+  local pattern = "(%d+) success%a* / (%d+) failures? / (%d+) errors? / (%d+) pending"
+  local passed, failed, errors, pending
+  for a, b, c, d in (read(log) or ""):gmatch(pattern) do
+    passed, failed, errors, pending = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
+  end
+  if not passed then
+    return "**crashed**", false
+  end
+  failed = failed + errors
+  local text = passed .. " passed"
+  if failed > 0 then
+    text = text .. ", **" .. failed .. " failed**"
+  end
+  if pending > 0 then
+    text = text .. ", " .. pending .. " pending"
+  end
+  return text, failed == 0 and passed > 0
+end
+
+local function lines_of(rows, columns)
+  local lines = { "| " .. table.concat(columns, " | ") .. " |\n" }
+  lines[2] = "|" .. (" --- |"):rep(#columns) .. "\n"
+  for _, row in ipairs(rows) do
+    lines[#lines + 1] = "| " .. table.concat(row, " | ") .. " |\n"
+  end
+  return table.concat(lines)
+end
+
+---README's table: a row for each platform and day.
+local function summary(rows)
+  local list, known = {}, {}
+  for _, row in ipairs(rows) do
+    local key = row[1] .. row[5] .. tostring(row[4]:find("**", 1, true))
+    local short = known[key]
+    if short then
+      short[2] = short[2] .. ", " .. row[2]
+    else
+      short = { row[1], row[2], row[4]:find("**", 1, true) and "**red**" or "green", row[5] }
+      list[#list + 1], known[key] = short, short
+    end
+  end
+  return lines_of(list, { "platform", "Lua", "specs", "date" })
+end
+
+local platform, tag, names, log = ...
+local name, libuv = names:match "^(.*); (.*)$"
+if tag == "luajit-5.1" then
+  name = name .. ", built for 5.1"
+end
+local result, good = result_of(log)
+local new = { platform, name or "Lua " .. tag, libuv or "?", result, os.date "!%Y-%m-%d",
+  output_of "git describe --always --dirty --exclude '*'" }
+
+---The same with another version of an emulator is the same platform.
+local function without_version(name_of_platform)
+  return (name_of_platform:gsub(" [%d.]+$", ""))
+end
+
+local rows = read_rows()
+for i = #rows, 1, -1 do
+  if without_version(rows[i][1]) == without_version(platform) and rows[i][2] == new[2] then
+    table.remove(rows, i)
+  end
+end
+rows[#rows + 1] = new
+table.sort(rows, function(a, b)
+  if a[1] ~= b[1] then
+    return a[1] < b[1]
+  end
+  return a[2] < b[2]
+end)
+write(PATH, INTRODUCTION .. lines_of(rows, COLUMNS) .. NEVER)
+
+local readme = assert(read "README.md")
+local _, first = readme:find(FROM, 1, true)
+if first then
+  write("README.md", readme:sub(1, first) .. summary(rows)
+    .. readme:sub((readme:find(TO, first, true))))
+end
+print(("%s, %s: %s"):format(platform, new[2], result))
+os.exit(good and 0 or 1)
