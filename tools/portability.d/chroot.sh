@@ -95,12 +95,11 @@ platform_chroot() { # ARCH
     say "$where, Lua $tag"
     logged "build-$arch-$tag" chrooted make -C /src/project --no-print-directory ".rocks/$tag/built" ||
       continue
-    log=$work/log/$arch-$tag.log
-    # shellcheck disable=SC2016
-    chrooted env ${every:+MODEL_EVERY=$every} ${preload:+LD_PRELOAD=$preload} \
+    # shellcheck disable=SC2016,SC2086
+    specs "$work/log/$arch-$tag.log" chrooted env ${every:+MODEL_EVERY=$every} ${preload:+LD_PRELOAD=$preload} \
       sh -c 'cd /src/project && exec "$@"' sh \
-      tools/with "$tag" lua tools/busted.lua --output=plainTerminal >"$log" 2>&1 </dev/null
-    record "$where" "$tag" "$(chrooted "$(lua_name "$tag")" -e "$NAMES")" "$log"
+      tools/with "$tag" lua $BUSTED
+    record "$where" "$tag" "$(chrooted "$(lua_name "$tag")" -e "$NAMES")"
   done
 }
 

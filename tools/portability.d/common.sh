@@ -55,17 +55,28 @@ luas() {
   done
 }
 
+BUSTED="tools/busted.lua --output=plainTerminal"
+
 # A program for any Lua, which names the Lua and the libuv that run it.
 NAMES='local name = jit and jit.version or _VERSION
 print(((name:gsub("%-beta.*", ""):gsub("^(LuaJIT %d+%.%d+).*", "%1"))
   .. "; " .. require "luv".version_string()))'
 
-# record PLATFORM TAG NAMES LOG: notes what busted said in LOG.
+# specs LOG COMMAND...: a command that runs busted; sets $code to its exit status.
+specs() {
+  log=$1
+  shift
+  "$@" >"$log" 2>&1 </dev/null
+  code=$?
+}
+
+# record PLATFORM TAG NAMES: notes how the specs went.
 record() {
   for any in $TAGS; do
     lua=$(lua_program "$any") && break
   done
-  "$lua" tools/portability.d/record.lua "$1" "$2" "$3" "$4" || fail "$1, $2: see $4"
+  "$lua" tools/portability.d/record.lua "$1" "$2" "$3" "$log" "$code" ||
+    fail "$1, Lua $2: see $log"
 }
 
 platform_here() {
@@ -74,9 +85,9 @@ platform_here() {
   # shellcheck disable=SC2046
   for tag in $(luas $(tools/luas busted)); do
     say "here, Lua $tag"
-    log=$work/log/here-$tag.log
     logged "build-$tag" make --no-print-directory ".rocks/$tag/built" || continue
-    tools/with "$tag" lua tools/busted.lua --output=plainTerminal >"$log" 2>&1 </dev/null
-    record "${NAME%% *} ${VERSION_ID:-}, $(uname -m)" "$tag" "$(tools/with "$tag" lua -e "$NAMES")" "$log"
+    # shellcheck disable=SC2086
+    specs "$work/log/here-$tag.log" tools/with "$tag" lua $BUSTED
+    record "${NAME%% *} ${VERSION_ID:-}, $(uname -m)" "$tag" "$(tools/with "$tag" lua -e "$NAMES")"
   done
 }

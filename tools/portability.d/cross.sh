@@ -169,7 +169,6 @@ cross_run() { # TAG
   # shellcheck disable=SC2086
   logged "$os-$1-core" build_module barrier/core $WARNINGS src/core.c || return
   say "$where, Lua $1"
-  log=$work/log/$os-$1.log
   version=$(lua_version "$1")
   LUA_PATH="$root$PWD/lua/?.lua;$root$PWD/lua/?/init.lua;$root$PWD/?.lua"
   LUA_PATH="$LUA_PATH;$root/usr/share/lua/$version/?.lua;$root/usr/share/lua/$version/?/init.lua"
@@ -179,11 +178,11 @@ cross_run() { # TAG
   run="env PATH= $out/lua"
   [ "$os" = musl ] || run="wine $out/lua.exe"
   # shellcheck disable=SC2086
-  $run tools/portability.d/busted.lua --output=plainTerminal >"$log" 2>&1 </dev/null
+  specs "$work/log/$os-$1.log" $run ${BUSTED%%/*}/portability.d/${BUSTED#*/}
   # shellcheck disable=SC2086
   names=$($run -e "$NAMES" | tr -d '\r')
   unset LUA_PATH LUA_CPATH
-  record "$where" "$1" "$names" "$log"
+  record "$where" "$1" "$names"
 }
 
 platform_windows() {
@@ -231,10 +230,10 @@ platform_cxx() {
       logged cxx-core build_module barrier/core $WARNINGS src/core.c || return
   where="Debian 12, $(uname -m), Lua compiled as C++"
   say "$where"
-  log=$work/log/cxx.log
-  LUA_PATH="lua/?.lua;lua/?/init.lua;;" LUA_CPATH="$out/?.so;;" "$out/lua" tools/busted.lua \
-    --output=plainTerminal >"$log" 2>&1 </dev/null
-  record "$where" 5.4 "$("$out/lua" -e "$NAMES")" "$log"
+  # shellcheck disable=SC2086
+  specs "$work/log/cxx.log" env LUA_PATH="lua/?.lua;lua/?/init.lua;;" LUA_CPATH="$out/?.so;;" \
+    "$out/lua" $BUSTED
+  record "$where" 5.4 "$("$out/lua" -e "$NAMES")"
 }
 
 platform_compile() {

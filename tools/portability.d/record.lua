@@ -1,8 +1,8 @@
 ---Notes in doc/portability.md what busted's output in a file says, and fails if a spec did.
 ---README shows the same in short, between two comments, if it has them.
 ---
----    lua record.lua PLATFORM TAG "LUA; LIBUV" FILE
-local PATH = "doc/portability.md"
+---    lua record.lua PLATFORM TAG "LUA; LIBUV" FILE STATUS
+local PATH = os.getenv "PORTABILITY_RECORD" or "doc/portability.md"
 local FROM, TO = "<!-- made by make portability -->\n", "<!-- until here -->"
 local COLUMNS = { "platform", "Lua", "libuv", "specs", "date", "commit" }
 
@@ -60,7 +60,7 @@ local function read_rows()
 end
 
 ---What busted said at its end: "554 passed, 2 pending", and whether that is good.
-local function result_of(log)
+local function result_of(log, status)
   local pattern = "(%d+) success%a* / (%d+) failures? / (%d+) errors? / (%d+) pending"
   local passed, failed, errors, pending
   for a, b, c, d in (read(log) or ""):gmatch(pattern) do
@@ -76,6 +76,9 @@ local function result_of(log)
   end
   if pending > 0 then
     text = text .. ", " .. pending .. " pending"
+  end
+  if failed == 0 and status ~= "0" then
+    return text .. ", **crashed at the end**", false
   end
   return text, failed == 0 and passed > 0
 end
@@ -105,12 +108,12 @@ local function summary(rows)
   return lines_of(list, { "platform", "Lua", "specs", "date" })
 end
 
-local platform, tag, names, log = ...
+local platform, tag, names, log, status = ...
 local name, libuv = names:match "^(.*); (.*)$"
 if tag == "luajit-5.1" then
   name = name .. ", built for 5.1"
 end
-local result, good = result_of(log)
+local result, good = result_of(log, status)
 local new = { platform, name or "Lua " .. tag, libuv or "?", result, os.date "!%Y-%m-%d",
   output_of "git describe --always --dirty --exclude '*'" }
 
@@ -136,7 +139,7 @@ write(PATH, INTRODUCTION .. lines_of(rows, COLUMNS) .. NEVER)
 
 local readme = assert(read "README.md")
 local _, first = readme:find(FROM, 1, true)
-if first then
+if first and not os.getenv "PORTABILITY_RECORD" then
   write("README.md", readme:sub(1, first) .. summary(rows)
     .. readme:sub((readme:find(TO, first, true))))
 end
