@@ -73,39 +73,60 @@ check_emulator() { # ARCH
     -o "$preload"
 }
 
-platform_chroot() { # ARCH
-  if [ "$(id -u)" != 0 ]; then
-    fail "$1: a folder of Debian can only be made and entered as root"
-    return
-  fi
-  root=$work/$1
-  where="Debian 12, $1"
-  every=
-  if [ "$1" != i386 ] || [ "$(uname -m)" != x86_64 ]; then
-    need_emulator "$1" || return
-    where="$where, qemu $("$emulator-static" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')"
-    every=6 # of the random scripts: it is thirty times slower
-  fi
-  make_chroot "$1" && copy_project && check_emulator "$1" || return
-  set -- "$1" 5.4 5.1 luajit
-  [ "$1" != s390x ] || set -- s390x 5.4 5.1
-  arch=$1
-  shift
-  for tag in $(luas "$@"); do
-    say "$where, Lua $tag"
-    logged "build-$arch-$tag" chrooted make -C /src/project --no-print-directory ".rocks/$tag/built" ||
-      continue
-    # shellcheck disable=SC2016,SC2086
-    specs "$work/log/$arch-$tag.log" chrooted env ${every:+MODEL_EVERY=$every} ${preload:+LD_PRELOAD=$preload} \
-      sh -c 'cd /src/project && exec "$@"' sh \
-      tools/with "$tag" lua $BUSTED
-    record "$where" "$tag" "$(chrooted "$(lua_name "$tag")" -e "$NAMES")"
-  done
-}
-
 lua_name() {
   case $1 in
     luajit*) echo luajit ;;
     *) echo "lua$1" ;;
   esac
+}
+
+# chrooted_specs WHERE TAG VARIABLE...: the specs with these environment variables.
+chrooted_specs() {
+  described=$1
+  tag=$2
+  shift 2
+  say "$described, Lua $tag"
+  # shellcheck disable=SC2016,SC2086
+  specs "$work/log/$(echo "$described-$tag" | tr -cs 'A-Za-z0-9.\n' -).log" chrooted env "$@" \
+    sh -c 'cd /src/project && exec "$@"' sh tools/with "$tag" lua $BUSTED
+  record "$described" "$tag" "$(chrooted "$(lua_name "$tag")" -e "$NAMES")"
+}
+
+# Where integers have 32 bits uv.now() wraps after a while.
+chrooted_late_clock() { # WHERE TAG
+  logged late-clock chrooted gcc -O1 -fPIC -shared /src/project/test/late_clock.c \
+    -o /src/late_clock.so -ldl || return
+  for ms in 2147483648 4294967296; do
+    say "$1, Lua $2: timeouts while the clock passes $ms ms"
+    # shellcheck disable=SC2016
+    logged late-clock chrooted env LD_PRELOAD=/src/late_clock.so LATE_CLOCK=$ms \
+      sh -c 'cd /src/project && exec "$@"' sh tools/with "$2" lua test/late_clock.lua
+  done
+}
+
+platform_chroot() { # ARCH
+  if [ "$(id -u)" != 0 ]; then
+    fail "$1: a folder of Debian can only be made and entered as root"
+    return
+  fi
+  arch=$1
+  root=$work/$arch
+  where="Debian 12, $arch"
+  every=1 # of the random scripts
+  if [ "$arch" != i386 ] || [ "$(uname -m)" != x86_64 ]; then
+    need_emulator "$arch" || return
+    where="$where, qemu $("$emulator-static" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')"
+    every=6 # it is ten times slower
+  fi
+  make_chroot "$arch" && copy_project && check_emulator "$arch" || return
+  set -- 5.4 5.1 luajit
+  [ "$arch" != s390x ] || set -- 5.4 5.1
+  for tag in $(luas "$@"); do
+    logged "build-$arch-$tag" chrooted make -C /src/project --no-print-directory \
+      ".rocks/$tag/built" || continue
+    chrooted_specs "$where" "$tag" MODEL_EVERY=$every LD_PRELOAD="$preload"
+    case $arch-$tag in
+      i386-5.1 | i386-luajit) chrooted_late_clock "$where" "$tag" ;;
+    esac
+  done
 }
