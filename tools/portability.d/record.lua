@@ -1,32 +1,23 @@
----Notes in doc/portability.md what busted's output in a file says, and fails if a spec did.
----README shows the same in short, between two comments, if it has them.
+---Notes in the table of doc/portability.md what busted's output in a file says, and fails
+---if a spec did. README shows the same in short. Both tables are between two comments.
 ---
 ---    lua record.lua PLATFORM TAG "LUA; LIBUV" FILE STATUS
-local PATH = os.getenv "PORTABILITY_RECORD" or "doc/portability.md"
+local ELSEWHERE = os.getenv "PORTABILITY_RECORD"
+local PATH = ELSEWHERE or "doc/portability.md"
 local FROM, TO = "<!-- made by make portability -->\n", "<!-- until here -->"
 local COLUMNS = { "platform", "Lua", "libuv", "specs", "date", "commit" }
-
-local INTRODUCTION = [[
-# What ran where
-
-Made by `make portability` (see tools/portability): all specs, with the random scripts that
-compare the module with a model of its contract. Under qemu it is a sixth of the scripts.
-"Pending" are specs of what that Lua does not have, like `coroutine.close`. qemu 7.2 loses
-memory of 32-bit programs in mremap (see test/qemu_mremap.c), which crashes LuaJIT, with the
-module or without; so the specs run without mremap there.
-
-]]
-
-local NEVER = [[
-
-Never run: Windows itself, macOS, the BSDs, Android, LuaJIT on a big-endian processor.
-]]
 
 local function output_of(command)
   local pipe = assert(io.popen(command))
   local output = pipe:read "*l"
   pipe:close()
   return output
+end
+
+---The commit that was tried. Only what was tried makes it dirty.
+local function commit()
+  local changed = output_of "git status --porcelain --untracked-files=no -- src lua spec"
+  return output_of "git rev-parse --short HEAD" .. (changed and "-dirty" or "")
 end
 
 local function read(path)
@@ -44,10 +35,20 @@ local function write(path, text)
   file:close()
 end
 
+---Replaces what is between the comments.
+local function write_between(path, text, between)
+  local _, first = text:find(FROM, 1, true)
+  if first then
+    write(path, text:sub(1, first) .. between .. text:sub((text:find(TO, first, true))))
+  end
+end
+
 ---The rows that are there, each an array of cells.
 local function read_rows()
   local rows = {}
-  for line in (read(PATH) or ""):gmatch "| ([^\n]*) |\n" do
+  local text = read(PATH) or ""
+  local _, first = text:find(FROM, 1, true)
+  for line in text:sub(first or 1, text:find(TO, 1, true)):gmatch "| ([^\n]*) |\n" do
     local row = {}
     for cell in (line .. " | "):gmatch "(.-) | " do
       row[#row + 1] = cell
@@ -115,7 +116,7 @@ if tag == "luajit-5.1" then
 end
 local result, good = result_of(log, status)
 local new = { platform, name or "Lua " .. tag, libuv or "?", result, os.date "!%Y-%m-%d",
-  output_of "git describe --always --dirty --exclude '*'" }
+  commit() }
 
 ---The same with another version of an emulator is the same platform.
 local function without_version(name_of_platform)
@@ -135,13 +136,9 @@ table.sort(rows, function(a, b)
   end
   return a[2] < b[2]
 end)
-write(PATH, INTRODUCTION .. lines_of(rows, COLUMNS) .. NEVER)
-
-local readme = assert(read "README.md")
-local _, first = readme:find(FROM, 1, true)
-if first and not os.getenv "PORTABILITY_RECORD" then
-  write("README.md", readme:sub(1, first) .. summary(rows)
-    .. readme:sub((readme:find(TO, first, true))))
+write_between(PATH, read(PATH) or FROM .. TO .. "\n", lines_of(rows, COLUMNS))
+if not ELSEWHERE then
+  write_between("README.md", assert(read "README.md"), summary(rows))
 end
 print(("%s, %s: %s"):format(platform, new[2], result))
 os.exit(good and 0 or 1)
