@@ -30,12 +30,15 @@ need_emulator() { # ARCH
   esac
   need_program binfmt-support update-binfmts && need_program qemu-user-static "$emulator-static" ||
     return
-  # It stays registered when the mount is gone.
-  # shellcheck disable=SC2016
-  logged binfmt unshare --mount sh -c 'cd /proc/sys/fs/binfmt_misc
-    [ -e register ] || mount -t binfmt_misc binfmt_misc . && cd "$PWD" && [ -e register ] || exit
-    [ -e "$0" ] || { update-binfmts --import "$0" && update-binfmts --enable "$0"; }
-    [ -e "$0" ]' "$emulator"
+  registered=/proc/sys/fs/binfmt_misc
+  if [ ! -e $registered/register ]; then
+    say "mounting $registered"
+    logged binfmt mount -t binfmt_misc binfmt_misc $registered || return
+  fi
+  [ -e "$registered/$emulator" ] && return
+  logged binfmt update-binfmts --import "$emulator"
+  logged binfmt update-binfmts --enable "$emulator"
+  [ -e "$registered/$emulator" ] || { fail "the kernel does not take $emulator"; return 1; }
 }
 
 make_chroot() { # ARCH
