@@ -135,6 +135,7 @@ static int barrier_reset(lua_State *L) {
 
 static int barrier_abort(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "abort", 2);
+  if (b->job.machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
   barrier_break(L, b, 1);
   barrier_changed(L, b, 1);
   scheduler_relax(L, b->scheduler);

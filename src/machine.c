@@ -175,7 +175,7 @@ uint64_t machine_pass(struct machine *m, uint32_t turn) {
 void machine_hold(struct machine *m, uint32_t last, bool runs, bool due) {
   m->held = true;
   m->due = due;
-  m->needed = need(m);
+  m->needed = m->parties;
   m->last = last;
   m->runner = runs ? last : 0;
   m->thrown = MACHINE_PASSED;
