@@ -34,6 +34,7 @@ build = {
     ["barrier._meta"] = "lua/barrier/_meta.lua",
     ["barrier.build"] = "lua/barrier/build.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
+    ["barrier.group"] = "lua/barrier/group.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.stuck"] = "lua/barrier/stuck.lua",

@@ -74,6 +74,42 @@ function members.with(self, ...)
   return body(wait(self))
 end
 
+-- The barrier of a group trips in a turn of the loop, never at once: a coroutine that waits when
+-- nothing is pending has to be suspended first.
+local new_for_group = core.make_new(neovim and neovim.schedule, function()
+  return true
+end)
+
+---@class barrier.GroupOptions
+---@field stop_on_error? boolean the first error completes the group
+
+---Makes a group: jobs that run at the same time, and whoever waits until all of them are done.
+---
+---```lua
+---local group = barrier.group()
+---for _, path in ipairs(paths) do
+---  uv.fs_stat(path, group:add(path))
+---end
+---local errors, results = group:wait() -- both by key; errors is nil if there was none
+---```
+---@param options? barrier.GroupOptions
+---@return barrier.Group
+function M.group(options)
+  local problem = options ~= nil and type(options) ~= "table"
+    and "options must be a table, got " .. type(options)
+  for name, value in pairs(not problem and options or {}) do
+    if name ~= "stop_on_error" then
+      problem = "unknown option '" .. tostring(name) .. "'"
+    elseif type(value) ~= "boolean" then
+      problem = "option 'stop_on_error' must be a boolean, got " .. type(value)
+    end
+  end
+  if problem then
+    error("bad argument #1 to 'group' (" .. problem .. ")", 2)
+  end
+  return require("barrier.group")(new_for_group(1), options and options.stop_on_error)
+end
+
 ---Closes the luv handles of this module, which otherwise stay for the next wait, so that
 ---`uv.loop_close()` succeeds after one more run of the loop. Whoever waits later makes new ones.
 function M.close()
