@@ -1,0 +1,38 @@
+---Prints the sizes of files, and at the end which could not be read, and why:
+---
+---    lua examples/stat_all.lua FILE...
+---
+---All files are asked for at the same time. The exit status is 1 if there was an error.
+local uv = require "luv"
+local barrier = require "barrier"
+
+local paths = arg
+local group = barrier.group()
+local seen = {}
+
+for _, path in ipairs(paths) do
+  if not seen[path] then -- a file may be given twice, a key may not
+    seen[path] = true
+    uv.fs_stat(path, group:add(path))
+  end
+end
+
+local failed = false
+
+group:wait(function(errors, stats)
+  errors = errors or {}
+  for _, path in ipairs(paths) do -- in the order given, whoever answered first
+    if stats[path] then
+      print(("%10d  %s"):format(stats[path].size, path))
+    end
+  end
+  for _, path in ipairs(paths) do
+    if errors[path] then
+      failed = true
+      io.stderr:write("stat_all: ", errors[path], "\n")
+    end
+  end
+end)
+uv.run()
+
+os.exit(failed and 1 or 0)
