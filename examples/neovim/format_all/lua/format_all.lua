@@ -1,0 +1,206 @@
+---Runs several formatters on a buffer at once, and applies what they changed, in their order.
+---A formatter is a program that reads the text from its standard input and writes it to its
+---standard output. All is called off when the buffer changes meanwhile, or is closed.
+local barrier = require "barrier"
+local uv = vim.uv or vim.loop
+local diff = vim.text and vim.text.diff or vim.diff
+
+local M = {}
+
+---How long the formatters may take, in milliseconds.
+M.timeout = 5000
+
+---The formatters of each filetype, in order: their names and what to run.
+---@type table<string, { name: string, command: string[] }[]>
+M.formatters = {}
+
+---The callback of vim.system: calls `done` as luv does, with an error or nil and the output.
+local function on_exit(done)
+  return function(result)
+    if result.code == 0 and result.signal == 0 then
+      done(nil, result.stdout)
+    else
+      local status = result.signal == 0 and "exit status " .. result.code
+        or "signal " .. result.signal
+      done(result.stderr:match "%S[^\n]*" or status)
+    end
+  end
+end
+
+---Collects what comes out of a pipe, and closes it at the end.
+local function read_all(pipe, done)
+  local chunks = {}
+  pipe:read_start(function(err, chunk)
+    if chunk then
+      chunks[#chunks + 1] = chunk
+    else
+      pipe:close()
+      done(err, table.concat(chunks))
+    end
+  end)
+end
+
+---What vim.system does, for a Neovim before 0.10. It has ended when three things have, in
+---whatever order: the program, its output, and its messages.
+local function spawn(command, options, callback)
+  local input, out, err = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
+  local parts = barrier.group()
+  local ended = parts:add "status"
+  local process, problem
+  process, problem = uv.spawn(command[1], {
+    args = vim.list_slice(command, 2),
+    stdio = { input, out, err },
+    hide = true,
+  }, function(code, signal)
+    process:close()
+    ended(nil, code, signal)
+  end)
+  if not process then
+    for _, pipe in ipairs { input, out, err } do
+      pipe:close()
+    end
+    error(problem, 0)
+  end
+  read_all(out, parts:add "stdout")
+  read_all(err, parts:add "stderr")
+  input:write(options.stdin, function() -- who does not read it all, need not
+    input:close()
+  end)
+  parts:wait(function(errors, results)
+    callback {
+      code = results.status[1],
+      signal = results.status[2],
+      stdout = results.stdout or "",
+      stderr = results.stderr or errors and errors.stderr or "",
+    }
+  end)
+  return process
+end
+
+---Starts a formatter.
+---@return { kill: fun(self, signal: string) }? process
+local function start(command, text, done)
+  local ok, result = pcall(vim.system or spawn, command, { stdin = text }, on_exit(done))
+  if ok then
+    return result
+  end
+  done(tostring(result)) -- it cannot be started, so it will not call back
+end
+
+---Calls `call_off` when somebody changes the buffer, or closes it.
+---@param is_over fun(): boolean
+local function watch(buffer, is_over, call_off)
+  local function changed()
+    if not is_over() then
+      call_off "the buffer has changed"
+    end
+    return true
+  end
+  vim.api.nvim_buf_attach(buffer, false, {
+    on_lines = changed,
+    on_reload = changed,
+    on_detach = function()
+      if not is_over() then
+        call_off "the buffer was closed"
+      end
+    end,
+  })
+end
+
+---What the formatters want to change, in their order. Of two who want to change the same
+---lines, each in its own way, the first wins, and the other is an error.
+local function collect(text, formatters, results, errors)
+  local hunks, owners = {}, {}
+  for _, formatter in ipairs(formatters) do
+    local output = results[formatter.name]
+    local lines = vim.split(output or "", "\n")
+    for _, at in ipairs(output and diff(text, output, { result_type = "indices" }) or {}) do
+      local first, count = at[1], at[2]
+      local hunk = {
+        first = count == 0 and first or first - 1, -- from 0 on, as nvim_buf_set_lines counts
+        count = count,
+        lines = vim.list_slice(lines, at[3], at[3] + at[4] - 1),
+      }
+      local other
+      local from = count == 0 and first + 0.5 or first -- what is inserted goes between two lines
+      for place = from, from + math.max(count - 1, 0), 0.5 do
+        other = other or owners[place]
+        owners[place] = owners[place] or { name = formatter.name, hunk = hunk }
+      end
+      if not other then
+        hunks[#hunks + 1] = hunk
+      elseif not vim.deep_equal(other.hunk, hunk) then
+        errors[formatter.name] = ("line %d is %s's"):format(first, other.name)
+      end
+    end
+  end
+  return hunks
+end
+
+---Changes the buffer, from the bottom to the top: so the lines above keep their numbers. What
+---is inserted before a line comes after the change of that line.
+local function apply(buffer, hunks)
+  table.sort(hunks, function(a, b)
+    return a.first > b.first or a.first == b.first and a.count > b.count
+  end)
+  for _, hunk in ipairs(hunks) do
+    vim.api.nvim_buf_set_lines(buffer, hunk.first, hunk.first + hunk.count, true, hunk.lines)
+  end
+end
+
+---Shows all errors in one message, in the order of the formatters.
+local function report(formatters, errors)
+  local lines = {}
+  for _, formatter in ipairs(formatters) do
+    if errors[formatter.name] then
+      lines[#lines + 1] = "format_all: " .. formatter.name .. ": " .. errors[formatter.name]
+    end
+  end
+  if lines[1] then
+    vim.notify(table.concat(lines, "\n"), vim.log.levels.ERROR)
+  end
+end
+
+---@param err barrier.Error of the wait
+local function explain(err)
+  if getmetatable(err) == barrier.TimeoutError then
+    vim.notify(("format_all: no answer within %d ms from %s"):format(M.timeout,
+      table.concat(err.pending, ", ")), vim.log.levels.ERROR)
+  else
+    vim.notify("format_all: called off, " .. tostring(err.reason), vim.log.levels.WARN)
+  end
+end
+
+function M.run()
+  local buffer = vim.api.nvim_get_current_buf()
+  local formatters = M.formatters[vim.bo.filetype] or {}
+  local text = table.concat(vim.api.nvim_buf_get_lines(buffer, 0, -1, true), "\n") .. "\n"
+  local group, processes, over = barrier.group(), {}, false
+
+  for _, formatter in ipairs(formatters) do
+    processes[formatter.name] = start(formatter.command, text, group:add(formatter.name))
+  end
+  watch(buffer, function()
+    return over
+  end, function(reason)
+    group:abort(reason)
+  end)
+
+  -- It goes on where vim.api may be called, whoever was the last to call back.
+  coroutine.wrap(function()
+    local ok, errors, results = pcall(group.wait, group, M.timeout)
+    over = true
+    if ok then
+      errors = errors or {}
+      apply(buffer, collect(text, formatters, results, errors))
+      report(formatters, errors)
+      return
+    end
+    for _, process in pairs(processes) do
+      pcall(process.kill, process, "sigterm") -- it may have ended
+    end
+    explain(errors)
+  end)()
+end
+
+return M
