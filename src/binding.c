@@ -6,6 +6,7 @@
 #include "drain.h"
 #include "errors.h"
 #include "inspect.h"
+#include "shared_binding.h"
 #include "timeouts.h"
 #include "waiter.h"
 
@@ -366,6 +367,7 @@ int luaopen_barrier_core(lua_State *L) {
 #endif
   waiter_open(L);
   lua_settop(L, 1);
+  shared_open(L);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
   return 1;

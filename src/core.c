@@ -4,6 +4,7 @@
 */
 #define INTERNAL static
 
+#include "threads.c"
 #include "nodes.c"
 #include "machine.c"
 #include "deadlines.c"
@@ -19,4 +20,7 @@
 #include "arrive.c"
 #include "drain.c"
 #include "inspect.c"
+#include "shared.c"
+#include "shared_reason.c"
+#include "shared_binding.c"
 #include "binding.c"

@@ -40,6 +40,10 @@ M.TimeoutError = core.TimeoutError
 ---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
 M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
+---The barrier of that name, which the Lua states of all threads of this process share.
+---@type fun(name: string, parties: integer): barrier.Shared
+M.shared = require "barrier.shared"
+
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
 

@@ -1,0 +1,386 @@
+#include "shared.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "threads.h"
+
+struct shared_barrier {
+  struct shared_barrier *next, *previous; /* in `barriers` */
+  size_t references;
+  uint64_t parties, generation;
+  uint64_t n_arrived, n_waiting;
+  struct shared_queue inside; /* in order of arrival */
+  bool broken;
+  struct shared_reason *reason;
+  size_t length;
+  char name[1]; /* and more of it behind */
+};
+
+/* Of this process, or of this copy of the C core, should there be several. */
+static struct shared_barrier *shared_barriers;
+
+/* {=== queues; the mutex is held from here on, unless a function takes it === */
+
+static void shared_append(struct shared_queue *q, struct shared_arrival *a, enum shared_link link) {
+  a->next[link] = NULL;
+  a->previous[link] = q->last;
+  if (q->last)
+    q->last->next[link] = a;
+  else
+    q->first = a;
+  q->last = a;
+}
+
+static void shared_unlink(struct shared_queue *q, struct shared_arrival *a, enum shared_link link) {
+  if (a->previous[link])
+    a->previous[link]->next[link] = a->next[link];
+  else
+    q->first = a->next[link];
+  if (a->next[link])
+    a->next[link]->previous[link] = a->previous[link];
+  else
+    q->last = a->previous[link];
+}
+
+/* }=== */
+
+/* {=== references === */
+
+static void shared_drop_reason(struct shared_reason *reason) {
+  if (reason && --reason->references == 0) free(reason);
+}
+
+static struct shared_reason *shared_hold_reason(struct shared_reason *reason) {
+  if (reason) reason->references++;
+  return reason;
+}
+
+static void shared_drop(struct shared_barrier *b) {
+  if (--b->references > 0) return;
+  if (b->previous)
+    b->previous->next = b->next;
+  else
+    shared_barriers = b->next;
+  if (b->next) b->next->previous = b->previous;
+  shared_drop_reason(b->reason);
+  free(b);
+}
+
+/* }=== */
+
+/* {=== who goes in and out === */
+
+static void shared_signal(struct shared_state *s) {
+  if (s->signalled) return;
+  s->signalled = true;
+  threads_write(&s->pipe);
+}
+
+/* It waits, or is counted. */
+static void shared_go_in(struct shared_arrival *a) {
+  struct shared_barrier *b = a->barrier;
+  shared_append(&b->inside, a, SHARED_IN_BARRIER);
+  shared_append(&a->state->inside, a, SHARED_IN_STATE);
+  a->place = SHARED_INSIDE;
+  b->n_arrived++;
+  if (!a->owner) return;
+  b->n_waiting++;
+  a->state->waits++;
+}
+
+static void shared_go_out(struct shared_arrival *a) {
+  struct shared_barrier *b = a->barrier;
+  if (a->place == SHARED_INSIDE) {
+    shared_unlink(&b->inside, a, SHARED_IN_BARRIER);
+    shared_unlink(&a->state->inside, a, SHARED_IN_STATE);
+    b->n_arrived--;
+    if (a->owner) b->n_waiting--;
+  } else if (a->place == SHARED_READY) {
+    shared_unlink(&a->state->ready, a, SHARED_IN_STATE);
+  }
+  if (a->owner && a->place != SHARED_OUT) a->state->waits--;
+  a->place = SHARED_OUT;
+}
+
+static void shared_make_ready(struct shared_arrival *a, enum shared_outcome outcome) {
+  struct shared_state *s = a->state;
+  shared_append(&s->ready, a, SHARED_IN_STATE);
+  a->place = SHARED_READY;
+  a->outcome = outcome;
+  a->turn = s->turn;
+  s->waits++;
+  shared_signal(s);
+}
+
+/* It is out already. */
+static void shared_destroy(struct shared_arrival *a) {
+  shared_drop_reason(a->reason);
+  shared_drop(a->barrier);
+  free(a);
+}
+
+/* The phase ends for everybody inside. The caller holds a reference to the barrier. */
+static void shared_let_out(struct shared_barrier *b, enum shared_outcome outcome) {
+  uint64_t position = 0;
+  while (b->inside.first) {
+    struct shared_arrival *a = b->inside.first;
+    shared_go_out(a);
+    if (!a->owner) {
+      shared_destroy(a);
+      continue;
+    }
+    if (outcome == SHARED_ABORTED) a->reason = shared_hold_reason(b->reason);
+    a->value = position++;
+    shared_make_ready(a, outcome);
+  }
+}
+
+static void shared_trip(struct shared_barrier *b) {
+  b->generation++;
+  shared_let_out(b, SHARED_PASSED);
+}
+
+/* }=== */
+
+/* {=== states === */
+
+void shared_init(struct shared_state *s) {
+  memset(s, 0, sizeof(*s));
+  s->pipe.read_end = s->pipe.write_end = -1;
+}
+
+void shared_close(struct shared_state *s) {
+  threads_lock();
+  s->closed = true;
+  while (s->inside.first || s->ready.first) {
+    struct shared_arrival *a = s->inside.first ? s->inside.first : s->ready.first;
+    shared_go_out(a);
+    if (!a->owner) shared_destroy(a); /* otherwise its owner does so */
+  }
+  threads_close_pipe(&s->pipe);
+  threads_unlock();
+}
+
+int shared_descriptor(struct shared_state *s) {
+  threads_lock();
+  if (s->pipe.read_end == -1 && !s->closed) {
+    threads_open_pipe(&s->pipe);
+    if (s->signalled) threads_write(&s->pipe);
+  }
+  threads_unlock();
+  return s->pipe.read_end;
+}
+
+void shared_begin(struct shared_state *s) {
+  threads_lock();
+  s->turn++;
+  threads_unlock();
+}
+
+struct shared_arrival *shared_next(struct shared_state *s) {
+  struct shared_arrival *a;
+  threads_lock();
+  a = s->ready.first;
+  if (a && a->turn == s->turn) a = NULL;
+  if (a && a->next[SHARED_IN_STATE]) shared_signal(s);
+  threads_unlock();
+  return a;
+}
+
+void shared_settle(struct shared_state *s) {
+  threads_lock();
+  if (s->signalled && !s->ready.first) {
+    s->signalled = false;
+    threads_read(&s->pipe);
+  }
+  threads_unlock();
+}
+
+bool shared_acknowledge(struct shared_state *s) {
+  bool ready;
+  threads_lock();
+  ready = s->ready.first != NULL;
+  if (s->signalled) {
+    s->signalled = false;
+    threads_read(&s->pipe);
+  }
+  threads_unlock();
+  return ready;
+}
+
+void shared_wake(struct shared_state *s) {
+  threads_lock();
+  shared_signal(s);
+  threads_unlock();
+}
+
+bool shared_resting(const struct shared_state *s) {
+  bool is;
+  threads_lock();
+  is = s->waits == 0;
+  threads_unlock();
+  return is;
+}
+
+/* }=== */
+
+/* {=== barriers === */
+
+static struct shared_barrier *shared_find(const char *name, size_t length) {
+  struct shared_barrier *b;
+  for (b = shared_barriers; b; b = b->next)
+    if (b->length == length && memcmp(b->name, name, length) == 0) return b;
+  return NULL;
+}
+
+static struct shared_barrier *shared_make(const char *name, size_t length, uint64_t parties) {
+  struct shared_barrier *b = malloc(sizeof(*b) + length);
+  if (b == NULL) return NULL;
+  memset(b, 0, sizeof(*b));
+  b->parties = parties;
+  b->length = length;
+  memcpy(b->name, name, length);
+  b->next = shared_barriers;
+  if (shared_barriers) shared_barriers->previous = b;
+  shared_barriers = b;
+  return b;
+}
+
+struct shared_barrier *shared_join(const char *name, size_t length, uint64_t parties) {
+  struct shared_barrier *b;
+  threads_lock();
+  b = shared_find(name, length);
+  if (b == NULL) b = shared_make(name, length, parties);
+  if (b) b->references++;
+  threads_unlock();
+  return b;
+}
+
+void shared_release(struct shared_barrier *b) {
+  threads_lock();
+  shared_drop(b);
+  threads_unlock();
+}
+
+const char *shared_name(const struct shared_barrier *b, size_t *length) {
+  *length = b->length;
+  return b->name;
+}
+
+void shared_get_status(const struct shared_barrier *b, struct shared_status *status) {
+  threads_lock();
+  status->parties = b->parties;
+  status->n_waiting = b->n_waiting;
+  status->n_arrived = b->n_arrived;
+  status->generation = b->generation;
+  status->broken = b->broken;
+  threads_unlock();
+}
+
+void shared_reset(struct shared_barrier *b) {
+  threads_lock();
+  b->broken = false;
+  shared_drop_reason(b->reason);
+  b->reason = NULL;
+  shared_let_out(b, SHARED_RESET);
+  threads_unlock();
+}
+
+struct shared_reason *shared_new_reason(enum shared_kind kind, size_t length) {
+  struct shared_reason *reason = malloc(sizeof(*reason) + length);
+  if (reason == NULL) return NULL;
+  memset(reason, 0, sizeof(*reason));
+  reason->kind = kind;
+  reason->references = 1;
+  if (kind == SHARED_STRING) reason->value.length = length;
+  return reason;
+}
+
+void shared_abort(struct shared_barrier *b, struct shared_reason *reason) {
+  threads_lock();
+  if (b->broken) {
+    shared_drop_reason(reason);
+  } else {
+    b->broken = true;
+    b->reason = reason;
+    shared_let_out(b, SHARED_ABORTED);
+  }
+  threads_unlock();
+}
+
+/* }=== */
+
+/* {=== arrivals === */
+
+bool shared_pass(struct shared_barrier *b, uint64_t *position) {
+  bool passes;
+  threads_lock();
+  passes = !b->broken && b->n_arrived + 1 == b->parties;
+  if (passes) {
+    *position = b->n_waiting;
+    shared_trip(b);
+  }
+  threads_unlock();
+  return passes;
+}
+
+struct shared_arrival *shared_new(struct shared_state *s, struct shared_barrier *b, void *owner) {
+  struct shared_arrival *a = malloc(sizeof(*a));
+  if (a == NULL) return NULL;
+  memset(a, 0, sizeof(*a));
+  a->barrier = b;
+  a->state = s;
+  a->owner = owner;
+  threads_lock();
+  b->references++;
+  threads_unlock();
+  return a;
+}
+
+bool shared_enter(struct shared_arrival *a) {
+  struct shared_barrier *b = a->barrier;
+  bool enters;
+  threads_lock();
+  enters = a->place == SHARED_OUT && !a->state->closed && !b->broken;
+  if (enters) {
+    shared_go_in(a);
+    if (b->n_arrived == b->parties) shared_trip(b);
+  } else if (a->place == SHARED_OUT && b->broken) {
+    a->outcome = SHARED_ABORTED;
+    a->reason = shared_hold_reason(b->reason);
+    if (a->owner) shared_make_ready(a, SHARED_ABORTED);
+  }
+  threads_unlock();
+  return enters;
+}
+
+bool shared_leave(struct shared_arrival *a, enum shared_outcome outcome) {
+  bool waits;
+  threads_lock();
+  waits = a->place == SHARED_INSIDE;
+  if (waits) {
+    a->value = a->barrier->n_arrived;
+    shared_go_out(a);
+    shared_make_ready(a, outcome);
+  }
+  threads_unlock();
+  return waits;
+}
+
+bool shared_absent(const struct shared_arrival *a) {
+  bool is;
+  threads_lock();
+  is = a->place == SHARED_OUT;
+  threads_unlock();
+  return is;
+}
+
+void shared_free(struct shared_arrival *a) {
+  threads_lock();
+  shared_go_out(a);
+  shared_destroy(a);
+  threads_unlock();
+}
+
+/* }=== */
