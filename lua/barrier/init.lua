@@ -40,9 +40,15 @@ M.TimeoutError = core.TimeoutError
 ---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
 M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
----The barrier of that name, which the Lua states of all threads of this process share.
----@type fun(name: string, parties: integer): barrier.Shared
-M.shared = require "barrier.shared"
+---The barrier of that name, which the Lua states of all threads of this process share. The
+---first call makes it; the others have to give the same number of parties.
+---@param name string
+---@param parties integer >= 1
+---@return barrier.Shared
+function M.shared(name, parties)
+  M.shared = require "barrier.shared" -- loaded when it is needed
+  return M.shared(name, parties)
+end
 
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
