@@ -1,5 +1,5 @@
 ---Three operations of luv and a coroutine meet. Two of the operations need no
----coroutine: they arrive from luv's callback, and wait with a callback.
+---coroutine: one only arrives, from luv's callback; the other waits with a callback.
 local uv = require "luv"
 local barrier = require "barrier"
 
@@ -9,7 +9,7 @@ local results = {}
 -- An operation that arrives when it is done, and has nothing to do afterwards.
 uv.fs_stat(".", function(err, stat)
   results.stat = err or stat.type
-  b:wait(function() end)
+  b:arrive()
 end)
 
 -- One that goes on in a callback when all have met.

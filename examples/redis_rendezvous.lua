@@ -129,7 +129,7 @@ local function receive(value, kind)
   end
   if kind == "*" and value[2] + 1 == parties or kind == ">" and value[3] == "" then
     joined = false
-    b:wait(function() end)
+    b:arrive()
   elseif kind == ">" and value[1] == "message" then
     leave(value[3])
   elseif kind == "-" then

@@ -1,10 +1,9 @@
----The loop has nothing left to do, and parties still wait: asks the barrier who they
----are, and prints a traceback of each.
+---The loop has nothing left to do, and parties still wait: prints who they are, and where
+---they wait.
 local uv = require "luv"
 local barrier = require "barrier"
 
 local b = barrier.new(4)
-local names = {} -- of the Waiters: a callback has no traceback
 
 local function load_configuration()
   b:wait()
@@ -16,16 +15,10 @@ end
 
 coroutine.wrap(load_configuration)()
 coroutine.wrap(connect)()
-names[b:wait(function() end)] = "the callback that draws the window"
+b:wait(function()
+  print "draws the window"
+end)
 -- The fourth party never comes.
 
 uv.run()
-
-for i, waiter in ipairs(b:waiters()) do
-  print("party " .. i .. " of " .. b.parties .. " is still waiting:")
-  if type(waiter) == "thread" then
-    print(debug.traceback(waiter))
-  else
-    print(names[waiter] or waiter)
-  end
-end
+print(barrier.stuck() or "nobody waits")

@@ -151,7 +151,7 @@ function M.run()
     stops[i] = start(program, dir, function(output, problem)
       if output then
         outputs[i] = output
-        meeting:wait(function() end) -- has arrived; what follows is not its business
+        meeting:arrive()
       else
         meeting:abort(program.title .. ": " .. problem)
       end
