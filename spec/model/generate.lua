@@ -8,9 +8,12 @@ local M = {}
 ---@field style "coroutine"|"bare"|"callback"
 ---@field inner model.Step[] what the party does when its wait ends
 ---@field dies boolean? and then it raises an error
+---@field rethrows boolean? and then it raises the error of its wait, if it got one
+---@field fast boolean? it is done in a fast event
 ---@field again boolean? in the same coroutine, if it is done in one
 ---@field timeout integer?
----@field count integer? so many parties arrive
+---@field count integer? so many parties come
+---@field n number? so many parties are registered or deregistered
 
 ---@class model.Act what an action does
 ---@field inner model.Step[]
@@ -25,10 +28,13 @@ local M = {}
 ---@field parties integer
 ---@field actions model.Act[]? one for each call, again and again
 ---@field schedules model.Offer[]? likewise
+---@field defers boolean? `schedule` is the default, as in Neovim
+---@field timeout integer?
 
 ---@class model.Script
 ---@field loop { real: boolean?, refires: boolean?, timers_last: boolean? }
 ---@field barriers model.Spec[]
+---@field every integer everything is looked at after so many steps; 0: at the end only
 ---@field steps model.Step[]
 
 ---A generator of its own, so that a seed means the same in every Lua.
@@ -45,16 +51,24 @@ local function random_of(seed)
 end
 
 local KINDS = {}
-for kind, weight in pairs { arrive = 34, turn = 18, close = 8, leave = 5, cancel = 7, abort = 4,
-  reset = 5, sleep = 4, drain = 5, drop = 1, collect = 1, vandal = 1 } do
+for kind, weight in pairs { wait = 34, arrive = 12, await_trip = 9, register = 5, deregister = 4,
+  turn = 20, close = 8, disturb = 5, cancel = 8, abort = 4, reset = 5, sleep = 5, drain = 6,
+  drop = 1, collect = 1, vandal = 2, stuck = 1, refused = 2 } do
   for _ = 1, weight do
     KINDS[#KINDS + 1] = kind
   end
 end
 table.sort(KINDS)
 
+-- What is more often done while the action runs, or schedule: it changes the trip.
+local MEDDLING = { "cancel", "cancel", "close", "close", "abort", "reset", "register",
+  "deregister", "sleep", "turn", "turn" }
 local STYLES = { "coroutine", "coroutine", "callback", "callback", "bare" }
 local TIMEOUTS = { 0, 0, 1, 3, 3, 10, 50, 1000000 }
+local PHASES = { 0, 2, 7, 20, 1000 }
+local NUMBERS = { 1, 1, 2, 2, 3, 5 }
+local STRANGE_NUMBERS = { 0, -1, 1.5, 2147483647, 2147483648, 2 ^ 53 }
+local EVERY = { 1, 1, 1, 1, 17, 0 }
 local HOW = { "now", "now", "later", "later", "later", "twice", "never" }
 
 local Generator = {}
@@ -64,16 +78,31 @@ function Generator:one_in(n)
   return self.random(n) == 1
 end
 
+function Generator:among(list)
+  return list[self.random(#list)]
+end
+
+---How many parties are registered or deregistered: nil says one.
+function Generator:number()
+  if self:one_in(12) then
+    return self:among(STRANGE_NUMBERS)
+  end
+  return not self:one_in(3) and self:among(NUMBERS) or nil
+end
+
 function Generator:step(depth)
   local step = {
-    kind = KINDS[self.random(#KINDS)],
+    kind = self:among(KINDS),
     barrier = self.random(self.barriers),
     number = self.random(1000),
-    style = STYLES[self.random(#STYLES)],
+    style = self:among(STYLES),
     again = self:one_in(2),
-    timeout = self:one_in(3) and TIMEOUTS[self.random(#TIMEOUTS)] or nil,
+    timeout = self:one_in(3) and self:among(TIMEOUTS) or nil,
     count = depth == 0 and self.crowd > 1 and self:one_in(4) and self.random(self.crowd) or 1,
     dies = self:one_in(25),
+    rethrows = self:one_in(8),
+    fast = self:one_in(3),
+    n = self:number(),
     inner = {},
   }
   if step.count > 1 then
@@ -98,12 +127,13 @@ function Generator:calls(barrier, choices)
   local list = {}
   for i = 1, self.random(4) do
     local call = {
-      how = choices and choices[self.random(#choices)],
-      dies = self:one_in(6),
-      inner = self:steps(self.random(3) - 1, 1),
+      how = choices and self:among(choices),
+      dies = self:one_in(4),
+      inner = self:steps(self.random(4) - 1, 1),
     }
     for _, step in ipairs(call.inner) do
       step.barrier = self:one_in(2) and barrier or step.barrier
+      step.kind = self:one_in(2) and self:among(MEDDLING) or step.kind
     end
     list[i] = call
   end
@@ -115,11 +145,15 @@ function Generator:spec(barrier)
   if self.crowd > 1 and self:one_in(2) then
     spec.parties = self.random(self.crowd)
   end
-  if self:one_in(3) then
+  if self:one_in(2) then
     spec.actions = self:calls(barrier)
   end
-  if self:one_in(4) then
+  if self:one_in(3) then
     spec.schedules = self:calls(barrier, HOW)
+    spec.defers = not self:one_in(3)
+  end
+  if self:one_in(5) then
+    spec.timeout = self:among(PHASES)
   end
   return spec
 end
@@ -127,7 +161,7 @@ end
 ---@return model.Script
 function M.script(seed, length)
   local self = setmetatable({ random = random_of(seed) }, Generator)
-  local script = { barriers = {} }
+  local script = { barriers = {}, every = self:among(EVERY) }
   script.loop = {
     real = self:one_in(6),
     refires = self:one_in(2),

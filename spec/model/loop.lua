@@ -19,6 +19,7 @@ local STARVED = 1000 -- timers called in one pass: nothing else gets its turn
 ---@field due integer? a timer's next time
 ---@field order integer? of being started
 ---@field period integer? 0: it does not repeat
+---@field unref boolean? it does not keep the loop alive
 
 local function start_timer(loop, handle, timeout, period, callback)
   loop.orders = loop.orders + 1
@@ -27,16 +28,20 @@ local function start_timer(loop, handle, timeout, period, callback)
   state.period, state.callback = period, callback
 end
 
+---Stopping a handle that is closing is harmless, as in luv.
 local function stop(loop, handle)
   local state = loop.handles[handle]
-  state.due, state.callback = nil, nil
+  if state then
+    state.due, state.callback = nil, nil
+  end
 end
 
 ---The timer that comes next, or nil.
-local function first_timer(loop)
+---@param alive boolean? only those that keep the loop alive
+local function first_timer(loop, alive)
   local first, state
   for handle, other in pairs(loop.handles) do
-    if other.due and (not first or other.due < state.due
+    if other.due and not (alive and other.unref) and (not first or other.due < state.due
         or (other.due == state.due and other.order < state.order)) then
       first, state = handle, other
     end
@@ -65,18 +70,20 @@ local function run_timers(loop)
   end
 end
 
-local function idles(loop)
+---@param alive boolean? only those that keep the loop alive
+local function idles(loop, alive)
   local list = {}
   for _, state in pairs(loop.handles) do
-    if state.callback and not state.due then
+    if state.callback and not state.due and not (alive and state.unref) then
       list[#list + 1] = state.callback
     end
   end
   return list
 end
 
+---As uv_loop_alive: an unref'd handle does not count.
 local function is_alive(loop)
-  return first_timer(loop) ~= nil or #idles(loop) > 0
+  return first_timer(loop, true) ~= nil or #idles(loop, true) > 0
 end
 
 ---One pass. `sleeps`: waits for the next timer if there is nothing else to do.
@@ -108,31 +115,64 @@ local function add_handle(loop, handle)
   return handle
 end
 
----What the core takes.
-local function add_functions(fake, loop)
+---What the core takes to start and stop handles.
+local function add_starts(fake, loop)
+  function fake.timer_start(handle, timeout, period, callback)
+    if not loop.handles[handle] then
+      return nil, "EINVAL: invalid argument", "EINVAL"
+    end
+    start_timer(loop, handle, timeout, period, callback)
+    return 0
+  end
+  function fake.timer_stop(handle)
+    stop(loop, handle)
+    return 0
+  end
+  function fake.idle_start(handle, callback)
+    if not loop.handles[handle] then
+      return nil, "EINVAL: invalid argument", "EINVAL"
+    end
+    loop.handles[handle].callback = callback
+    return 0
+  end
+  function fake.idle_stop(handle)
+    stop(loop, handle)
+    return 0
+  end
+end
+
+---What the core takes to make handles, and to ask about them.
+local function add_handles(fake, loop)
   function fake.new_timer()
     return add_handle(loop, uv.new_timer())
   end
   function fake.new_idle()
     return add_handle(loop, uv.new_idle())
   end
+  function fake.close(handle, callback)
+    loop.handles[handle] = nil
+    uv.close(handle, callback)
+  end
   function fake.is_closing(handle)
     return loop.handles[handle] == nil
   end
-  function fake.timer_start(handle, timeout, period, callback)
-    start_timer(loop, handle, timeout, period, callback)
+  function fake.is_active(handle)
+    local state = loop.handles[handle]
+    return state ~= nil and state.callback ~= nil
   end
-  function fake.timer_stop(handle)
-    stop(loop, handle)
+  function fake.has_ref(handle)
+    local state = loop.handles[handle]
+    return state ~= nil and not state.unref
   end
-  function fake.idle_start(handle, callback)
-    loop.handles[handle].callback = callback
+  function fake.ref(handle)
+    if loop.handles[handle] then
+      loop.handles[handle].unref = nil
+    end
   end
-  function fake.idle_stop(handle)
-    stop(loop, handle)
-  end
-  function fake.now()
-    return loop.time
+  function fake.unref(handle)
+    if loop.handles[handle] then
+      loop.handles[handle].unref = true
+    end
   end
 end
 
@@ -141,7 +181,21 @@ function M.new(options)
   local loop = { handles = {}, time = 1000, clock = 1000, orders = 0,
     refires = options.refires, timers_last = options.timers_last }
   local fake = { virtual = true }
-  add_functions(fake, loop)
+  add_starts(fake, loop)
+  add_handles(fake, loop)
+
+  function fake.now()
+    return loop.time
+  end
+
+  function fake.update_time()
+    loop.time = loop.clock
+  end
+
+  ---What now() would say after update_time().
+  function fake.fresh()
+    return loop.clock
+  end
 
   ---@param mode "nowait"|"once"
   function fake.run(mode)
@@ -162,13 +216,16 @@ function M.new(options)
     loop.clock = loop.clock + ms
   end
 
-  function fake.update_time()
-    loop.time = loop.clock
-  end
-
-  ---As uv.walk(uv.close).
-  function fake.close_all()
-    loop.handles = {}
+  ---As uv.walk with close, stop or unref.
+  ---@param what "close"|"stop"|"unref"
+  function fake.walk(what)
+    for handle in pairs(loop.handles) do
+      if what == "close" then
+        loop.handles[handle] = nil
+      else
+        (what == "stop" and fake.timer_stop or fake.unref)(handle)
+      end
+    end
   end
   return fake
 end

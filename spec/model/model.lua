@@ -1,168 +1,185 @@
----The contract as plain lists, and deliberately simple: who is let out next, and what
----it gets. It shares nothing with the C core.
+---The contract as plain lists, and deliberately simple: who comes in, who leaves next, and
+---what it gets. It shares nothing with the C core.
 ---
----It is passive. Who uses it tells it what happens (somebody arrives, a turn begins, ...)
----and asks it, turn by turn, what has to happen next (`M.next`).
+---The model is passive. Its user tells it what happens (somebody arrives, a turn begins,
+---...); turns.lua says, turn by turn, what has to happen next.
+local lists = require "spec.model.lists"
+
+local find, remove, remove_by = lists.find, lists.remove, lists.remove_by
+
 local M = {}
 
 ---@class model.Party
 ---@field kind "coroutine"|"bare"|"callback" bare: a coroutine that catches no error
+---@field watches boolean? it awaits the trip, and is no party of it
 ---@field timeout integer?
 ---@field arrival integer? its rank among all arrivals
 ---@field position integer? given at the trip
----@field deadline integer? on the loop's clock
+---@field deadline model.Deadline?
 ---@field done string? how its wait ended, where that was not in a turn
----@field failure string? what it gets instead of its position
+---@field failure string? the error of the action that it ran, which it gets
 
----@class model.Leaver who left early, or never got in, and has to be told
----@field party model.Party
+---@class model.Blocked a party, or one that arrived without waiting, which is `{}`
+
+---@class model.Entry somebody has to be told something
+---@field party model.Party?
 ---@field outcome string
----@field since integer the turn in which it left
----@field out boolean is it no longer in waiters()?
+---@field reported boolean? nobody is told: the loop reports the outcome as an error
+---@field since integer the turn in which it became ready
+---@field out boolean? it is not in waiters()
 
----@class model.Held the action runs
----@field runner model.Party? the last arrival, if it did not have to be let in
----@field last model.Party? the last arrival, if it was let in
----@field verdict string? what threw the runner out
----@field gone boolean? the runner was taken out
+---@class model.Call of `arrive` or `deregister`
+---@field result string "true", or the error that is returned
 
----@class model.Turn
----@field number integer
----@field only model.Barrier? the one that it serves
----@field barrier model.Barrier? the one that is being served
----@field phase "offer"|"offered"|"serve"|"served"
----@field reports string[] errors that nobody caught
+---@class model.Held everybody is there: the action runs, or the trip is put off
+---@field deferred boolean? the trip is put off until its turn
+---@field since integer? the turn in which it was put off
+---@field needed integer how many parties the barrier had when everybody was there
+---@field runner model.Party? the last arrival, whose `wait` runs the action
+---@field last model.Party? the last arrival, if a turn runs the action
+---@field call model.Call? the last arrival, if it does not wait and runs the action
+---@field turn integer? the turn that runs the action
+---@field early integer? the trip counts as one of this turn
+---@field verdict string? what the action's reset or abort makes of everybody
+---@field decided model.Entry? of the runner, whom a turn inside the action came across
 
----@class model.Barrier
----@field since integer? the turn in which it was queued; nil: it is not
----@field inside_since integer the turn in which those inside were let go
----@field blocked_since integer the turn in which the blocked could come in, or failed
+---@class model.Deadline
+---@field at integer on the loop's clock
+---@field barrier model.Barrier
+---@field party model.Party? nil: the barrier's option `timeout`
 
 ---@class model.World
 ---@field clock integer the number of the last turn
 ---@field queue model.Barrier[] who has somebody to let out or in, in this order
----@field timed model.Party[] who has a deadline, in order of arrival
+---@field timed model.Deadline[] in the order in which they were set
 ---@field turns model.Turn[] those that are in progress, the innermost last
 ---@field now fun(): integer the loop's clock
+---@field fresh fun(): integer the loop's clock, brought up to date
+
+---@class model.Options
+---@field acts boolean? it has an action
+---@field schedules boolean? its waiters resume in drain()
+---@field defers boolean? a last arrival in a fast event is put off
+---@field limit integer? the option `timeout`
+
+---@class model.Barrier: model.Options
+---@field since integer? the turn in which it was queued; nil: it is not queued
+---@field arrived integer how many arrived in this phase without waiting
+---@field inside_since integer the turn in which those inside were let go
+---@field blocked_since integer the turn in which the blocked could come in, or failed
+---@field watching model.Party[]
+---@field told model.Entry[] those whose trip has come, or failed
+---@field phase model.Deadline? of the option `timeout`
+
+M.MOST = 2147483647 -- parties
 
 local CANCELLED = "CancelledError: wait cancelled"
-local TIMED_OUT = "TimeoutError: wait timed out"
+local DISTURBED = CANCELLED .. ": resumed by somebody else"
 local RESET = "BrokenBarrierError: barrier reset"
 
+---The one error that is not reported when a coroutine dies of it.
+M.CANCELLED = CANCELLED
+
 ---@param now fun(): integer
+---@param fresh fun(): integer
 ---@return model.World
-function M.world(now)
-  return { clock = 0, queue = {}, timed = {}, turns = {}, now = now }
+function M.world(now, fresh)
+  return { clock = 0, queue = {}, timed = {}, turns = {}, now = now, fresh = fresh }
 end
 
----@param acts boolean has it an action?
----@param schedules boolean has it the option `schedule`?
+---@param parties integer
+---@param options model.Options
 ---@return model.Barrier
-function M.barrier(world, parties, acts, schedules)
+function M.barrier(world, parties, options)
   return {
     world = world,
     parties = parties,
-    acts = acts,
-    schedules = schedules,
+    acts = options.acts,
+    schedules = options.schedules,
+    defers = options.defers,
+    limit = options.limit,
     state = "filling",
     generation = 0,
     arrivals = 0,
+    arrived = 0,
     inside = {},
     blocked = {},
     leaving = {},
+    watching = {},
+    told = {},
     inside_since = 0,
     blocked_since = 0,
   }
 end
 
-local function find(list, value)
-  for i, other in ipairs(list) do
-    if other == value then
-      return i
-    end
-  end
-end
-
----As table.remove, with which LuaJIT 2.1.0-beta3 crashes here.
-local function remove_at(list, at)
-  local value = list[at]
-  for i = at, #list do
-    list[i] = list[i + 1]
-  end
-  return value
-end
-
-local function remove(list, value)
-  local i = find(list, value)
-  if i then
-    remove_at(list, i)
-  end
-  return i ~= nil
+---How many are there of the phase that is filling?
+local function counted(b)
+  return b.state == "filling" and #b.inside + b.arrived or 0
 end
 
 ---{=== the queue of barriers
 
 ---Is there somebody to be told, or to be let in?
-local function busy(b)
+function M.busy(b)
   return #b.leaving > 0
+    or #b.told > 0
     or (b.state ~= "filling" and #b.inside > 0)
+    or (b.held and b.held.deferred or false)
     or (#b.blocked > 0 and (b.state == "broken" or (b.state == "filling" and not b.held)))
 end
 
-local function dismiss(b)
+function M.dismiss(b)
   if b.since then
     b.since = nil
     remove(b.world.queue, b)
   end
 end
 
-local function request(b)
-  if not b.since and busy(b) then
+function M.request(b)
+  if not b.since and M.busy(b) then
     b.since = b.world.clock
     table.insert(b.world.queue, b)
   end
 end
 
----}=== {=== coming and going
+---}=== {=== deadlines
+
+local function add_deadline(b, timeout, party)
+  local deadline = { at = b.world.fresh() + timeout, barrier = b, party = party }
+  table.insert(b.world.timed, deadline)
+  return deadline
+end
 
 local function set_deadline(b, party)
-  if party.timeout then
-    party.deadline = b.world.now() + party.timeout
-    table.insert(b.world.timed, party)
+  party.deadline = party.timeout and add_deadline(b, party.timeout, party)
+end
+
+function M.clear_deadline(b, party)
+  if party.deadline then
+    remove(b.world.timed, party.deadline)
+    party.deadline = nil
   end
 end
 
-local function clear_deadline(b, party)
-  if party.deadline then
-    party.deadline = nil
-    remove(b.world.timed, party)
+---The option `timeout` counts while somebody is there.
+local function check_phase(b)
+  local runs = b.limit and counted(b) > 0
+  if runs and not b.phase then
+    b.phase = add_deadline(b, b.limit)
+  elseif not runs and b.phase then
+    remove(b.world.timed, b.phase)
+    b.phase = nil
   end
 end
+
+---}=== {=== leaving
 
 ---Draining and resetting end when nobody is left inside. The blocked may come in, or
 ---fail, in the turns after `since`.
-local function check_empty(b, since)
+function M.check_empty(b, since)
   if #b.inside == 0 and (b.state == "draining" or b.state == "resetting") then
     b.state, b.blocked_since = "filling", since
   end
-end
-
-local function trip(b)
-  b.state, b.generation, b.inside_since = "draining", b.generation + 1, b.world.clock
-  for i, party in ipairs(b.inside) do
-    party.position = i - 1
-  end
-  check_empty(b, b.world.clock)
-end
-
----The last arrival passes.
-local function pass(b, party)
-  if party.kind == "callback" then
-    table.insert(b.inside, party)
-  else
-    party.done = "position " .. b.parties - 1
-  end
-  trip(b)
 end
 
 local function leave_later(b, party, outcome, out)
@@ -170,79 +187,42 @@ local function leave_later(b, party, outcome, out)
     { party = party, outcome = outcome, since = b.world.clock, out = out })
 end
 
----Its wait ends with an error before it has got in: at once for a coroutine.
-local function turn_away(b, party, outcome)
-  if party.kind == "callback" then
-    leave_later(b, party, outcome, true)
-  else
-    party.done = outcome
-  end
-end
-
-local function aborted(b)
+function M.aborted(b)
   return "BrokenBarrierError: barrier aborted"
     .. (b.reason == nil and "" or ": " .. tostring(b.reason))
 end
 
-local function enter(b, list, party)
-  set_deadline(b, party)
-  table.insert(list, party)
-end
-
----A party waits. If `b.held` is set afterwards, the action has to run now, and then
----`M.acted` to be called.
-function M.arrive(b, party)
-  b.arrivals = b.arrivals + 1
-  party.arrival, party.barrier = b.arrivals, b
-  if b.state == "broken" then
-    turn_away(b, party, aborted(b))
-    if party.kind == "callback" then
-      request(b)
-    end
-  elseif b.state ~= "filling" or b.held or #b.blocked > 0 then
-    enter(b, b.blocked, party)
-  elseif #b.inside + 1 < b.parties then
-    enter(b, b.inside, party)
-  elseif b.acts then
-    b.held = { runner = party }
-    return
-  else
-    pass(b, party)
-    if b.parties > 1 or party.kind == "callback" then
-      request(b)
-    end
-  end
-end
-
----Takes a party that is inside or blocked out; was it?
+---Takes out a party that is not leaving yet; was there one?
 local function take(b, party)
   if remove(b.inside, party) then
-    check_empty(b, b.world.clock)
-  elseif not remove(b.blocked, party) then
+    M.check_empty(b, b.world.clock)
+    check_phase(b)
+  elseif not remove(b.blocked, party) and not remove(b.watching, party)
+    and not remove_by(b.told, "party", party) then
     return false
   end
-  clear_deadline(b, party)
+  M.clear_deadline(b, party)
   return true
 end
 
 local function take_leaving(b, party)
-  for i, leaver in ipairs(b.leaving) do
-    if leaver.party == party then
-      remove_at(b.leaving, i)
-      return true
-    end
-  end
-  return false
-end
-
----Is it the last arrival that runs the action? It is in the barrier, until it is
----taken out.
-local function take_runner(b, party)
-  if b.held and b.held.runner == party and not b.held.gone then
-    b.held.gone, b.held.verdict = true, CANCELLED
+  local held = b.held
+  if held and held.decided and held.decided.party == party then
+    held.decided = nil
     return true
   end
-  return false
+  return remove_by(b.leaving, "party", party) ~= nil
+end
+
+---The party leaves early, and is told so in a later turn.
+---@return boolean left it was in the barrier, and not leaving
+local function withdraw(b, party, outcome)
+  if not take(b, party) then
+    return false
+  end
+  leave_later(b, party, outcome, party.watches)
+  M.request(b)
+  return true
 end
 
 ---Closed: it is not told, but `on_close` is called, if it is given.
@@ -250,54 +230,220 @@ end
 function M.close(b, party, on_close)
   if on_close then
     leave_later(b, on_close, "closed", true)
-    request(b)
+    M.request(b)
   end
-  party.closed = true
-  if not take_runner(b, party) and (take(b, party) or take_leaving(b, party)) then
-    request(b)
+  if take(b, party) or take_leaving(b, party) then
+    M.request(b)
   end
 end
 
 ---Resumed by a stranger.
-function M.stranger(b, party)
-  M.close(b, party)
-  party.done = CANCELLED
+function M.disturb(b, party)
+  withdraw(b, party, DISTURBED)
 end
 
 ---@return boolean was it in the barrier, and not leaving?
 function M.cancel(b, party)
-  if take_runner(b, party) then
-    return true
-  elseif not take(b, party) then
+  return withdraw(b, party, CANCELLED)
+end
+
+---}=== {=== tripping
+
+---Those who await the trip are told `outcome`.
+local function tell_watchers(b, outcome, since)
+  for _, party in ipairs(b.watching) do
+    M.clear_deadline(b, party)
+    table.insert(b.told, { party = party, outcome = outcome, since = since })
+  end
+  b.watching = {}
+end
+
+---@param since integer the turn that counts as the one of the trip
+local function trip(b, since)
+  b.state, b.generation, b.inside_since = "draining", b.generation + 1, since
+  b.arrived = 0
+  for i, party in ipairs(b.inside) do
+    party.position = i - 1
+  end
+  tell_watchers(b, "generation " .. b.generation, since)
+  check_phase(b)
+  M.check_empty(b, b.world.clock)
+end
+
+---Everybody passes, a coroutine that is the last arrival at once.
+---@param held model.Held
+function M.pass(b, held)
+  trip(b, held.early or b.world.clock)
+  local party = held.runner
+  if party and party.kind ~= "callback" and remove(b.inside, party) then
+    party.done = "position " .. party.position
+    M.clear_deadline(b, party)
+    M.check_empty(b, b.world.clock)
+  end
+end
+
+---Everybody is there. If `b.held` is set afterwards, and not deferred, the action has to run
+---now, and then `M.acted` to be called.
+---@param held model.Held
+local function complete(b, held, fast)
+  held.needed = b.parties
+  if fast and b.defers then
+    b.held = { deferred = true, since = b.world.clock, needed = b.parties, last = held.runner }
+    M.request(b)
+  elseif b.acts then
+    b.held = held
+  else
+    M.pass(b, held)
+    M.request(b)
+  end
+end
+
+---}=== {=== coming
+
+local function is_blocked(b)
+  return b.state ~= "filling" or b.held ~= nil or #b.blocked > 0
+end
+
+---@param party model.Party
+---@param fast boolean is it a fast event?
+function M.wait(b, party, fast)
+  b.arrivals = b.arrivals + 1
+  party.arrival, party.barrier = b.arrivals, b
+  if b.state == "broken" then
+    leave_later(b, party, M.aborted(b), true)
+    M.request(b)
+    return
+  end
+  set_deadline(b, party)
+  if is_blocked(b) then
+    table.insert(b.blocked, party)
+    return
+  end
+  table.insert(b.inside, party)
+  check_phase(b)
+  if counted(b) >= b.parties then
+    complete(b, { runner = party }, fast)
+  end
+end
+
+---@param call model.Call
+function M.arrive(b, call, fast)
+  call.result = "true"
+  if b.state == "broken" then
+    call.result = M.aborted(b)
+  elseif is_blocked(b) then
+    table.insert(b.blocked, {})
+  else
+    b.arrived = b.arrived + 1
+    check_phase(b)
+    if counted(b) >= b.parties then
+      complete(b, { call = call }, fast)
+    end
+  end
+end
+
+function M.await_trip(b, party)
+  party.barrier = b
+  if b.state == "broken" then
+    leave_later(b, party, M.aborted(b), true)
+    M.request(b)
+  else
+    set_deadline(b, party)
+    table.insert(b.watching, party)
+  end
+end
+
+local function is_count(n)
+  return type(n) == "number" and n >= 1 and n % 1 == 0
+end
+
+---@return boolean legal
+function M.register(b, n)
+  if not is_count(n) or b.parties + n > M.MOST then
     return false
   end
-  leave_later(b, party, CANCELLED)
-  request(b)
+  b.parties = b.parties + n
   return true
 end
 
----Everybody is there, and the action is about to run for one who was let in; what
----threw the runner out is noted by reset and abort.
-local function throw_out(b, verdict)
-  if b.held and b.held.runner and not b.held.gone then
+---How many parties have yet to arrive?
+function M.missing(b)
+  return b.parties - (b.held and 0 or counted(b))
+end
+
+---@param call model.Call
+---@return boolean legal
+function M.deregister(b, n, call, fast)
+  if not is_count(n) or n > M.missing(b) then
+    return false
+  end
+  b.parties = b.parties - n
+  call.result = "true"
+  if b.state == "broken" then
+    call.result = M.aborted(b)
+  elseif b.state == "filling" and not b.held and counted(b) == b.parties then
+    complete(b, { call = call }, fast)
+  end
+  return true
+end
+
+---Lets the blocked in; is the barrier full then?
+---@return boolean full
+---@return model.Party? last the last one, if it waits
+function M.admit(b, number)
+  if b.state ~= "filling" or b.held or not b.blocked[1] or b.blocked_since >= number then
+    return false
+  end
+  local last
+  while b.blocked[1] and counted(b) < math.max(b.parties, 1) do
+    last = lists.remove_at(b.blocked, 1)
+    if last.kind then
+      table.insert(b.inside, last)
+    else
+      b.arrived, last = b.arrived + 1, nil
+    end
+  end
+  check_phase(b)
+  return counted(b) >= b.parties, last
+end
+
+---}=== {=== reset and abort
+
+---A trip that is about to come is off.
+local function veto(b, verdict)
+  if b.held and b.held.deferred then
+    b.held, b.blocked_since = nil, b.world.clock
+  elseif b.held then
     b.held.verdict = verdict
   end
 end
 
+---Those who were told already, but have not resumed, fail as well.
+local function fail_watchers(b, outcome)
+  for _, entry in ipairs(b.told) do
+    entry.outcome = outcome
+  end
+  tell_watchers(b, outcome, b.world.clock)
+end
+
 function M.abort(b, reason)
-  throw_out(b, "aborted")
+  if b.state == "broken" then
+    return
+  end
+  b.reason = reason
+  veto(b, M.aborted(b))
+  fail_watchers(b, M.aborted(b))
   if b.state == "filling" then
     b.inside_since = b.world.clock
   end
-  if b.state ~= "broken" then
-    b.blocked_since = b.world.clock
-  end
-  b.state, b.reason = "broken", reason
-  request(b)
+  b.state, b.arrived, b.blocked_since = "broken", 0, b.world.clock
+  check_phase(b)
+  M.request(b)
 end
 
 function M.reset(b)
-  throw_out(b, RESET)
+  veto(b, RESET)
+  fail_watchers(b, RESET)
   if #b.inside == 0 then
     b.state = "filling"
   else
@@ -306,245 +452,123 @@ function M.reset(b)
     end
     b.state = "resetting"
   end
-  b.reason = nil
-  request(b)
+  b.reason, b.arrived = nil, 0
+  check_phase(b)
+  M.request(b)
 end
 
 ---}=== {=== the action
 
----An error that nobody caught in this turn.
-function M.report(world, problem)
-  table.insert(world.turns[#world.turns].reports, problem)
-end
-
----What becomes of a last arrival that did not have to be let in.
-local function runner_acted(b, held, problem)
-  local party = held.runner
-  if problem then
-    M.abort(b, problem)
-    turn_away(b, party, problem)
-  elseif held.verdict == "aborted" then
-    turn_away(b, party, aborted(b))
-  elseif held.verdict then
-    if not party.closed then
-      turn_away(b, party, held.verdict)
+---Does nobody get to know why the barrier breaks?
+local function is_deserted(b)
+  for _, blocked in ipairs(b.blocked) do
+    if blocked.kind then
+      return false
     end
-  elseif #b.inside + 1 == b.parties then
-    pass(b, party)
-  else -- somebody left meanwhile: it goes on waiting, ahead of those who came
-    enter(b, b.inside, party)
   end
+  return #b.inside == 0 and #b.watching == 0
 end
 
----What becomes of one that was let in.
-local function last_acted(b, last, full, problem)
-  if problem then
-    if find(b.inside, last) then
-      last.failure = problem
-    else
+---The action has raised an error.
+---@param held model.Held
+local function fail(b, held, problem)
+  local last = held.runner or held.last
+  if last and find(b.inside, last) then
+    last.failure = problem
+  elseif not held.call and is_deserted(b) then
+    if held.turn then
       M.report(b.world, problem)
+    else
+      table.insert(b.leaving,
+        { reported = true, outcome = problem, since = b.world.clock, out = true })
     end
-    M.abort(b, problem)
-  elseif full then
-    trip(b)
   end
+  M.abort(b, problem)
+end
+
+---Is a trip that everybody was there for still on?
+---@param held model.Held
+function M.is_on(b, held)
+  return not held.verdict and counted(b) >= math.min(held.needed, b.parties)
 end
 
 ---The action has ended.
 ---@param problem string? its error
 function M.acted(b, problem)
   local held = b.held
-  local full = b.state == "filling" and #b.inside == b.parties
   b.held = nil
   if b.state == "filling" then
     b.blocked_since = b.world.clock
   end
-  if held.runner then
-    runner_acted(b, held, problem)
-  else
-    last_acted(b, held.last, full, problem)
+  if held.decided then
+    held.decided.since = b.world.clock
+    table.insert(b.leaving, held.decided)
   end
-  request(b)
+  if problem then
+    fail(b, held, problem)
+  elseif M.is_on(b, held) then
+    M.pass(b, held)
+  end
+  if held.call then
+    held.call.result = problem or held.verdict or "true"
+  end
+  M.request(b)
 end
 
----}=== {=== turns
+---}=== {=== timeouts
+
+---Nobody caught this error in the innermost turn.
+function M.report(world, problem)
+  table.insert(world.turns[#world.turns].reports, problem)
+end
+
+local function how_many(b)
+  return ("%d of %d had arrived"):format(counted(b), b.parties)
+end
+
+---What a party gets whose time has come.
+local function timed_out(b, party)
+  return ("TimeoutError: wait timed out after %d ms%s"):format(party.timeout,
+    b.state == "filling" and ", " .. how_many(b) or " while the barrier was " .. b.state)
+end
 
 ---Does its timeout still count?
 local function waits(b, party)
   return (b.state == "filling" and find(b.inside, party))
     or (b.state ~= "broken" and find(b.blocked, party))
+    or find(b.watching, party)
 end
 
----Those whose time has come leave: by time, then by order of arrival.
-local function expire(world)
+local function come_due(world, deadline)
+  local b, party = deadline.barrier, deadline.party
+  remove(world.timed, deadline)
+  if not party then
+    b.phase = nil
+    M.abort(b, ("timed out after %d ms, %s"):format(b.limit, how_many(b)))
+    return
+  end
+  party.deadline = nil
+  if waits(b, party) then
+    withdraw(b, party, timed_out(b, party))
+  end
+end
+
+---Those whose time has come leave: by time, then in the order in which they came.
+function M.expire(world)
   local now, due = world.now(), {}
-  for order, party in ipairs(world.timed) do
-    if party.deadline <= now then
-      due[#due + 1] = { party = party, order = order }
+  for order, deadline in ipairs(world.timed) do
+    if deadline.at <= now then
+      due[#due + 1] = { deadline = deadline, order = order }
     end
   end
   table.sort(due, function(x, y)
-    local a, b = x.party.deadline, y.party.deadline
+    local a, b = x.deadline.at, y.deadline.at
     return a < b or (a == b and x.order < y.order)
   end)
   for _, entry in ipairs(due) do
-    local party = entry.party
-    local b = party.barrier
-    clear_deadline(b, party)
-    if waits(b, party) then
-      take(b, party)
-      leave_later(b, party, TIMED_OUT)
-      request(b)
+    if find(world.timed, entry.deadline) then
+      come_due(world, entry.deadline)
     end
-  end
-end
-
----The loop calls back: a turn, which serves what is ready now.
-function M.begin_turn(world)
-  expire(world)
-  world.clock = world.clock + 1
-  table.insert(world.turns, { number = world.clock, reports = {} })
-end
-
----drain() of this barrier is called, which is a turn for it alone. False: it does nothing.
-function M.begin_drain(b)
-  if not busy(b) then
-    return false
-  end
-  request(b)
-  b.world.clock = b.world.clock + 1
-  table.insert(b.world.turns, { number = b.world.clock, only = b, reports = {} })
-  return true
-end
-
----@return string[] reports the errors that nobody caught
-function M.end_turn(world)
-  return remove_at(world.turns, #world.turns).reports
-end
-
----The next barrier of this turn; false if there is none.
-local function pick(world, turn)
-  if turn.only then
-    turn.barrier, turn.only, turn.phase = turn.only, false, "serve"
-    return turn.barrier
-  end
-  local b = turn.only == nil and world.queue[1]
-  if not b or b.since >= turn.number then
-    return false
-  end
-  dismiss(b) -- behind the others
-  b.since = world.clock
-  table.insert(world.queue, b)
-  turn.barrier, turn.phase = b, b.schedules and "offer" or "serve"
-  return b
-end
-
----What the first of those inside gets, now that it leaves.
-local function outcome_inside(b, party)
-  if party.failure then
-    return party.failure
-  elseif b.state == "draining" then
-    return "position " .. party.position
-  end
-  return b.state == "resetting" and RESET or aborted(b)
-end
-
----Takes out who leaves next in this turn: those who left early, those inside, and the
----blocked of a broken barrier.
----@return model.Party?, string? outcome
-local function leaver(b, number)
-  local first = b.leaving[1]
-  if first and first.since < number then
-    remove_at(b.leaving, 1)
-    return first.party, first.outcome
-  end
-  local party, outcome
-  if b.state ~= "filling" and b.inside[1] and b.inside_since < number then
-    party = remove_at(b.inside, 1)
-    outcome = outcome_inside(b, party)
-    check_empty(b, number - 1) -- the blocked come in this turn, after it has run
-  elseif b.state == "broken" and b.blocked[1] and b.blocked_since < number then
-    party, outcome = remove_at(b.blocked, 1), aborted(b)
-  end
-  if party then
-    clear_deadline(b, party)
-  end
-  return party, outcome
-end
-
----Lets the blocked in; is the barrier full then?
-local function admit(b, number)
-  if b.state ~= "filling" or b.held or not b.blocked[1] or b.blocked_since >= number then
-    return false
-  end
-  while b.blocked[1] and #b.inside < b.parties do
-    table.insert(b.inside, remove_at(b.blocked, 1))
-  end
-  return #b.inside == b.parties
-end
-
----Nobody hears of it in Lua: a coroutine that dies of its error, an error for a Waiter
----that was closed.
-local function goes_unheard(party, outcome)
-  return party.closed or (party.kind == "bare" and not outcome:find "^position")
-end
-
----Lets out and in whoever is ready, of the barrier that is being served.
----@return table? event
-local function serve(b, turn)
-  local party, outcome = leaver(b, turn.number)
-  if party then
-    if not goes_unheard(party, outcome) then
-      return { kind = "end", party = party, outcome = outcome }
-    end
-    table.insert(turn.reports, outcome)
-    return nil
-  end
-  turn.phase = "served"
-  if admit(b, turn.number) then
-    if b.acts then
-      b.held = { last = b.inside[#b.inside] }
-      return { kind = "action", barrier = b }
-    end
-    trip(b)
-  end
-end
-
----What has to happen next in the innermost turn; nil: it is over.
----@return table? event `kind` "end" (with `party` and `outcome`), "action" or "schedule"
----(with `barrier`)
-function M.next(world)
-  local turn = world.turns[#world.turns]
-  while turn and (turn.barrier or pick(world, turn)) do
-    local b, event = turn.barrier, nil
-    if turn.phase == "serve" then
-      event = serve(b, turn)
-    elseif turn.phase == "offer" then
-      dismiss(b)
-      turn.phase, event = "offered", { kind = "schedule", barrier = b }
-    else
-      if turn.phase == "served" then
-        request(b)
-      end
-      if not busy(b) then
-        dismiss(b)
-      end
-      turn.barrier = nil
-    end
-    if event then
-      return event
-    end
-  end
-end
-
----schedule() raised an error: its waiters are let out in this turn, unless it has
----called drain().
-function M.refused(b, problem, drained)
-  local turn = b.world.turns[#b.world.turns]
-  table.insert(turn.reports, problem)
-  if not drained then
-    request(b)
-    turn.phase = "serve"
   end
 end
 
@@ -558,8 +582,8 @@ end
 ---Is a turn needed as soon as the loop runs?
 function M.ready(world)
   local now = world.now()
-  for _, party in ipairs(world.timed) do
-    if party.deadline <= now then
+  for _, deadline in ipairs(world.timed) do
+    if deadline.at <= now then
       return true
     end
   end
@@ -568,8 +592,8 @@ end
 
 ---Does the barrier stay though nobody can reach it?
 function M.kept(b)
-  for _, party in ipairs(b.world.timed) do
-    if party.barrier == b then
+  for _, deadline in ipairs(b.world.timed) do
+    if deadline.barrier == b then
       return true
     end
   end
@@ -582,16 +606,14 @@ function M.waiters(b)
   local list = {}
   for _, queue in ipairs { b.inside, b.blocked } do
     for _, party in ipairs(queue) do
-      list[#list + 1] = party
+      list[#list + 1] = party.kind and party
     end
   end
-  for _, entry in ipairs(b.leaving) do
-    if not entry.out then
-      list[#list + 1] = entry.party
+  local decided = b.held and b.held.decided
+  for _, entries in ipairs { b.leaving, { decided } } do
+    for _, entry in ipairs(entries) do
+      list[#list + 1] = not entry.out and entry.party or nil
     end
-  end
-  if b.held and b.held.runner and not b.held.gone then
-    list[#list + 1] = b.held.runner
   end
   table.sort(list, function(x, y)
     return x.arrival < y.arrival
@@ -600,10 +622,33 @@ function M.waiters(b)
 end
 
 function M.n_waiting(b)
-  if b.state ~= "filling" then
-    return 0
+  return b.state == "filling" and #b.inside or 0
+end
+
+M.n_arrived = counted
+
+---What tostring shows behind the barrier's address.
+function M.shown(b)
+  if b.state == "broken" then
+    return "[broken]"
   end
-  return #b.inside + (b.held and b.held.runner and not b.held.verdict and 1 or 0)
+  return ("[%s, waiters:%d/%d%s]"):format(b.state, M.n_waiting(b), b.parties,
+    b.arrived > 0 and ", arrived:" .. counted(b) or "")
+end
+
+---Does somebody wait? nil: those who are left are on their way out.
+---@return boolean?
+function M.is_stuck(b)
+  for _, list in ipairs { b.inside, b.blocked, b.watching } do
+    for _, party in ipairs(list) do
+      if party.kind then
+        return true
+      end
+    end
+  end
+  if #b.blocked + #b.told + #b.leaving + b.arrived == 0 then
+    return false
+  end
 end
 
 ---}===

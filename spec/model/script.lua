@@ -73,13 +73,26 @@ local function try(script, t, key, value)
   end
 end
 
+local WORDS = { "again", "dies", "rethrows", "fast" }
+
+local function shorten_step(script, step)
+  for _, word in ipairs(WORDS) do
+    try(script, step, word, nil)
+  end
+  try(script, step, "count", 1)
+  try(script, step, "timeout", nil)
+  try(script, step, "n", nil)
+end
+
 ---Leaves out what is not needed for the script to fail.
 ---@param script model.Script changed in place; `failure` is how it fails
 function M.shorten(script)
   shorten_list(script, script.steps)
+  try(script, script, "every", 1)
   for _, spec in ipairs(script.barriers) do
-    try(script, spec, "actions", nil)
-    try(script, spec, "schedules", nil)
+    for _, option in ipairs { "actions", "schedules", "defers", "timeout" } do
+      try(script, spec, option, nil)
+    end
     for _, parties in ipairs { 3, 2, 1 } do
       try(script, spec, "parties", math.min(spec.parties, parties))
     end
@@ -87,10 +100,7 @@ function M.shorten(script)
   for _, list in ipairs(lists_of(script)) do
     shorten_list(script, list)
     for _, step in ipairs(list) do
-      for key, value in pairs { dies = false, again = false, count = 1 } do
-        try(script, step, key, value)
-      end
-      try(script, step, "timeout", nil)
+      shorten_step(script, step)
     end
   end
 end
@@ -100,11 +110,13 @@ local write_steps
 local function write_step(step)
   local words = { step.kind, step.barrier, step.number, step.style }
   words[#words + 1] = step.timeout and "timeout=" .. step.timeout
+  words[#words + 1] = step.n and "n=" .. step.n
   if step.count > 1 then
     words[#words + 1] = "count=" .. step.count
   end
-  words[#words + 1] = step.again and "again" or nil
-  words[#words + 1] = step.dies and "dies" or nil
+  for _, word in ipairs(WORDS) do
+    words[#words + 1] = step[word] and word or nil
+  end
   return table.concat(words, " ") .. write_steps(step.inner)
 end
 
@@ -132,10 +144,13 @@ end
 function M.write(script)
   local loop = script.loop
   local lines = { "loop: " .. (loop.real and "luv's" or ("of its own%s%s"):format(
-    loop.refires and ", timers fire again" or "", loop.timers_last and ", timers last" or "")) }
+    loop.refires and ", timers fire again" or "", loop.timers_last and ", timers last" or "")),
+    "looked at: " .. (script.every == 0 and "at the end" or "every " .. script.every) }
   for i, spec in ipairs(script.barriers) do
-    lines[#lines + 1] = ("barrier %d: %d parties%s%s"):format(i, spec.parties,
-      write_calls("action", spec.actions), write_calls("schedule", spec.schedules))
+    lines[#lines + 1] = ("barrier %d: %d parties%s%s%s"):format(i, spec.parties,
+      spec.timeout and ", timeout=" .. spec.timeout or "",
+      write_calls("action", spec.actions),
+      write_calls(spec.defers and "default schedule" or "schedule", spec.schedules))
   end
   for _, step in ipairs(script.steps) do
     lines[#lines + 1] = "  " .. write_step(step)

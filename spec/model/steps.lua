@@ -1,0 +1,321 @@
+---What a step of a script does: `steps[kind](run, step, thread)` does it to the real
+---barriers and tells the model. `thread` is the coroutine it is done in, if that may wait.
+local barrier = require "barrier"
+local model = require "spec.model.model"
+local support = require "spec.support"
+
+local steps = {}
+
+local DEEPEST = 5 -- how many loops may run inside each other
+local MANY = 1000 -- parties of a barrier: those that ended are forgotten
+
+---{=== coming
+
+local function waiting(parties)
+  local list = {}
+  for _, party in ipairs(parties) do
+    if not party.ended then
+      list[#list + 1] = party
+    end
+  end
+  return list
+end
+
+local function new_party(run, step, slot, watches)
+  run.parties = run.parties + 1
+  local party = { id = run.parties, kind = step.style, slot = slot, watches = watches,
+    inner = step.inner, dies = step.dies, rethrows = step.rethrows, timeout = step.timeout }
+  table.insert(slot.parties, party)
+  if #slot.parties > MANY then
+    slot.parties = waiting(slot.parties)
+  end
+  return party
+end
+
+local function come(run, step, thread, watches)
+  for _ = 1, step.count do
+    local party = new_party(run, step, run.slots[step.barrier], watches)
+    if step.style == "callback" then
+      run:wait_with_callback(party)
+    else
+      if step.style == "coroutine" and not support.pcall_yields then
+        party.kind = "bare"
+      end
+      run:wait_in_coroutine(party, step.again and thread or nil)
+    end
+    if run.over then
+      return
+    end
+  end
+end
+
+function steps.wait(run, step, thread)
+  come(run, step, thread)
+end
+
+function steps.await_trip(run, step, thread)
+  come(run, step, thread, true)
+end
+
+function steps.arrive(run, step)
+  for _ = 1, step.count do
+    local slot, call = run.slots[step.barrier], {}
+    model.arrive(slot.model, call, run.fast)
+    run:check_call(slot, call, "arrive", slot.real:arrive())
+    if run.over then
+      return
+    end
+  end
+end
+
+---}=== {=== how many parties
+
+---A call with a bad argument: it has to raise an error in words.
+local function refuses(run, what, f, ...)
+  local ok, err = pcall(f, ...)
+  if ok or type(err) ~= "string" then
+    run:fail("%s was accepted, or raised a %s", what, type(err))
+  end
+end
+
+function steps.register(run, step)
+  local slot = run.slots[step.barrier]
+  if not model.register(slot.model, step.n or 1) then
+    refuses(run, "register of " .. (step.n or 1), slot.real.register, slot.real, step.n)
+  elseif step.n then
+    slot.real:register(step.n)
+  else
+    slot.real:register()
+  end
+end
+
+---The number of the step says by chance that all are meant who have yet to arrive.
+function steps.deregister(run, step)
+  local slot, call, n = run.slots[step.barrier], {}, step.n
+  if step.number % 4 == 0 then
+    n = math.max(model.missing(slot.model), 1)
+  end
+  if not model.deregister(slot.model, n or 1, call, run.fast) then
+    refuses(run, "deregister of " .. (n or 1), slot.real.deregister, slot.real, n)
+  elseif n then
+    run:check_call(slot, call, "deregister", slot.real:deregister(n))
+  else
+    run:check_call(slot, call, "deregister", slot.real:deregister())
+  end
+end
+
+---}=== {=== leaving early
+
+---Is it a coroutine that is suspended in its wait?
+local function is_suspended(party)
+  return not party.ended and coroutine.status(party.waiter) == "suspended"
+end
+
+---Among whom to look: by chance those whom the action can hardly miss.
+local function candidates(slot, number)
+  local held = slot.model.held
+  local last = held and (held.runner or held.last)
+  return last and number % 3 == 0 and { last } or slot.parties
+end
+
+---A party of this barrier, or nil: one that waits in a callback, or a coroutine. It may have
+---left long ago, unless it has to be a suspended coroutine.
+local function pick(run, step, callback, suspended)
+  local list = candidates(run.slots[step.barrier], step.number)
+  for i = 0, math.min(#list, 30) - 1 do
+    local party = list[(step.number + i) % #list + 1]
+    local thread = party.thread
+    if party.waiter and (thread == nil) == callback and (not thread or thread.party == party)
+      and (not suspended or is_suspended(party)) then
+      return party
+    end
+  end
+end
+
+local function close_coroutine(run, step)
+  local party = pick(run, step, false, true)
+  if party then
+    party.ended = true
+    model.close(party.slot.model, party)
+    if not coroutine.close(party.waiter) then
+      run:fail("coroutine.close failed")
+    end
+  end
+end
+
+local function close_waiter(run, step)
+  local party = pick(run, step, true)
+  if not party then
+    return
+  end
+  local on_close
+  if step.number % 2 == 0 then
+    run.parties = run.parties + 1
+    on_close = { id = run.parties, kind = "callback", inner = step.inner, dies = step.dies }
+  end
+  party.ended = true
+  model.close(party.slot.model, party, on_close)
+  party.waiter:close(on_close and function(...)
+    if select("#", ...) > 0 then
+      run:fail("on_close got arguments")
+    end
+    run:ended(on_close, "closed")
+  end)
+  if not party.waiter:is_closing() then
+    run:fail("a closed Waiter is not closing")
+  end
+end
+
+---waiter:close(), or coroutine.close where there is one.
+function steps.close(run, step)
+  if coroutine.close and step.style ~= "callback" then
+    close_coroutine(run, step)
+  else
+    close_waiter(run, step)
+  end
+end
+
+---A stranger resumes a coroutine, which stays suspended.
+function steps.disturb(run, step)
+  local party = pick(run, step, false, true)
+  if party then
+    model.disturb(party.slot.model, party)
+    run:resume(party.thread, "values", 1)
+    if not is_suspended(party) then
+      run:fail("a stranger has resumed party %d", party.id)
+    end
+  end
+end
+
+function steps.cancel(run, step)
+  local party = pick(run, step, false)
+  if party then
+    local expected = model.cancel(party.slot.model, party)
+    if run.slots[step.barrier].real:cancel(party.waiter) ~= expected then
+      run:fail("cancel of party %d, expected %s", party.id, tostring(expected))
+    end
+  end
+end
+
+local REASONS = { "why", false, 7 }
+
+function steps.abort(run, step)
+  local reason = REASONS[step.number % 4]
+  model.abort(run.slots[step.barrier].model, reason)
+  run.slots[step.barrier].real:abort(reason)
+end
+
+function steps.reset(run, step)
+  model.reset(run.slots[step.barrier].model)
+  run.slots[step.barrier].real:reset()
+end
+
+---}=== {=== the loop, and drain()
+
+---Runs the loop, also inside a coroutine or callback that it has called itself.
+function steps.turn(run, step)
+  local nests = run.uv.virtual or support.loop_nests
+  if run.depth >= (nests and DEEPEST or 1) then
+    return
+  end
+  run:pass(run.uv.virtual and step.number % 4 == 0 and "once" or "nowait")
+end
+
+---User code takes long, and may tell the loop.
+function steps.sleep(run, step)
+  if run.uv.virtual then
+    run.uv.sleep(step.number % 12)
+  end
+  if step.number % 2 == 0 then
+    run.uv.update_time()
+  end
+end
+
+---Somebody calls a drain() that was put by.
+function steps.drain(run, step)
+  local list = run.slots[step.barrier].drains
+  local entry = list[step.number % math.max(#list, 1) + 1]
+  if entry then
+    run:drain(run.slots[step.barrier], entry)
+  end
+end
+
+local HARM = { "close", "stop", "unref" }
+
+---Somebody closes, stops or unrefs all handles of the loop. A trip of any barrier cures it.
+function steps.vandal(run, step)
+  if not run.uv.virtual then
+    return
+  end
+  run.uv.walk(HARM[step.number % #HARM + 1])
+  local slot = run:new_slot { parties = 1 }
+  run.parties = run.parties + 1
+  run:wait_with_callback { id = run.parties, kind = "callback", slot = slot, inner = {} }
+end
+
+---}=== {=== garbage, and what changes nothing
+
+---The last reference to a barrier is gone; another takes its place.
+function steps.drop(run, step)
+  local slot = run.slots[step.barrier]
+  run.slots[step.barrier] = run:new_slot(slot.spec)
+  run:forget(slot)
+  if step.number % 2 == 0 then
+    slot.drains = {}
+  end
+end
+
+function steps.collect(run, _, thread)
+  local inside = thread or run.acting > 0 or #run.world.turns > 0
+  run:collect(not inside and not run.rethreads)
+end
+
+function steps.stuck(run)
+  run:compare_stuck()
+end
+
+---Calls f where it cannot yield.
+local function unyieldable(f, ...)
+  local n, args, results = select("#", ...), { ... }, nil
+  coroutine.wrap(function()
+    string.gsub("x", "x", function()
+      results = { pcall(f, (unpack or table.unpack)(args, 1, n)) }
+    end)
+  end)()
+  if not results[1] then
+    error(results[2], 0)
+  end
+end
+
+local function assign(b)
+  b.parties = 3
+end
+
+---Each is an error, and changes nothing.
+local REFUSED = {
+  function(b) unyieldable(b.wait, b) end,
+  function(b) unyieldable(b.wait, b, 3) end,
+  function(b) unyieldable(b.await_trip, b) end,
+  function(b) b:wait(-1, print) end,
+  function(b) b:wait(1.5, print) end,
+  function(b) b:wait(3, "callback") end,
+  function(b) b:await_trip(-1, print) end,
+  function(b) b:await_trip(3, "callback") end,
+  function(b) b:with(nil) end,
+  function(b) b:cancel("coroutine") end,
+  function(b) b:register("many") end,
+  function(b) b:deregister("many") end,
+  assign,
+  function() barrier.new(0) end,
+  function() barrier.new(2, { acton = print }) end,
+  function() barrier.new(2, { timeout = -1 }) end,
+}
+
+function steps.refused(run, step)
+  local which = step.number % #REFUSED + 1
+  refuses(run, "wrong use " .. which, REFUSED[which], run.slots[step.barrier].real)
+end
+
+---}===
+
+return steps

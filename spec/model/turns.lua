@@ -1,0 +1,228 @@
+---The turns of the loop, as the contract has them: whom a turn lets out, and in, in which
+---order, and what each of them gets.
+local lists = require "spec.model.lists"
+local model = require "spec.model.model"
+
+local M = {}
+
+---@class model.Turn
+---@field number integer
+---@field only model.Barrier? the one that it serves
+---@field barrier model.Barrier? the one that is being served
+---@field phase "offer"|"offered"|"serve"|"served"
+---@field reports string[] errors that nobody caught
+
+---@class model.Event what has to happen next
+---@field kind "end"|"action"|"schedule"
+---@field barrier model.Barrier?
+---@field party model.Party? whose wait ends
+---@field outcome string? how it ends
+
+---{=== beginning and ending
+
+---The loop calls back: a turn, which serves what is ready now.
+function M.begin_turn(world)
+  model.expire(world)
+  world.clock = world.clock + 1
+  table.insert(world.turns, { number = world.clock, reports = {} })
+end
+
+---drain() of this barrier is called, which is a turn for it alone. False: it does nothing.
+function M.begin_drain(b)
+  if not model.busy(b) then
+    return false
+  end
+  model.request(b)
+  b.world.clock = b.world.clock + 1
+  table.insert(b.world.turns, { number = b.world.clock, only = b, reports = {} })
+  return true
+end
+
+---@return string[] reports the errors that nobody caught
+function M.end_turn(world)
+  return lists.remove_at(world.turns, #world.turns).reports
+end
+
+---schedule() raised an error: its waiters are let out in this turn, unless it has
+---called drain().
+function M.refused(b, problem, drained)
+  local turn = b.world.turns[#b.world.turns]
+  table.insert(turn.reports, problem)
+  if not drained then
+    model.request(b)
+    turn.phase = "serve"
+  end
+end
+
+---}=== {=== who leaves next
+
+---A `wait` that runs the action has not returned yet, so it is not told anything.
+local function is_running(b, party)
+  return party ~= nil and b.held ~= nil and b.held.runner == party
+end
+
+---The first of those who left early.
+---@return model.Entry?
+local function next_leaving(b, number)
+  local i = 1
+  while b.leaving[i] and b.leaving[i].since < number do
+    local entry = lists.remove_at(b.leaving, i)
+    if not is_running(b, entry.party) then
+      return entry
+    end
+    b.held.decided = entry
+  end
+end
+
+---What the first of those inside gets, now that it leaves.
+local function outcome_inside(b, party)
+  if party.failure then
+    return party.failure
+  elseif b.state == "draining" then
+    return "position " .. party.position
+  end
+  return b.state == "resetting" and "BrokenBarrierError: barrier reset" or model.aborted(b)
+end
+
+---The first of those inside.
+---@return model.Entry?
+local function next_inside(b, number)
+  while b.state ~= "filling" and b.inside[1] and b.inside_since < number do
+    local party = lists.remove_at(b.inside, 1)
+    local entry = { party = party, outcome = outcome_inside(b, party) }
+    model.clear_deadline(b, party)
+    model.check_empty(b, number - 1) -- the blocked come in this turn, after it has run
+    if not is_running(b, party) then
+      return entry
+    end
+    b.held.decided = entry
+  end
+end
+
+---The first of the blocked of a broken barrier. Those who do not wait are forgotten.
+---@return model.Entry?
+local function next_failed(b, number)
+  while b.state == "broken" and b.blocked[1] and b.blocked_since < number do
+    local party = lists.remove_at(b.blocked, 1)
+    if party.kind then
+      model.clear_deadline(b, party)
+      return { party = party, outcome = model.aborted(b) }
+    end
+  end
+end
+
+---@return model.Entry?
+local function next_told(b, number)
+  if b.told[1] and b.told[1].since < number then
+    return lists.remove_at(b.told, 1)
+  end
+end
+
+---}=== {=== serving
+
+---Nobody hears of it in Lua: a coroutine that dies of its error.
+local function goes_unheard(entry)
+  return entry.reported or (entry.party.kind == "bare"
+    and not entry.outcome:find "^position" and not entry.outcome:find "^generation")
+end
+
+---The turn of a trip that was put off has come.
+---@return model.Event?
+local function resume_trip(b, number)
+  local held = b.held
+  held.deferred, held.turn, held.early = false, number, number - 1
+  if not model.is_on(b, held) then
+    b.held = nil
+  elseif b.acts then
+    return { kind = "action", barrier = b }
+  else
+    b.held = nil
+    model.pass(b, held)
+  end
+end
+
+---The blocked come in, and may trip the barrier.
+---@return model.Event?
+local function let_in(b, number)
+  local full, last = model.admit(b, number)
+  if not full then
+    return nil
+  end
+  local held = { last = last, needed = b.parties, turn = number }
+  if b.acts then
+    b.held = held
+    return { kind = "action", barrier = b }
+  end
+  model.pass(b, held)
+end
+
+---One step of serving a barrier.
+---@return model.Event?
+local function serve(b, turn)
+  local number = turn.number
+  if b.held and b.held.deferred and b.held.since < number then
+    return resume_trip(b, number)
+  end
+  local entry = next_leaving(b, number) or next_inside(b, number) or next_failed(b, number)
+    or next_told(b, number)
+  if not entry then
+    turn.phase = "served"
+    return let_in(b, number)
+  elseif not goes_unheard(entry) then
+    return { kind = "end", party = entry.party, outcome = entry.outcome }
+  elseif entry.outcome ~= model.CANCELLED then
+    table.insert(turn.reports, entry.outcome)
+  end
+end
+
+---The next barrier of this turn; false if there is none.
+local function pick(world, turn)
+  if turn.only then
+    turn.barrier, turn.only, turn.phase = turn.only, false, "serve"
+    return turn.barrier
+  end
+  local b = turn.only == nil and world.queue[1]
+  if not b or b.since >= turn.number then
+    return false
+  end
+  model.dismiss(b) -- behind the others
+  b.since = world.clock
+  table.insert(world.queue, b)
+  turn.barrier, turn.phase = b, b.schedules and "offer" or "serve"
+  return b
+end
+
+---One step of a turn.
+---@return model.Event?
+local function step(turn)
+  local b = turn.barrier
+  if turn.phase == "serve" then
+    return serve(b, turn)
+  elseif turn.phase == "offer" then
+    model.dismiss(b)
+    turn.phase = "offered"
+    return { kind = "schedule", barrier = b }
+  elseif turn.phase == "served" then
+    model.request(b)
+  end
+  if not model.busy(b) then
+    model.dismiss(b)
+  end
+  turn.barrier = nil
+end
+
+---What has to happen next in the innermost turn; nil: it is over.
+---@return model.Event?
+function M.next(world)
+  local turn = world.turns[#world.turns]
+  while turn and (turn.barrier or pick(world, turn)) do
+    local event = step(turn)
+    if event then
+      return event
+    end
+  end
+end
+
+---}===
+
+return M
