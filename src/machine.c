@@ -319,6 +319,7 @@ static bool next_told(struct machine *m, uint32_t turn, struct machine_leaver *l
 bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
   uint32_t left = first_ready(m, PLACE_LEAVING);
   leaver->state = m->state;
+  leaver->last = m->last;
   leaver->position = 0;
   if (left && older(NODE(m, left)->as.turn, turn)) {
     next_leaving(m, left, leaver);
@@ -339,6 +340,7 @@ void machine_put_back(struct machine *m, const struct machine_leaver *leaver) {
   uint32_t n = leaver->node;
   nodes_prepend(&m->nodes, leaver->place, n);
   m->state = leaver->state;
+  m->last = leaver->last;
   if (leaver->place == m->inside) {
     NODE(m, n)->as.gap = 0;
     m->position = leaver->position;

@@ -87,7 +87,8 @@ struct machine_leaver {
   uint32_t node;
   enum machine_outcome outcome;
   uint64_t position; /* MACHINE_PASSED: from 0 on; for a watcher the generation */
-  uint8_t state;     /* for machine_put_back: the state before */
+  uint32_t last;     /* for machine_put_back: the last arrival before, */
+  uint8_t state;     /* the state, */
   uint8_t place;     /* and the queue that it was in */
 };
 
