@@ -326,11 +326,11 @@ static int come(lua_State *L, struct barrier *b, enum kind kind, const char *nam
 }
 
 int arrive_wait(lua_State *L) {
-  struct barrier *b = barrier_check(L, ARRIVE_LEVEL, "wait");
-  if (lua_gettop(L) < FIRST_ARG && b->has_metatable && !b->has_timeout &&
+  struct barrier *b = barrier_at(L, 1);
+  if (b && lua_gettop(L) < FIRST_ARG && b->has_metatable && !b->has_timeout &&
       machine_would_wait(&b->job.machine))
     return just_wait(L, b);
-  return come(L, b, WAIT, "wait");
+  return come(L, barrier_check(L, ARRIVE_LEVEL, "wait"), WAIT, "wait");
 }
 
 int arrive_await_trip(lua_State *L) {

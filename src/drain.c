@@ -14,7 +14,12 @@ struct pass {
   int handler;  /* report_handler, for lua_pcall */
   int maker;    /* make_error */
   int report;   /* of uncaught errors: nil or a string */
+  uint32_t spent; /* how many were let out */
 };
+
+/* What is left on the stack of so many who were let out is popped in one go: one by one costs
+** 2 % of a wait. It is at most 2 values each. */
+#define SPENT 8
 
 /* {=== one waiter === */
 
@@ -40,7 +45,7 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
                    const struct machine_leaver *leaver) {
   struct machine *m = &p->b->job.machine;
   uint32_t previous = machine_park(m, leaver->node);
-  bool own = has_own_error(leaver->outcome);
+  bool own = leaver->outcome != MACHINE_PASSED && has_own_error(leaver->outcome);
   int status;
   if (own) {
     barrier_take_error(L, p->self, leaver->node);
@@ -51,7 +56,7 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co,
     /* "C stack overflow": nothing has run; no coverage on Lua 5.1, which counts otherwise */
     lua_pop(co, 1);
     if (own) barrier_keep_error(L, p->self, leaver->node);
-    m->parked = previous;
+    machine_park(m, previous);
     machine_put_back(m, leaver);
     return false;
   }
@@ -122,7 +127,7 @@ static void let_go(lua_State *L, const struct pass *p, const struct machine_leav
 }
 
 /* False if the pass has to end. [-0, +0] */
-static bool let_out(lua_State *L, const struct pass *p, const struct machine_leaver *leaver) {
+static bool let_out(lua_State *L, struct pass *p, const struct machine_leaver *leaver) {
   const struct node *node = &p->b->job.machine.nodes.at[leaver->node];
   lua_State *co;
   struct waiter *w;
@@ -138,7 +143,7 @@ static bool let_out(lua_State *L, const struct pass *p, const struct machine_lea
     done = call_back(L, p, w, leaver);
   else
     let_go(L, p, leaver);
-  lua_settop(L, p->elements); /* the last of the pass's own */
+  if (++p->spent % SPENT == 0) lua_settop(L, p->elements);
   return done;
 }
 
@@ -192,10 +197,11 @@ static void rest(lua_State *L, const struct pass *p) {
 static void drain(lua_State *L, int self, uint32_t turn, int report) {
   struct pass p;
   struct machine_leaver leaver;
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  luaL_checkstack(L, LUA_MINSTACK + 2 * SPENT, NULL);
   p.b = barrier_at(L, self);
   p.self = self;
   p.report = report;
+  p.spent = 0;
   compat_pushcfunction(L, report_handler);
   p.handler = lua_gettop(L);
   compat_pushcfunction(L, make_error);
@@ -206,6 +212,7 @@ static void drain(lua_State *L, int self, uint32_t turn, int report) {
   if (p.b->job.machine.due) complete_in_turn(L, &p, MACHINE_BEFORE(turn));
   while (machine_next(&p.b->job.machine, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
+  lua_settop(L, p.elements);
   admit(L, &p, turn);
   p.b->passes--;
   barrier_changed(L, p.b, self);

@@ -28,7 +28,7 @@ void machine_destroy(struct machine *m) {
 }
 
 bool machine_comes_back(const struct machine *m, const void *key) {
-  return m->parked && key && NODE(m, m->parked)->key == key;
+  return key && key == m->running;
 }
 
 uint32_t machine_vacant(const struct machine *m, const void *key) {
@@ -67,6 +67,7 @@ static inline uint32_t take(struct machine *m, const void *key) {
   if (machine_comes_back(m, key)) {
     n = m->parked;
     m->parked = 0;
+    m->running = NULL;
   } else {
     n = nodes_take(&m->nodes, key);
   }
@@ -347,16 +348,22 @@ void machine_put_back(struct machine *m, const struct machine_leaver *leaver) {
   }
 }
 
+static void set_parked(struct machine *m, uint32_t node) {
+  m->parked = node;
+  m->running = node ? NODE(m, node)->key : NULL;
+}
+
 uint32_t machine_park(struct machine *m, uint32_t node) {
   uint32_t previous = m->parked;
-  m->parked = node;
+  set_parked(m, node);
   return previous;
 }
 
 bool machine_unpark(struct machine *m, uint32_t node, uint32_t previous) {
   bool gone = m->parked == node;
   if (gone) nodes_free(&m->nodes, node);
-  m->parked = previous <= m->nodes.used ? previous : 0; /* it may have been destroyed */
+  if (m->parked != previous) /* it may have been destroyed */
+    set_parked(m, previous <= m->nodes.used ? previous : 0);
   return gone;
 }
 

@@ -64,6 +64,7 @@ struct machine {
   uint32_t last;         /* the last arrival, inside, if it waits; 0: none */
   uint32_t runner;       /* held: the last arrival if its own call runs the action; 0: none */
   uint32_t parked;       /* the node of the party that is running; 0: none */
+  const void *running;   /* the key of that node; NULL: none */
   uint32_t arrivals;     /* how many of the blocked nodes are MACHINE_ARRIVED */
   bool held;             /* everybody is there; who arrives is blocked */
   bool due;              /* held, and the action has still to run, in a turn */
