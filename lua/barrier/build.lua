@@ -102,7 +102,6 @@ function M.run()
   print("barrier: " .. table.concat(command, " ") .. " compiles " .. source)
   vim.list_extend(command, { "-std=c99", "-O2", "-I" .. root .. "/src/lua51", "-o", new, source })
   vim.list_extend(command, linking())
-  table.insert(command, "-lm")
   local output = vim.fn.system(command)
   if vim.v.shell_error ~= 0 then
     os.remove(new)

@@ -133,4 +133,13 @@ function M.luv()
     .. " install luv\n  apt-get install lua-luv    (Debian, Ubuntu)")
 end
 
+---Gives the core the functions of luv that it needs.
+---@param core table
+function M.bind(core)
+  local missing = core.bind(M.luv())
+  if missing then
+    fail("barrier needs a luv with timers: this one has no function " .. missing)
+  end
+end
+
 return M

@@ -24,10 +24,7 @@ local M = { _VERSION = "luv-barrier dev" }
 local environment = require "barrier.environment"
 
 local core = environment.core()
-local missing = core.bind(environment.luv())
-if missing then
-  error("barrier needs a luv with timers: this one has no function " .. missing, 0)
-end
+environment.bind(core)
 
 local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
 
