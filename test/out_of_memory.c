@@ -1,15 +1,16 @@
 /*
 ** Checks that running out of memory, at any allocation, raises Lua's memory error and
 ** nothing else: no crash, no leak, no lost wake-up, every barrier consistent. Afterwards
-** the same scenario must succeed in the same Lua state.
+** the same scenario must succeed in the same Lua state. The same must hold if somebody else
+** uses the barriers while the module calls the loop, as a finalizer might.
 **
 ** From the project's folder, for any Lua version (test/run oom does it):
 **   cc -std=c99 -g -fsanitize=address,undefined -I/usr/include/lua5.4 \
 **     test/out_of_memory.c -llua5.4 -lm -o oom && ./oom [STRIDE [FIRST]]
 ** STRIDE 1, the default, fails every allocation in turn; 10 every tenth.
 **
-** The scenario is out_of_memory.lua. It runs on a small loop of this program's own, whose
-** clock jumps, so that every run makes the same allocations.
+** The scenario is out_of_memory.lua. It runs on the loop of small_loop.h, so that every run
+** makes the same allocations.
 */
 #include "../src/core.c"
 
@@ -28,7 +29,7 @@ enum mode {
   MODES
 };
 
-static const char *const mode_names[MODES] = {"off", "request", "once", "from"};
+static const char *const mode_names[MODES] = {"meddling", "request", "once", "from"};
 
 static struct {
   enum mode mode;
@@ -91,177 +92,20 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
 
 /* }=== */
 
-/* {=== the loop === */
-
-#define MOST_HANDLES 64
-
-struct handle {
-  bool is_timer, is_active, is_closing;
-  uint64_t due, repeat, order;
-};
-
-static struct {
-  struct handle *handles[MOST_HANDLES];
-  int count;
-  uint64_t clock, orders;
-  char report[4096]; /* of uncaught errors */
-} loop;
-
-static struct handle *check_handle(lua_State *L) {
-  struct handle *h = lua_touserdata(L, 1);
-  luaL_argcheck(L, h != NULL, 1, "handle expected");
-  return h;
-}
-
-static int new_handle(lua_State *L, bool is_timer) {
-  struct handle *h = lua_newuserdata(L, sizeof(*h));
-  memset(h, 0, sizeof(*h));
-  h->is_timer = is_timer;
-  lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, h); /* luv anchors its handles too */
-  CHECK(loop.count < MOST_HANDLES);
-  loop.handles[loop.count++] = h;
-  return 1;
-}
-
-static int uv_new_timer(lua_State *L) { return new_handle(L, true); }
-static int uv_new_idle(lua_State *L) { return new_handle(L, false); }
-
-static void start_handle(lua_State *L, struct handle *h, int callback) {
-  lua_pushvalue(L, callback);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &h->is_active); /* the place of its callback */
-  h->is_active = true;
-  h->order = ++loop.orders;
-}
-
-static int uv_timer_start(lua_State *L) {
-  struct handle *h = check_handle(L);
-  CHECK(!h->is_closing);
-  start_handle(L, h, 4);
-  h->due = loop.clock + (uint64_t)luaL_checkinteger(L, 2);
-  h->repeat = (uint64_t)luaL_checkinteger(L, 3);
-  return 0;
-}
-
-static int uv_idle_start(lua_State *L) {
-  struct handle *h = check_handle(L);
-  CHECK(!h->is_closing);
-  start_handle(L, h, 2);
-  return 0;
-}
-
-static int uv_stop_handle(lua_State *L) {
-  check_handle(L)->is_active = false;
-  return 0;
-}
-
-static int uv_is_closing(lua_State *L) {
-  lua_pushboolean(L, check_handle(L)->is_closing);
-  return 1;
-}
-
-static int uv_now(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)loop.clock);
-  return 1;
-}
-
-/* uv.walk(uv.close) */
-static int uv_close_all(lua_State *L) {
-  (void)L;
-  for (int i = 0; i < loop.count; i++) {
-    loop.handles[i]->is_active = false;
-    loop.handles[i]->is_closing = true;
-  }
-  return 0;
-}
-
-static void call_handle_back(lua_State *L, const struct handle *h) {
-  size_t used = strlen(loop.report);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &h->is_active);
-  if (lua_pcall(L, 0, 0, 0) == LUA_OK) return;
-  memory.forgiven = memory.fired;
-  snprintf(loop.report + used, sizeof(loop.report) - used, "%s\n",
-           lua_isstring(L, -1) ? lua_tostring(L, -1) : "(an error that is no string)");
-  lua_pop(L, 1);
-}
-
-/* The timer that is due next. */
-static struct handle *next_timer(void) {
-  struct handle *next = NULL;
-  for (int i = 0; i < loop.count; i++) {
-    struct handle *h = loop.handles[i];
-    if (!h->is_timer || !h->is_active) continue;
-    if (!next || h->due < next->due || (h->due == next->due && h->order < next->order)) next = h;
-  }
-  return next;
-}
-
-static bool run_idle(lua_State *L) {
-  bool any = false;
-  for (int i = 0; i < loop.count; i++) {
-    if (loop.handles[i]->is_timer || !loop.handles[i]->is_active) continue;
-    any = true;
-    call_handle_back(L, loop.handles[i]);
-  }
-  return any;
-}
-
-/* uv.run(). A timer started with timeout 0 fires again in the same pass, as before
-** libuv 1.48. */
-static void run_loop(lua_State *L) {
-  long calls = 0;
-  struct handle *h;
-  do {
-    while ((h = next_timer()) != NULL && h->due <= loop.clock) {
-      CHECK(++calls < 10000); /* it comes to rest */
-      h->due = loop.clock + h->repeat;
-      h->order = ++loop.orders;
-      if (!h->repeat) h->is_active = false;
-      call_handle_back(L, h);
-    }
-    if (run_idle(L)) {
-      CHECK(++calls < 10000);
-      continue;
-    }
-    if (h) loop.clock = h->due;
-  } while (next_timer() != NULL);
-}
-
-/* run() -> the uncaught errors, or nil */
-static int uv_run(lua_State *L) {
-  run_loop(L);
-  if (loop.report[0] == '\0') return 0;
-  lua_pushstring(L, loop.report);
-  loop.report[0] = '\0';
-  return 1;
-}
-
-static const luaL_Reg uv[] = {
-    {"new_timer", uv_new_timer},     {"new_idle", uv_new_idle},
-    {"timer_start", uv_timer_start}, {"timer_stop", uv_stop_handle},
-    {"idle_start", uv_idle_start},   {"idle_stop", uv_stop_handle},
-    {"is_closing", uv_is_closing},   {"now", uv_now},
-    {"run", uv_run},                 {"close_all", uv_close_all},
-    {NULL, NULL},
-};
-
-/* }=== */
+#include "small_loop.h"
 
 /* {=== the state === */
-
-/* The scenario's table: its barriers and the functions to call at the end, then at SECTION
-** the name of the section that runs. */
-#define MOST_BARRIERS 63
-#define SECTION 64
 
 static long at; /* which allocation fails */
 static enum mode current;
 static long complaints;
 
+static void forgive(void) { memory.forgiven = memory.fired; }
+
 /* Reports what is wrong, and goes on. */
 static void complain(lua_State *L, const char *what) {
   lua_rawgeti(L, 1, SECTION);
-  fprintf(stderr, "mode %s, allocation %ld, section %s: %s\n", mode_names[current], at,
+  fprintf(stderr, "%s, number %ld, section %s: %s\n", mode_names[current], at,
           lua_isstring(L, -1) ? lua_tostring(L, -1) : "?", what);
   lua_pop(L, 1);
   complaints++;
@@ -290,7 +134,7 @@ static void enlarge_registry(lua_State *L) {
 
 static lua_State *open_state(void) {
   lua_State *L;
-  memset(&loop, 0, sizeof(loop));
+  open_loop();
   memset(&memory, 0, sizeof(memory));
   L = lua_newstate(allocate, NULL);
   CHECK(L != NULL);
@@ -312,7 +156,9 @@ static lua_State *open_state(void) {
   lua_pushcfunction(L, luaopen_barrier_core);
   lua_setfield(L, -2, "barrier.core");
   lua_settop(L, 0);
-  lua_createtable(L, SECTION, 0); /* 1: the scenario's table */
+  lua_createtable(L, MEDDLE, 0); /* 1: the scenario's table */
+  lua_pushvalue(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &loop);
   if (luaL_loadfile(L, "test/out_of_memory.lua")) {
     fprintf(stderr, "%s\n", lua_tostring(L, -1));
     exit(1);
@@ -324,7 +170,7 @@ static lua_State *open_state(void) {
 static const char *run_scenario(lua_State *L) {
   static char message[4096];
   int status;
-  for (int i = 1; i <= SECTION; i++) {
+  for (int i = 1; i <= MEDDLE; i++) {
     lua_pushboolean(L, 0);
     lua_rawseti(L, 1, i);
   }
@@ -340,22 +186,50 @@ static const char *run_scenario(lua_State *L) {
   return message;
 }
 
-/* Checks that the barrier is consistent, with nobody left to let out or in. */
-static void check_barrier(lua_State *L, const struct barrier *b) {
-  const struct machine *m = &b->job.machine;
-  CHECK(check_machine(m) == 0 && m->parked == 0 && !m->held && !m->extra);
-  for (uint32_t n = 1; n <= m->used; n++) CHECK(m->nodes[n].deadline == 0);
-  CHECK(b->job.timed == 0);
-  if (machine_busy(m)) complain(L, "a wake-up is lost");
-  if (b->job.queued) complain(L, "a barrier is left in the run queue");
+/* What the barrier on the top keeps for its nodes: nothing for those that are free, and no
+** error, as nobody is on the way. */
+static void check_elements(lua_State *L, const struct barrier *b) {
+  const struct nodes *nodes = &b->job.machine.nodes;
+  barrier_push_elements(L, -1);
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    uint32_t n = lua_type(L, -2) == LUA_TNUMBER ? (uint32_t)lua_tointeger(L, -2) : 0;
+    if (n && lua_toboolean(L, -1) && (n > nodes->used || nodes->at[n].place >= QUEUES))
+      complain(L, "the element of a free node is left behind");
+  }
+  lua_getfield(L, -1, "errors");
+  if (lua_istable(L, -1))
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+      if (lua_toboolean(L, -1)) complain(L, "an error is left behind");
+  lua_pop(L, 2);
 }
 
-/* If the scenario closed the timer, makes a trip, which makes a new timer. */
-static void replace_timer(lua_State *L) {
-  const struct handle *timer = NULL;
-  for (int i = 0; i < loop.count; i++)
-    if (loop.handles[i]->is_timer) timer = loop.handles[i];
-  if (!timer || !timer->is_closing) return;
+/* Is the barrier kept alive? */
+static bool is_anchored(lua_State *L, const struct barrier *b) {
+  bool anchored;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->scheduler->ref);
+  lua_rawgeti(L, -1, SLOT_ANCHORS);
+  lua_rawgeti(L, -1, b->job.anchor);
+  anchored = lua_toboolean(L, -1);
+  lua_pop(L, 3);
+  return anchored;
+}
+
+/* Checks that the barrier on the top is consistent, with nobody left to let out or in. */
+static void check_barrier(lua_State *L, const struct barrier *b) {
+  const struct machine *m = &b->job.machine;
+  CHECK(check_machine(m) == 0 && m->parked == 0 && !m->held && b->passes == 0);
+  for (uint32_t n = 1; n <= m->nodes.used; n++) CHECK(m->nodes.at[n].deadline == 0);
+  CHECK(b->job.timed == 0 && b->job.deadline == 0);
+  check_elements(L, b);
+  if (machine_busy(m)) complain(L, "a wake-up is lost");
+  if (b->job.queued) complain(L, "a barrier is left in the run queue");
+  if (is_anchored(L, b)) complain(L, "a barrier is kept alive");
+}
+
+/* If somebody else closed or stopped the timer, makes a trip, which gets it going again. */
+static void recover(lua_State *L) {
+  if (!loop.tampered) return;
+  loop.tampered = false;
   if (luaL_dostring(L, "require 'barrier'.new(1):wait(function() end)")) {
     complain(L, lua_tostring(L, -1));
     lua_pop(L, 1);
@@ -382,7 +256,8 @@ static bool call_left_over(lua_State *L) {
 /* Checks that the scenario's barriers and the scheduler come to rest. */
 static void check_state(lua_State *L) {
   const struct scheduler *s = NULL;
-  replace_timer(L);
+  loop.countdown = 0;
+  recover(L);
   do run_loop(L);
   while (call_left_over(L));
   loop.report[0] = '\0';
@@ -446,9 +321,45 @@ static bool fail_at(enum mode mode, long n, long counts[2]) {
   return fired;
 }
 
+/* At the n-th call of the loop somebody meddles. Returns whether there was an n-th. */
+static bool meddle_at(int meddler, long n) {
+  lua_State *L = open_state();
+  const char *error;
+  bool fired;
+  loop.meddler = meddler;
+  loop.countdown = n;
+  run_scenario(L); /* what it finds out may be wrong now */
+  fired = loop.countdown == 0;
+  check_state(L);
+  error = run_scenario(L);
+  if (error) complain(L, error);
+  check_state(L);
+  close_state(L);
+  return fired;
+}
+
 static void tell(int signal) {
   (void)signal;
-  fprintf(stderr, "out_of_memory: mode %s, allocation %ld\n", mode_names[current], at);
+  fprintf(stderr, "out_of_memory: %s, number %ld\n", mode_names[current], at);
+}
+
+/* Every allocation fails once, or one in `stride`. */
+static void run_out_of_memory(long stride, long first) {
+  for (current = MODE_REQUEST; current < MODES; current++) {
+    long counts[2] = {0, 0};
+    for (at = first; fail_at(current, at, counts); at += stride) continue;
+    printf("  %s: %ld memory errors, %ld failures that Lua absorbed\n", mode_names[current],
+           counts[1], counts[0]);
+  }
+}
+
+/* Everybody meddles once at every call of the loop, or at one in `stride`. */
+static void run_meddlers(long stride, long first) {
+  long count = 0;
+  current = MODE_OFF;
+  for (int meddler = 1; meddler <= MEDDLERS; meddler++)
+    for (at = first; meddle_at(meddler, at); at += stride) count++;
+  printf("  %ld calls of the loop at which somebody meddled\n", count);
 }
 
 int main(int argc, char **argv) {
@@ -458,11 +369,7 @@ int main(int argc, char **argv) {
   signal(SIGABRT, tell);
   printf("out_of_memory: " LUA_RELEASE ", %ld allocations, of which one in %ld fails\n",
          count_requests(), stride);
-  for (current = MODE_REQUEST; current < MODES; current++) {
-    long counts[2] = {0, 0};
-    for (at = first; fail_at(current, at, counts); at += stride) continue;
-    printf("  %s: %ld memory errors, %ld failures that Lua absorbed\n", mode_names[current],
-           counts[1], counts[0]);
-  }
+  run_out_of_memory(stride, first);
+  run_meddlers(stride, first);
   return complaints != 0;
 }
