@@ -72,6 +72,7 @@ static bool leave_disturbed(lua_State *L) {
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return nodes_find(&b->job.machine.nodes, L) != 0;
   n = nodes_find(&b->job.machine.nodes, L);
   if (n) barrier_leave(L, b, 1, n);
+  if (!machine_busy(&b->job.machine)) scheduler_dismiss(L, b->scheduler, &b->job);
   lua_error(L); /* no memory for a turn */
   return false;
 }
