@@ -22,7 +22,6 @@ struct barrier {
   struct scheduler *scheduler;
   struct job job;
   uint64_t timeout; /* of a phase, in milliseconds */
-  uint32_t passes;  /* how many are letting out, one inside the other */
   bool has_timeout;
   bool has_action;
   bool has_schedule;

@@ -186,7 +186,7 @@ static void admit(lua_State *L, const struct pass *p, uint32_t turn) {
 
 /* Nobody is left: gives back the memory that a crowd needed. [-0, +0] */
 static void rest(lua_State *L, const struct pass *p) {
-  if (p->b->passes || !machine_rest(&p->b->job.machine)) return;
+  if (!machine_rest(&p->b->job.machine)) return;
   compat_pushcfunction(L, barrier_shrink);
   lua_pushvalue(L, p->self);
   lua_pcall(L, 1, 0, 0); /* without memory it stays as it is */
@@ -208,13 +208,11 @@ static void drain(lua_State *L, int self, uint32_t turn, int report) {
   p.maker = p.handler + 1;
   barrier_push_elements(L, self);
   p.elements = p.handler + 2;
-  p.b->passes++;
   if (p.b->job.machine.due) complete_in_turn(L, &p, MACHINE_BEFORE(turn));
   while (machine_next(&p.b->job.machine, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   lua_settop(L, p.elements);
   admit(L, &p, turn);
-  p.b->passes--;
   barrier_changed(L, p.b, self);
   rest(L, &p);
   lua_pop(L, 3);

@@ -36,7 +36,7 @@ uint32_t machine_vacant(const struct machine *m, const void *key) {
 }
 
 bool machine_rest(struct machine *m) {
-  return m->parked == 0 && nodes_empty(&m->nodes) && nodes_rewind(&m->nodes);
+  return m->nodes.taken == 0 && nodes_rewind(&m->nodes);
 }
 
 /* }=== */

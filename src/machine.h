@@ -108,8 +108,8 @@ INTERNAL uint32_t machine_vacant(const struct machine *m, const void *key);
 /* Does the party that is running arrive again? It gets the node that it had. */
 INTERNAL bool machine_comes_back(const struct machine *m, const void *key);
 
-/* Nobody is in the barrier and nobody runs: starts numbering nodes anew. Returns
-** whether it holds much more memory than it needed lately. */
+/* If every node is free, starts numbering them anew, and returns whether it holds much more
+** memory than it needed lately. */
 INTERNAL bool machine_rest(struct machine *m);
 
 /* }=== */

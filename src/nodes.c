@@ -77,6 +77,7 @@ uint32_t nodes_take(struct nodes *s, const void *key) {
     s->free = s->at[n].next;
   else
     s->used = n;
+  s->taken++;
   s->at[n].key = key;
   if (key) index_add(s, n);
   return n;
@@ -84,6 +85,7 @@ uint32_t nodes_take(struct nodes *s, const void *key) {
 
 void nodes_free(struct nodes *s, uint32_t n) {
   struct node *node = &s->at[n];
+  s->taken--;
   if (node->key) index_remove(s, n);
   node->key = NULL;
   node->place = PLACE_FREE;

@@ -48,8 +48,8 @@ struct frame {
   int key;           /* the coroutine; action: that of the last arrival, 0 if it is none */
   uint32_t node;     /* action: of the last arrival, 0 if it does not wait */
   uint32_t previous; /* coroutine: what machine_park returned */
-  uint32_t ready;    /* action: who passes is ready in the turns after this one */
-  bool in_turn;      /* action: not run by a last arrival */
+  bool in_turn;      /* action: not run by a last arrival, ... */
+  uint32_t ready;    /* and who passes is ready in the turns after this one */
   bool keeps_node;   /* coroutine, callback: the node is still parked for it */
   bool is_back;      /* coroutine: it waits again, so it has yielded */
 };

@@ -146,7 +146,7 @@ static void complete(int key, uint32_t node, uint8_t how) {
     yielded(key);
   } else if (has_action(how)) {
     do_hold(node, node != 0, false);
-    push_frame(ACTION, key, node)->ready = turn;
+    push_frame(ACTION, key, node);
   } else {
     do_trip(turn);
   }
@@ -217,6 +217,12 @@ static void op_register(uint8_t arg, uint8_t how) {
   if (trips) complete(0, 0, how);
 }
 
+/* If nobody is inside, the blocked have to wait for a turn all the same. */
+static void trip_in_turn(uint32_t ready) {
+  do_trip(ready);
+  if (model.state == MACHINE_FILLING) m.blocked_turn = model.blocked_turn = turn;
+}
+
 /* The error of an action reaches nobody: it is posted, unless somebody waits. */
 static void lose_error(void) {
   if (machine_anybody_waits(&m) || is_crowded()) return;
@@ -250,7 +256,7 @@ static void pass(const struct frame *f, struct member *last) {
 static void pop_action(bool fails) {
   struct frame f = frames[--depth];
   struct member *last = inside_with(f.node);
-  bool trips = model_unhold();
+  bool trips = model_unhold(turn);
   CHECK(m.last == (last ? f.node : 0));
   CHECK(machine_unhold(&m, turn) == trips);
   if (fails) {
@@ -258,8 +264,10 @@ static void pop_action(bool fails) {
   } else if (trips && f.key && last && !f.in_turn) {
     pass(&f, last);
     return;
+  } else if (trips && f.in_turn) {
+    trip_in_turn(f.ready);
   } else if (trips) {
-    do_trip(f.ready);
+    do_trip(turn);
   }
   if (f.key && !f.in_turn) yielded(f.key);
 }
@@ -365,14 +373,14 @@ static void complete_in_turn(uint32_t ready, uint8_t how) {
     f->in_turn = true;
     m.due = model.due = false;
   } else {
-    bool trips = model_unhold();
-    CHECK(machine_unhold(&m, turn) == trips);
-    if (trips) do_trip(ready);
+    bool trips = model_unhold(ready);
+    CHECK(machine_unhold(&m, ready) == trips);
+    if (trips) trip_in_turn(ready);
   }
 }
 
 static void op_due(uint32_t at, uint8_t how) {
-  if (model.due) complete_in_turn(at - 1, how);
+  if (model.due) complete_in_turn(MACHINE_BEFORE(at), how);
 }
 
 /* Lets the blocked in at the end of a pass. */
@@ -399,13 +407,10 @@ static void op_pass(uint8_t how) {
   op_admit(turn, how);
 }
 
-/* At the end of a pass that runs in no other: if nobody is left, the memory of a crowd can
-** be given back. */
+/* If nobody is left, the memory of a crowd can be given back. */
 static void op_rest(uint8_t how) {
   bool spare = m.nodes.capacity > 64 && most < m.nodes.capacity / 4;
   bool is_empty = crowd() == 0;
-  for (uint32_t i = 0; i < depth; i++)
-    if (frames[i].kind != ACTION) return;
   CHECK(machine_rest(&m) == (is_empty && spare));
   if (!is_empty) return;
   CHECK(m.nodes.used == 0 && m.nodes.free == 0);

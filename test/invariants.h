@@ -71,7 +71,7 @@ static uint32_t check_nodes(const struct machine *m) {
     parked++;
   }
   CHECK(queued + freed + parked == s->used && (s->used < s->capacity || s->used == 0));
-  CHECK(nodes_empty(s) == (queued == 0));
+  CHECK(nodes_empty(s) == (queued == 0) && s->taken == queued + parked);
   free(seen);
   return parked;
 }
@@ -94,7 +94,7 @@ static void check_hold(const struct machine *m) {
     CHECK(!m->due && m->runner == 0);
     return;
   }
-  CHECK(m->needed && (m->last == 0 || m->last == INSIDE(m)->last));
+  CHECK(m->last == 0 || m->last == INSIDE(m)->last);
   if (m->due) CHECK(m->state == MACHINE_FILLING && m->runner == 0);
   if (m->runner == 0) return;
   CHECK(m->runner <= m->nodes.used);

@@ -181,17 +181,17 @@ static void model_trip(uint32_t at) {
 static void model_hold(uint32_t runner, bool due) {
   model.held = true;
   model.due = due;
-  model.needed = (uint32_t)model_need();
+  model.needed = model.parties;
   model.runner = runner;
   model.thrown = MACHINE_PASSED;
 }
 
 /* Returns whether the barrier has to be tripped. */
-static bool model_unhold(void) {
+static bool model_unhold(uint32_t at) {
   bool trips = model_still_full();
   model.held = model.due = false;
   model.runner = 0;
-  if (model.state == MACHINE_FILLING) model.blocked_turn = turn;
+  if (model.state == MACHINE_FILLING) model.blocked_turn = at;
   return trips;
 }
 
@@ -199,7 +199,7 @@ static bool model_unhold(void) {
 static void throw_out_all(enum machine_outcome outcome) {
   model.arrived = 0;
   model.thrown = outcome;
-  if (model.due) model_unhold();
+  if (model.due) model_unhold(turn);
   for (uint32_t i = 0; i < list(IN)->count; i++) {
     struct member *x = &list(IN)->member[i];
     tell(x, x->has_failed ? MACHINE_FAILED : outcome, 0, turn);
