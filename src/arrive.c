@@ -164,10 +164,11 @@ static enum action_result complete(lua_State *L, struct barrier *b, const struct
   struct machine *m = &b->job.machine;
   enum action_result result = ACTION_TRIPS;
   if (r->deferred) {
-    machine_hold(m, n, false, true);
+    machine_put_off(m, n, b->scheduler->turn);
     result = ACTION_WAITS;
   } else if (b->has_action) {
-    machine_hold(m, n, n != 0, false);
+    machine_hold(m, n, n != 0);
+    barrier_keep_phase(L, b, 1);
     result = action_run(L, b, 1);
   }
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn);
@@ -234,7 +235,7 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
   } else {
     n = r->kind == WATCH ? machine_watch(m, L) : machine_enter(m, L);
     set_deadline(S, b, r, n);
-    if (plan == COMPLETES) machine_hold(m, n, false, true); /* deferred */
+    if (plan == COMPLETES) machine_put_off(m, n, b->scheduler->turn);
   }
   if (plan == COMES)
     barrier_keep_phase(S, b, 1);
@@ -259,7 +260,8 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct r
   coroutine_ready(L, b);
   n = machine_enter(m, L);
   set_deadline(L, b, r, n);
-  machine_hold(m, n, true, false);
+  machine_hold(m, n, true);
+  barrier_keep_phase(L, b, 1);
   return pass_or_suspend(L, b, action_run(L, b, 1), n);
 }
 

@@ -163,6 +163,7 @@ static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready)
     result = ACTION_TRIPS;
   if (result == ACTION_TRIPS) {
     machine_trip(m, ready);
+    barrier_changed(L, b, p->self);
     if (m->state == MACHINE_FILLING) m->blocked_turn = b->scheduler->turn; /* nobody was inside */
   }
   if (result == ACTION_FAILS && m->last == 0 && !machine_anybody_waits(m))
@@ -179,8 +180,10 @@ static void admit(lua_State *L, const struct pass *p, uint32_t turn) {
     if (!deadlines_reserve(&b->scheduler->deadlines, 1)) return; /* in another turn */
   }
   if (!machine_admit(m, turn)) return;
-  machine_hold(m, m->last, false, true);
-  barrier_changed(L, b, p->self);
+  machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
+  barrier_keep_phase(L, b, p->self);
+  if (b->has_timeout && b->has_action)
+    loop_wake_at(L, &b->scheduler->loop, b->scheduler->loop.clock + b->timeout);
   complete_in_turn(L, p, b->scheduler->turn);
 }
 
@@ -208,7 +211,7 @@ static void drain(lua_State *L, int self, uint32_t turn, int report) {
   p.maker = p.handler + 1;
   barrier_push_elements(L, self);
   p.elements = p.handler + 2;
-  if (p.b->job.machine.due) complete_in_turn(L, &p, MACHINE_BEFORE(turn));
+  if (machine_is_due(&p.b->job.machine, turn)) complete_in_turn(L, &p, MACHINE_BEFORE(turn));
   while (machine_next(&p.b->job.machine, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   lua_settop(L, p.elements);

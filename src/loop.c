@@ -259,8 +259,7 @@ static int on_idle(lua_State *L) {
 void loop_open(lua_State *L, struct loop *l) {
   l->armed = ARMED_OFF;
   l->clock = 1; /* no time is LOOP_NOW */
-  l->seen = l->calls = 0;
-  l->credit = CREDIT;
+  l->seen = l->calls = l->credit = 0;
   l->bound = false;
   lua_createtable(L, UV_LAST - 1, 0);
   lua_insert(L, -2);
@@ -285,6 +284,7 @@ const char *loop_bind(lua_State *L, struct loop *l, int uv) {
   }
   lua_pop(L, 1);
   l->bound = true;
+  l->credit = CREDIT;
   return NULL;
 }
 

@@ -173,13 +173,22 @@ uint64_t machine_pass(struct machine *m, uint32_t turn) {
   return position;
 }
 
-void machine_hold(struct machine *m, uint32_t last, bool runs, bool due) {
+void machine_hold(struct machine *m, uint32_t last, bool runs) {
   m->held = true;
-  m->due = due;
   m->needed = m->parties;
   m->last = last;
   m->runner = runs ? last : 0;
   m->thrown = MACHINE_PASSED;
+}
+
+void machine_put_off(struct machine *m, uint32_t last, uint32_t turn) {
+  machine_hold(m, last, false);
+  m->due = true;
+  m->inside_turn = turn;
+}
+
+bool machine_is_due(const struct machine *m, uint32_t turn) {
+  return m->due && older(m->inside_turn, turn);
 }
 
 bool machine_still_full(const struct machine *m) {

@@ -163,8 +163,14 @@ INTERNAL uint64_t machine_pass(struct machine *m, uint32_t turn);
 /* Everybody is there, and the barrier's action is about to run: until
 ** machine_unhold, whoever arrives is blocked. `last`: the node of the last arrival,
 ** 0 if it does not wait. `runs`: its own call runs the action, so it cannot be told
-** anything before that ends. `due`: the action runs in a turn to come. */
-INTERNAL void machine_hold(struct machine *m, uint32_t last, bool runs, bool due);
+** anything before that ends. */
+INTERNAL void machine_hold(struct machine *m, uint32_t last, bool runs);
+
+/* The same where the action runs in a turn to come, which is now due. */
+INTERNAL void machine_put_off(struct machine *m, uint32_t last, uint32_t turn);
+
+/* Was the action put off before this turn? */
+INTERNAL bool machine_is_due(const struct machine *m, uint32_t turn);
 
 /* Held: is everybody still there, and was it neither reset nor aborted? */
 INTERNAL bool machine_still_full(const struct machine *m);
