@@ -136,6 +136,19 @@ function Run:look()
   end
 end
 
+---The loop has to go on while somebody has to be served, and otherwise not, but for one pass.
+function Run:compare_loop()
+  if not self.uv.virtual then
+    return
+  end
+  local pending = model.pending(self.world)
+  if pending and not self.uv.loop_alive() then
+    self:fail("the loop would end, though somebody has to be served")
+  elseif not pending and #self.world.turns == 0 and self.acting == 0 and self.uv.sleeps() then
+    self:fail("the loop would wait, though nobody has to be served")
+  end
+end
+
 ---Looks as often as the script says.
 function Run:compare()
   if self.over then
@@ -146,9 +159,7 @@ function Run:compare()
   if self.every > 0 and self.chances % self.every == 0 then
     self:look()
   end
-  if self.uv.virtual and model.pending(self.world) and not self.uv.loop_alive() then
-    self:fail("the loop would end, though somebody has to be served")
-  end
+  self:compare_loop()
 end
 
 ---Who is stuck has to be in the report, and nobody else.

@@ -211,6 +211,12 @@ function M.new(options)
     return is_alive(loop)
   end
 
+  ---Would the loop wait for a time to come, with nothing to do until then?
+  function fake.sleeps()
+    local _, state = first_timer(loop, true)
+    return state ~= nil and state.due > loop.clock and #idles(loop) == 0
+  end
+
   ---Time goes by; the loop notices when it runs, or is updated.
   function fake.sleep(ms)
     loop.clock = loop.clock + ms

@@ -41,7 +41,6 @@ local M = {}
 ---@field turn integer? the turn that runs the action
 ---@field early integer? the trip counts as one of this turn
 ---@field verdict string? what the action's reset or abort makes of everybody
----@field decided model.Entry? of the runner, whom a turn inside the action came across
 
 ---@class model.Deadline
 ---@field at integer on the loop's clock
@@ -119,11 +118,40 @@ end
 
 ---{=== the queue of barriers
 
+local function itself(party)
+  return party
+end
+
+local function party_of(entry)
+  return entry.party
+end
+
+---Who comes first: not a last arrival that runs the action, whose own `wait` has not
+---returned yet.
+local function first_free(b, list, party)
+  local runner = b.held and b.held.runner
+  for i, value in ipairs(list) do
+    if not runner or party(value) ~= runner then
+      return i
+    end
+  end
+end
+
+---@return integer? at
+function M.first_leaving(b)
+  return first_free(b, b.leaving, party_of)
+end
+
+---@return integer? at
+function M.first_inside(b)
+  return b.state ~= "filling" and first_free(b, b.inside, itself) or nil
+end
+
 ---Is there somebody to be told, or to be let in?
 function M.busy(b)
-  return #b.leaving > 0
+  return M.first_leaving(b) ~= nil
+    or M.first_inside(b) ~= nil
     or #b.told > 0
-    or (b.state ~= "filling" and #b.inside > 0)
     or (b.held and b.held.deferred or false)
     or (#b.blocked > 0 and (b.state == "broken" or (b.state == "filling" and not b.held)))
 end
@@ -135,10 +163,17 @@ function M.dismiss(b)
   end
 end
 
-function M.request(b)
-  if not b.since and M.busy(b) then
+---Behind the others.
+function M.enqueue(b)
+  if not b.since then
     b.since = b.world.clock
     table.insert(b.world.queue, b)
+  end
+end
+
+function M.request(b)
+  if M.busy(b) then
+    M.enqueue(b)
   end
 end
 
@@ -205,15 +240,6 @@ local function take(b, party)
   return true
 end
 
-local function take_leaving(b, party)
-  local held = b.held
-  if held and held.decided and held.decided.party == party then
-    held.decided = nil
-    return true
-  end
-  return remove_by(b.leaving, "party", party) ~= nil
-end
-
 ---The party leaves early, and is told so in a later turn.
 ---@return boolean left it was in the barrier, and not leaving
 local function withdraw(b, party, outcome)
@@ -232,7 +258,7 @@ function M.close(b, party, on_close)
     leave_later(b, on_close, "closed", true)
     M.request(b)
   end
-  if take(b, party) or take_leaving(b, party) then
+  if take(b, party) or remove_by(b.leaving, "party", party) then
     M.request(b)
   end
 end
@@ -252,7 +278,6 @@ end
 ---Those who await the trip are told `outcome`.
 local function tell_watchers(b, outcome, since)
   for _, party in ipairs(b.watching) do
-    M.clear_deadline(b, party)
     table.insert(b.told, { party = party, outcome = outcome, since = since })
   end
   b.watching = {}
@@ -277,8 +302,14 @@ function M.pass(b, held)
   local party = held.runner
   if party and party.kind ~= "callback" and remove(b.inside, party) then
     party.done = "position " .. party.position
-    M.clear_deadline(b, party)
     M.check_empty(b, b.world.clock)
+  end
+end
+
+---The timeout of a last arrival that does not have to wait is gone at once.
+local function forget_timeout(b, held)
+  if held.runner then
+    M.clear_deadline(b, held.runner)
   end
 end
 
@@ -294,6 +325,7 @@ local function complete(b, held, fast)
     b.held = held
   else
     M.pass(b, held)
+    forget_timeout(b, held)
     M.request(b)
   end
 end
@@ -466,7 +498,7 @@ local function is_deserted(b)
       return false
     end
   end
-  return #b.inside == 0 and #b.watching == 0
+  return #b.inside + #b.watching + #b.told == 0
 end
 
 ---The action has raised an error.
@@ -500,14 +532,14 @@ function M.acted(b, problem)
   if b.state == "filling" then
     b.blocked_since = b.world.clock
   end
-  if held.decided then
-    held.decided.since = b.world.clock
-    table.insert(b.leaving, held.decided)
-  end
+  local on = M.is_on(b, held)
   if problem then
     fail(b, held, problem)
-  elseif M.is_on(b, held) then
+  elseif on then
     M.pass(b, held)
+  end
+  if problem or on or held.verdict then
+    forget_timeout(b, held)
   end
   if held.call then
     held.call.result = problem or held.verdict or "true"
@@ -574,9 +606,18 @@ end
 
 ---}=== {=== what can be seen
 
+local function anybody_ready(world)
+  for _, b in ipairs(world.queue) do
+    if M.busy(b) then
+      return true
+    end
+  end
+  return false
+end
+
 ---Is a turn needed, now or later?
 function M.pending(world)
-  return #world.queue > 0 or #world.timed > 0
+  return #world.timed > 0 or anybody_ready(world)
 end
 
 ---Is a turn needed as soon as the loop runs?
@@ -587,7 +628,7 @@ function M.ready(world)
       return true
     end
   end
-  return #world.queue > 0
+  return anybody_ready(world)
 end
 
 ---Does the barrier stay though nobody can reach it?
@@ -609,11 +650,8 @@ function M.waiters(b)
       list[#list + 1] = party.kind and party
     end
   end
-  local decided = b.held and b.held.decided
-  for _, entries in ipairs { b.leaving, { decided } } do
-    for _, entry in ipairs(entries) do
-      list[#list + 1] = not entry.out and entry.party or nil
-    end
+  for _, entry in ipairs(b.leaving) do
+    list[#list + 1] = not entry.out and entry.party or nil
   end
   table.sort(list, function(x, y)
     return x.arrival < y.arrival

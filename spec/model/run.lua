@@ -9,6 +9,7 @@ local loop = require "spec.model.loop"
 local model = require "spec.model.model"
 local steps = require "spec.model.steps"
 local turns = require "spec.model.turns"
+local support = require "spec.support"
 
 local M = {}
 
@@ -409,8 +410,7 @@ end
 ---Collects garbage: barriers that were dropped have to be there still, or, unless
 ---something here may refer to them by chance, must not.
 function Run:collect(must_go)
-  collectgarbage()
-  collectgarbage()
+  support.collect_garbage()
   for i = #self.ghosts, 1, -1 do
     local slot = self.ghosts[i]
     if model.kept(slot.model) or has_drains(slot) then
@@ -519,8 +519,7 @@ end
 
 ---Is nobody in any barrier of this Lua state? What earlier specs have left is garbage.
 local function is_tidy()
-  collectgarbage()
-  collectgarbage()
+  support.collect_garbage()
   return barrier.stuck() == nil
 end
 

@@ -56,21 +56,12 @@ end
 
 ---}=== {=== who leaves next
 
----A `wait` that runs the action has not returned yet, so it is not told anything.
-local function is_running(b, party)
-  return party ~= nil and b.held ~= nil and b.held.runner == party
-end
-
 ---The first of those who left early.
 ---@return model.Entry?
 local function next_leaving(b, number)
-  local i = 1
-  while b.leaving[i] and b.leaving[i].since < number do
-    local entry = lists.remove_at(b.leaving, i)
-    if not is_running(b, entry.party) then
-      return entry
-    end
-    b.held.decided = entry
+  local at = model.first_leaving(b)
+  if at and b.leaving[at].since < number then
+    return lists.remove_at(b.leaving, at)
   end
 end
 
@@ -87,15 +78,13 @@ end
 ---The first of those inside.
 ---@return model.Entry?
 local function next_inside(b, number)
-  while b.state ~= "filling" and b.inside[1] and b.inside_since < number do
-    local party = lists.remove_at(b.inside, 1)
+  local at = model.first_inside(b)
+  if at and b.inside_since < number then
+    local party = lists.remove_at(b.inside, at)
     local entry = { party = party, outcome = outcome_inside(b, party) }
     model.clear_deadline(b, party)
     model.check_empty(b, number - 1) -- the blocked come in this turn, after it has run
-    if not is_running(b, party) then
-      return entry
-    end
-    b.held.decided = entry
+    return entry
   end
 end
 
@@ -114,6 +103,7 @@ end
 ---@return model.Entry?
 local function next_told(b, number)
   if b.told[1] and b.told[1].since < number then
+    model.clear_deadline(b, b.told[1].party)
     return lists.remove_at(b.told, 1)
   end
 end
@@ -185,9 +175,8 @@ local function pick(world, turn)
   if not b or b.since >= turn.number then
     return false
   end
-  model.dismiss(b) -- behind the others
-  b.since = world.clock
-  table.insert(world.queue, b)
+  model.dismiss(b)
+  model.enqueue(b)
   turn.barrier, turn.phase = b, b.schedules and "offer" or "serve"
   return b
 end
