@@ -515,6 +515,48 @@ describe("a party that arrives while the action runs", function()
     }, log)
   end)
 
+  it("is let in on the next turn also where the action has stopped the trip", function()
+    local seen, calls, first = {}, 0, nil
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 2 then
+        first:close()
+        self:arrive()
+      end
+    end })
+    b:wait(nobody)
+    b:wait(function()
+      first = b:wait(nobody)
+      b:wait(nobody)
+      add(seen, b.n_arrived)
+    end)
+    barrier.new(1):wait(function()
+      add(seen, b.n_arrived)
+    end)
+    run_loop()
+    assert.are.same({ 1, 1 }, seen)
+    assert.are.equal(2, b.generation)
+    assert.are.equal(3, calls)
+  end)
+
+  it("is let in only as far as there is room, beside one who arrived without waiting", function()
+    local log, first = {}, nil
+    local b = barrier.new(2, { action = function(self)
+      if first then
+        first:close()
+        first = nil
+        self:wait(listener(log, "late 1"))
+        self:wait(listener(log, "late 2"))
+      end
+    end })
+    first = b:wait(nobody)
+    b:arrive()
+    run_loop()
+    assert.are.same({ "late 1 0" }, log)
+    assert.are.equal(1, b.n_waiting)
+    assert.are.equal(1, b.generation)
+  end)
+
   it("is let in behind a last arrival that goes on waiting", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
@@ -926,6 +968,67 @@ describe("an action that runs the loop", function()
       assert.are.equal("last" .. expected, log[3])
       assert.are.equal(method == "abort" and "broken" or "filling", b.state)
     end
+  end)
+
+  it("lets nobody in while it runs, though there is room", function()
+    local log, calls, first = {}, 0, nil
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 1 then
+        first:close(listener(log, "closed"))
+        self:wait(listener(log, "late"))
+        uv.run "nowait"
+        add(log, "action " .. self.n_waiting)
+      end
+    end })
+    first = b:wait(nobody)
+    b:wait(listener(log, "last"))
+    assert.are.same({ "closed nil", "action 1" }, log)
+    assert.are.equal(1, b.n_waiting)
+    run_loop()
+    assert.are.same({ "closed nil", "action 1", "last 0", "late 1" }, log)
+  end)
+
+  it_catches("can run it until nothing is left to do, whatever it has done before", function()
+    local left = { wait = 3, arrive = 2, reset = 1, abort = 1, cancel = 2 }
+    for method, waiters in pairs(left) do
+      local seen
+      local b = barrier.new(2, { action = function(self)
+        if not seen then
+          seen = true
+          local arguments = { wait = nobody, cancel = coroutine.running() }
+          self[method](self, arguments[method])
+          run_loop()
+          seen = #self:waiters()
+        end
+      end })
+      b:wait(nobody)
+      support.party(b, "last", {})
+      assert.are.equal(waiters, seen, method)
+      run_loop()
+    end
+  end)
+
+  it_nests("may fail a last arrival that was blocked; its error is not another's then", function()
+    local log, calls = {}, 0
+    local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
+      if calls == 2 then
+        self:reset()
+        uv.run "nowait"
+        self:wait(listener(log, "new 1"))
+        self:wait(listener(log, "new 2"))
+        error("boom", 0)
+      end
+    end })
+    for i = 1, 4 do
+      b:wait(listener(log, "w" .. i))
+    end
+    run_loop()
+    assert.are.same({
+      "w1 0", "w2 1", "w3" .. RESET, "w4" .. RESET,
+      "new 1" .. ABORTED .. ": boom", "new 2" .. ABORTED .. ": boom",
+    }, log)
   end)
 
   it_nests("may be called by the loop itself", function()

@@ -260,6 +260,20 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal(4, b.generation)
   end)
 
+  it("is let in only as far as the phase has need of it", function()
+    local log = {}
+    local b = draining(3, log)
+    b:arrive()
+    b:wait(listener(log, "a"))
+    for _ = 1, 3 do
+      b:arrive()
+    end
+    run_loop()
+    assert.are.equal("a 0", log[4])
+    assert.are.equal(2, b.generation)
+    assert.are.equal(2, b.n_arrived)
+  end)
+
   it("is let in before who arrives later", function()
     local log = {}
     local b = draining(3, log)
@@ -538,6 +552,18 @@ describe("the action of a trip by arrive", function()
     end
   end)
 
+  it("that resets and takes all parties away makes it return the error, too", function()
+    local b = barrier.new(1, { action = function(self)
+      self:reset()
+      self:deregister()
+    end })
+    local passed, err = b:arrive()
+    assert.is_nil(passed)
+    assert.are.equal("barrier reset", err.message)
+    assert.are.equal(0, b.generation)
+    assert.are.equal(0, b.parties)
+  end)
+
   it("that takes somebody out stops the trip; who arrived stays counted", function()
     local log, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function()
@@ -661,6 +687,41 @@ describe("an arrive that was blocked and is let in as the last", function()
     b:arrive()
     run_loop()
     assert.are.same({ "w1 0", "w2 1", "blocked" .. ABORTED .. ": boom" }, log)
+  end)
+
+  it("leaves it to somebody who is blocked also after blocked arrivals were forgotten", function()
+    local log, failing = {}, false
+    local b = barrier.new(1, { action = function(self)
+      if failing then
+        self:wait(listener(log, "blocked"))
+        error("boom", 0)
+      end
+    end })
+    b:wait(nobody)
+    b:arrive()
+    b:abort()
+    run_loop()
+    b:reset()
+    b:wait(function()
+      failing = true
+    end)
+    b:arrive()
+    run_loop()
+    assert.are.same({ "blocked" .. ABORTED .. ": boom" }, log)
+  end)
+
+  it("has the action's error reported though another arrival is blocked", function()
+    local err = support.report_of [[
+      local calls = 0
+      local b = barrier.new(1, { action = function()
+        calls = calls + 1
+        if calls == 2 then error("nobody's", 0) end
+      end })
+      b:wait(function() end)
+      for _ = 1, 5 do b:arrive() end
+      uv.run()
+    ]]
+    assert.is_truthy(err:find("nobody's", 1, true), err)
   end)
 
   it("has the action's error reported if nobody waits", function()

@@ -463,6 +463,32 @@ describe("the CancelledError that cancel made", function()
     assert.is_truthy(err:find("CancelledError: wait cancelled\nstack traceback:", 1, true), err)
   end)
 
+  it_catches("is reported where another coroutine dies of it at the same address", function()
+    local b, caught, reports = barrier.new(2), nil, 0
+    local function cancelled()
+      local x = co(function()
+        caught = select(2, pcall(b.wait, b))
+      end)
+      b:cancel(x)
+      run_loop()
+    end
+    cancelled()
+    support.collect_garbage()
+    for _ = 1, 50 do -- one of them gets the memory of the first
+      local other, drains = keeping(2)
+      co(function()
+        other:wait()
+        error(caught, 0)
+      end)
+      other:wait(nobody)
+      run_loop()
+      if not pcall(drains[1]) then
+        reports = reports + 1
+      end
+    end
+    assert.are.equal(50, reports)
+  end)
+
   it_closes("has the coroutine's pending variables closed, whose errors are reported", function()
     local body = [=[
       local b = barrier.new(2)

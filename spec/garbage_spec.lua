@@ -202,6 +202,28 @@ describe("a waiting coroutine", function()
     assert.is_true(passed)
   end)
 
+  support.it_nests("is let go once it has left, even if it ran the loop meanwhile", function()
+    local b = barrier.new(4)
+    local seen, left = setmetatable({}, { __mode = "v" }), 0
+    for i = 1, 3 do
+      seen[i] = co(function()
+        b:wait()
+        for _ = 1, 100 do
+          if left < 3 - i then
+            uv.run "nowait"
+          end
+        end
+        left = left + 1
+      end)
+    end
+    b:wait(function() end)
+    uv.run()
+    assert.are.equal(3, left)
+    collect()
+    assert.is_nil(next(seen))
+    assert.are.same({}, b:waiters())
+  end)
+
   it("is let go once it has left", function()
     local b = barrier.new(2)
     local seen = watch(co(function()

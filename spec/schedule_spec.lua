@@ -724,18 +724,21 @@ describe("drain", function()
       end)
     end
     for coroutines = 1, 2 do
-      local log, b, drains = {}, keeping(2 + coroutines)
+      local log, b, drains = {}, keeping(3 + coroutines)
       local list, expected = {}, { "w 0" }
       b:wait(listener(log, "w"))
+      local gone = b:wait(nobody) -- its position stays free
       for i = 1, coroutines do
         list[i] = co(function()
-          add(log, "p" .. i .. " " .. b:wait())
+          local position = b:wait()
+          add(log, "p" .. i .. " " .. position)
         end)
-        add(expected, "p" .. i .. " " .. i)
+        add(expected, "p" .. i .. " " .. i + 1)
       end
       co(function()
         b:wait()
       end)
+      gone:close()
       run_loop()
       with_full_stack(drains[1])
       assert.are.same({ "w 0" }, log)

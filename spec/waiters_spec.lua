@@ -335,6 +335,23 @@ describe("the array of waiters has none of those", function()
     assert_waiters({}, b)
   end)
 
+  it_catches("who await a trip and leave early, before it or after", function()
+    for _, trip in ipairs { false, true } do
+      local b, drains = keeping(1)
+      local cancelled, resumed = support.watcher(b, "t", {}), support.watcher(b, "t", {})
+      b:await_trip(0, nobody)
+      if trip then
+        b:arrive()
+      end
+      b:cancel(cancelled)
+      coroutine.resume(resumed)
+      assert_waiters({}, b)
+      run_loop()
+      assert_waiters({}, b)
+      drains[1]()
+    end
+  end)
+
   it("who wait at another barrier", function()
     local a, b = barrier.new(2), barrier.new(2)
     local x, y = a:wait(nobody), waiting(b)
