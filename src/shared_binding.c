@@ -176,15 +176,24 @@ static int native_pass(lua_State *L) {
   return 1;
 }
 
-/* enter(wait) */
+/* Calls hold(handle), the second and third argument: from now on the loop is kept alive,
+** and nothing can fail any more, but a yield in Lua 5.1. */
+static struct shared_arrival *native_hold(lua_State *L) {
+  struct shared_arrival *a = native_check_arrival(L);
+  lua_settop(L, 3);
+  lua_call(L, 1, 0);
+  return a;
+}
+
+/* enter(wait, hold, handle) */
 static int native_enter(lua_State *L) {
-  shared_enter(native_check_arrival(L));
+  shared_enter(native_hold(L));
   return 0;
 }
 
-/* suspend(wait): enters, and yields. */
+/* suspend(wait, hold, handle): enters, and yields. */
 static int native_suspend(lua_State *L) {
-  struct shared_arrival *a = native_check_arrival(L);
+  struct shared_arrival *a = native_hold(L);
 #if LUA_VERSION_NUM == 501
   int n = lua_yield(L, 0); /* returns, and raises the error where the coroutine cannot yield */
   shared_enter(a);

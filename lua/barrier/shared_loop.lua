@@ -33,7 +33,13 @@ function M.on_ready(f)
   drain = f
 end
 
-local handle, hold, let_go
+---The handle that keeps the loop alive as long as it is held.
+---@type userdata?
+M.handle = nil
+---@type fun(handle: userdata)
+M.hold = nil
+---@type fun(handle: userdata)
+local let_go
 
 ---@return boolean done false where there is no descriptor that a loop can wait for
 local function poll_descriptor()
@@ -42,38 +48,35 @@ local function poll_descriptor()
   if not poll then
     return false
   end
+  uv.unref(poll)
   if uv.poll_start(poll, "r", on_wake) ~= 0 then
     uv.close(poll)
     return false
   end
-  handle, hold, let_go = poll, uv.ref, uv.unref
+  M.handle, M.hold, let_go = poll, uv.ref, uv.unref
   return true
 end
 
----Looks every millisecond.
-local function poll_clock()
-  handle, let_go = assert(uv.new_timer()), uv.timer_stop
-  function hold(timer)
-    if not uv.is_active(timer) then
-      uv.timer_start(timer, 1, 1, on_wake)
-    end
+local function start_clock(timer)
+  if not uv.is_active(timer) then
+    uv.timer_start(timer, 1, 1, on_wake)
   end
 end
 
----Somebody is going to wait.
-function M.hold()
-  if not handle or uv.is_closing(handle) then
-    if not poll_descriptor() then
-      poll_clock()
-    end
+---Makes sure that there is a handle.
+function M.prepare()
+  if M.handle and not uv.is_closing(M.handle) then
+    return
   end
-  hold(handle)
+  if not poll_descriptor() then -- then it looks every millisecond
+    M.handle, M.hold, let_go = assert(uv.new_timer()), start_clock, uv.timer_stop
+  end
 end
 
 ---Unless somebody waits, the loop may end.
 function M.rest()
-  if native.resting() and handle and not uv.is_closing(handle) then
-    let_go(handle)
+  if native.resting() and M.handle and not uv.is_closing(M.handle) then
+    let_go(M.handle)
   end
 end
 

@@ -128,7 +128,7 @@ local function prepare_unsafe(record)
   if yield_may_fail and record.co then
     native.wake() -- should it fail, the loop finds out, and ends
   end
-  loop.hold()
+  loop.prepare()
 end
 
 ---@param self barrier.Shared
@@ -300,7 +300,7 @@ loop.on_ready(drain)
 ---Enters the barrier, and suspends the coroutine until it is resumed by `drain`.
 ---@param record barrier.SharedRecord
 local function stay(record)
-  native.suspend(record.wait)
+  native.suspend(record.wait, loop.hold, loop.handle)
   while released ~= record do
     if records[record.key] == record then
       native.leave(record.wait, "disturbed") -- unless its outcome is decided already
@@ -345,7 +345,7 @@ end
 ---@return barrier.Waiter
 function M.with_callback(self, timeout, callback)
   local record = prepare(self, timeout, nil, callback)
-  native.enter(record.wait)
+  native.enter(record.wait, loop.hold, loop.handle)
   return record.wait
 end
 
