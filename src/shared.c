@@ -300,7 +300,7 @@ struct shared_reason *shared_new_reason(enum shared_kind kind, size_t length) {
 void shared_abort(struct shared_barrier *b, struct shared_reason *reason) {
   threads_lock();
   if (b->broken) {
-    shared_drop_reason(reason);
+    free(reason); /* nobody else has it yet */
   } else {
     b->broken = true;
     b->reason = reason;

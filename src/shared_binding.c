@@ -39,15 +39,17 @@ static struct shared_wait *native_wait_at(lua_State *L, int i) {
 
 static struct shared_barrier *native_check_barrier(lua_State *L) {
   const struct shared_handle *h = native_handle_at(L, 1);
-  if (h == NULL) luaL_error(L, "bad self (shared barrier expected, got %s)", luaL_typename(L, 1));
-  return h->barrier;
+  if (h) return h->barrier;
+  luaL_error(L, "bad self (shared barrier expected, got %s)", luaL_typename(L, 1));
+  return NULL;
 }
 
 /* The arrival of a wait that is not over. */
 static struct shared_arrival *native_check_arrival(lua_State *L) {
   const struct shared_wait *w = native_wait_at(L, 1);
-  if (w == NULL || w->arrival == NULL) luaL_error(L, "this wait is over");
-  return w->arrival;
+  if (w && w->arrival) return w->arrival;
+  luaL_error(L, "this wait is over");
+  return NULL;
 }
 
 /* }=== */

@@ -1,7 +1,7 @@
 /* For pipe and fcntl where the compiler is asked for plain C99; because of this, core.c
 ** includes this file before all others. */
 #if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200809L
+#define _POSIX_C_SOURCE 200809L /* NOLINT(bugprone-reserved-identifier) */
 #endif
 
 #include "threads.h"
