@@ -14,14 +14,14 @@ enum kind { WAIT, WATCH, ARRIVE, DEREGISTER };
 /* What somebody who comes asks for, and what was prepared for it. */
 struct request {
   enum kind kind;
-  const char *name;   /* of the method */
-  uint32_t n;         /* DEREGISTER: how many */
+  const char *name; /* of the method */
+  uint32_t n;       /* DEREGISTER: how many */
   bool timed;
-  bool deferred;      /* a trip waits for a turn */
-  uint64_t timeout;   /* milliseconds */
-  uint64_t when;      /* on the loop's clock */
-  int callback;       /* its index; 0: a coroutine waits, or nobody */
-  int error;          /* the index of the error, if the barrier is broken */
+  bool deferred;    /* a trip waits for a turn */
+  uint64_t timeout; /* milliseconds */
+  uint64_t when;    /* on the loop's clock */
+  int callback;     /* its index; 0: a coroutine waits, or nobody */
+  int error;        /* the index of the error, if the barrier is broken */
 };
 
 /* What becomes of it. */
@@ -55,8 +55,7 @@ static void check_request(lua_State *L, struct request *r) {
     errors_argument(L, ARRIVE_LEVEL, 1, r->name, "timeout or callback expected, got %s",
                     luaL_typename(L, FIRST_ARG));
   if (lua_isnoneornil(L, second)) return;
-  if (r->callback)
-    errors_argument(L, ARRIVE_LEVEL, 2, r->name, "nothing comes after the callback");
+  if (r->callback) errors_argument(L, ARRIVE_LEVEL, 2, r->name, "nothing comes after the callback");
   if (!is_callable(L, second))
     errors_argument(L, ARRIVE_LEVEL, 2, r->name, "callback must be callable, got %s",
                     luaL_typename(L, second));
@@ -186,8 +185,7 @@ static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
 
 /* The last arrival, a coroutine, has the node `n` and has run the action: it passes, or is
 ** suspended. */
-static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result result,
-                           uint32_t n) {
+static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result result, uint32_t n) {
   struct machine *m = &b->job.machine;
   if (result == ACTION_TRIPS && m->last == n) {
     uint64_t position;
@@ -214,8 +212,7 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
 
 /* Sets the deadline of a node that waits. [-0, +0] */
 static void set_deadline(lua_State *S, struct barrier *b, const struct request *r, uint32_t n) {
-  if (r->timed)
-    scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when, r->timeout);
+  if (r->timed) scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when, r->timeout);
 }
 
 /* The coroutine is suspended: it waits, watches, or will fail. */

@@ -201,9 +201,8 @@ void barrier_take_error(lua_State *L, int self, uint32_t node) {
 bool barrier_make_room(lua_State *L, struct barrier *b, uint32_t n) {
   struct nodes *nodes = &b->job.machine.nodes;
   bool quiet = true;
-  for (size_t size = 1024; !nodes_reserve(nodes) ||
-                           (n && !deadlines_reserve(&b->scheduler->deadlines, n));
-       size *= 2) {
+  for (size_t size = 1024;
+       !nodes_reserve(nodes) || (n && !deadlines_reserve(&b->scheduler->deadlines, n)); size *= 2) {
     errors_memory(L, size); /* more each time, until there is room, or Lua's memory error */
     quiet = false;
   }

@@ -343,7 +343,7 @@ int luaopen_barrier_core(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
   if (lua_istable(L, 1)) return 1;
   lua_settop(L, 0);
-  lua_newtable(L); /* 1 */
+  lua_newtable(L);                                           /* 1 */
   lua_pushliteral(L, "barrier.core built for " LUA_VERSION); /* also found in the file */
   lua_setfield(L, 1, "_VERSION");
   errors_open(L);

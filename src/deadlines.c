@@ -45,8 +45,8 @@ void deadlines_destroy(struct deadlines *d) {
 
 /* False, and nothing changed, when out of memory. */
 static bool resize(struct deadlines *d, uint32_t capacity) {
-  struct deadline *heap = (struct deadline *)d->alloc(
-      d->ud, d->heap, d->capacity * sizeof(*heap), capacity * sizeof(*heap));
+  struct deadline *heap = (struct deadline *)d->alloc(d->ud, d->heap, d->capacity * sizeof(*heap),
+                                                      capacity * sizeof(*heap));
   if (heap == NULL) return false;
   d->heap = heap;
   d->capacity = capacity;

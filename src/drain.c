@@ -9,11 +9,11 @@
 ** out, so that nothing has to be made while somebody is on the way. */
 struct pass {
   struct barrier *b;
-  int self;     /* the barrier */
-  int elements; /* its user value */
-  int handler;  /* report_handler, for lua_pcall */
-  int maker;    /* make_error */
-  int report;   /* of uncaught errors: nil or a string */
+  int self;       /* the barrier */
+  int elements;   /* its user value */
+  int handler;    /* report_handler, for lua_pcall */
+  int maker;      /* make_error */
+  int report;     /* of uncaught errors: nil or a string */
   uint32_t spent; /* how many were let out */
 };
 
@@ -133,8 +133,7 @@ static bool let_out(lua_State *L, struct pass *p, const struct machine_leaver *l
   struct waiter *w;
   bool done = true;
   loop_spend(&p->b->scheduler->loop);
-  if (node->deadline)
-    scheduler_clear_deadline(L, p->b->scheduler, &p->b->job, leaver->node);
+  if (node->deadline) scheduler_clear_deadline(L, p->b->scheduler, &p->b->job, leaver->node);
   lua_rawgeti(L, p->elements, (compat_index)leaver->node);
   co = lua_tothread(L, -1);
   if (co && co == node->key && lua_status(co) == LUA_YIELD)

@@ -4,9 +4,9 @@
 #define CREDIT 512u
 
 /* Values of loop.armed besides a time. */
-#define ARMED_NOW LOOP_NOW               /* a turn comes as soon as can be */
-#define ARMED_AGAIN (UINT64_MAX - 1)     /* the timer repeats, started for nothing */
-#define ARMED_OFF LOOP_NEVER             /* the timer is stopped */
+#define ARMED_NOW LOOP_NOW           /* a turn comes as soon as can be */
+#define ARMED_AGAIN (UINT64_MAX - 1) /* the timer repeats, started for nothing */
+#define ARMED_OFF LOOP_NEVER         /* the timer is stopped */
 #define ARMED_LATEST (UINT64_MAX - 2)
 
 /* The longest timeout given to luv, in milliseconds: what a lua_Integer of 32 bits
@@ -36,8 +36,8 @@ enum {
 };
 
 static const char *const uv_names[] = {
-    "new_timer",  "new_idle",  "timer_start", "timer_stop", "idle_start", "idle_stop", "is_closing",
-    "is_active",  "has_ref",   "ref",         "now",        "update_time", "close"};
+    "new_timer", "new_idle", "timer_start", "timer_stop", "idle_start",  "idle_stop", "is_closing",
+    "is_active", "has_ref",  "ref",         "now",        "update_time", "close"};
 
 /* {=== calling luv === */
 
@@ -189,8 +189,7 @@ static void ensure_alive(lua_State *L, struct loop *l, int table) {
 
 /* Somebody else may have unreferenced the timer. [-0, +0] */
 static void ensure_ref(lua_State *L, int table) {
-  if (!ask_handle(L, table, UV_HAS_REF, UV_TIMER))
-    call_handle(L, table, UV_REF, UV_TIMER, 0);
+  if (!ask_handle(L, table, UV_HAS_REF, UV_TIMER)) call_handle(L, table, UV_REF, UV_TIMER, 0);
 }
 
 /* Will the timer fire at the time `when`, or earlier? Somebody else may have stopped or

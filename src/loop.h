@@ -19,13 +19,13 @@
 #include "compat.h"
 
 struct loop {
-  uint64_t armed; /* when the timer fires; see loop.c */
-  uint64_t clock; /* milliseconds, when loop_now last asked */
-  uint32_t seen;  /* what luv's clock said then, modulo 2^32 */
-  uint32_t calls; /* of luv's functions that start and stop the timer */
+  uint64_t armed;  /* when the timer fires; see loop.c */
+  uint64_t clock;  /* milliseconds, when loop_now last asked */
+  uint32_t seen;   /* what luv's clock said then, modulo 2^32 */
+  uint32_t calls;  /* of luv's functions that start and stop the timer */
   uint32_t credit; /* how many may be served before the loop polls */
-  int ref;        /* its table in the registry */
-  bool bound;     /* has it luv's functions? */
+  int ref;         /* its table in the registry */
+  bool bound;      /* has it luv's functions? */
 };
 
 /* Makes the loop's table, from the timer's callback on the top. `l` has to live as

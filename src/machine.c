@@ -35,9 +35,7 @@ uint32_t machine_vacant(const struct machine *m, const void *key) {
   return machine_comes_back(m, key) ? m->parked : nodes_vacant(&m->nodes);
 }
 
-bool machine_rest(struct machine *m) {
-  return m->nodes.taken == 0 && nodes_rewind(&m->nodes);
-}
+bool machine_rest(struct machine *m) { return m->nodes.taken == 0 && nodes_rewind(&m->nodes); }
 
 /* }=== */
 
@@ -321,8 +319,8 @@ static bool next_told(struct machine *m, uint32_t turn, struct machine_leaver *l
   leaver->node = nodes_pop(&m->nodes, PLACE_TOLD);
   leaver->place = PLACE_TOLD;
   leaver->position = NODE(m, n)->ticket;
-  leaver->outcome = leaver->position < m->spoiled ? (enum machine_outcome)m->spoiler
-                                                  : MACHINE_PASSED;
+  leaver->outcome =
+      leaver->position < m->spoiled ? (enum machine_outcome)m->spoiler : MACHINE_PASSED;
   return true;
 }
 

@@ -81,7 +81,7 @@ struct machine {
 };
 
 /* Told as the turn in which somebody becomes ready: still served in `turn`, which has begun. */
-#define MACHINE_BEFORE(turn) ((turn) - 1)
+#define MACHINE_BEFORE(turn) ((turn)-1)
 
 /* Someone whom machine_next lets out. */
 struct machine_leaver {

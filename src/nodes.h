@@ -50,13 +50,13 @@ struct queue {
 };
 
 struct nodes {
-  struct node *at;          /* at[0] is not used */
-  uint32_t *buckets;        /* behind the nodes, in the same block */
-  uint32_t capacity;        /* of both: 0 or a power of two */
-  uint32_t shift;           /* 64 - log2(capacity) */
-  uint32_t used;            /* at[1..used] were handed out before */
-  uint32_t taken;           /* how many of them are not free */
-  uint32_t free;            /* the first free node; they are linked by next */
+  struct node *at;   /* at[0] is not used */
+  uint32_t *buckets; /* behind the nodes, in the same block */
+  uint32_t capacity; /* of both: 0 or a power of two */
+  uint32_t shift;    /* 64 - log2(capacity) */
+  uint32_t used;     /* at[1..used] were handed out before */
+  uint32_t taken;    /* how many of them are not free */
+  uint32_t free;     /* the first free node; they are linked by next */
   struct queue queues[QUEUES];
   nodes_alloc alloc;
   void *ud;

@@ -7,8 +7,8 @@ static void push_circumstances(lua_State *L, const struct machine *m, const stru
   int top = lua_gettop(L);
   compat_pushcount(L, x->timeout);
   if (m->state == MACHINE_FILLING)
-    lua_pushfstring(L, "%s ms, %d of %d had arrived", lua_tostring(L, -1),
-                    (int)machine_counted(m), (int)m->parties);
+    lua_pushfstring(L, "%s ms, %d of %d had arrived", lua_tostring(L, -1), (int)machine_counted(m),
+                    (int)m->parties);
   else
     lua_pushfstring(L, "%s ms while the barrier was %s", lua_tostring(L, -1),
                     m->state == MACHINE_DRAINING ? "draining" : "resetting");
