@@ -43,6 +43,7 @@ void action_lost(lua_State *L, struct barrier *b, int self) {
   bool quiet;
   self = lua_absindex(L, self);
   do {
+    scheduler_prepare(L, b->scheduler);
     quiet = barrier_can_keep_errors(L, self);
     quiet = barrier_make_room(L, b, 0) && quiet;
   } while (!quiet);

@@ -70,6 +70,7 @@ void scheduler_adopt(lua_State *L, struct scheduler *s, struct job *job) {
   push_slot(L, s, SLOT_ANCHORS);
   lua_pushboolean(L, 0);
   job->anchor = luaL_ref(L, -2);
+  if (job->anchor > s->bound) s->bound = job->anchor;
   lua_pop(L, 1);
   push_slot(L, s, SLOT_ALL);
   lua_pushvalue(L, -2);
@@ -220,6 +221,7 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   deadlines_init(&s->deadlines, alloc, ud);
   s->first = s->last = NULL;
   s->turn = 0;
+  s->bound = 0;
   s->serve = serve;
   s->expire = on_expiry;
   make_table(L, s);
@@ -231,10 +233,6 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
 void scheduler_destroy(struct scheduler *s) { deadlines_destroy(&s->deadlines); }
 
 int scheduler_push_all(lua_State *L, const struct scheduler *s) {
-  int bound;
-  push_slot(L, s, SLOT_ANCHORS); /* has no holes */
-  bound = (int)lua_rawlen(L, -1);
-  lua_pop(L, 1);
   push_slot(L, s, SLOT_ALL);
-  return bound;
+  return s->bound;
 }

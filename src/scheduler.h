@@ -25,7 +25,8 @@ struct scheduler {
   struct deadlines deadlines;
   struct loop loop;
   uint32_t turn;
-  int ref; /* its table in the registry */
+  int ref;   /* its table in the registry */
+  int bound; /* no job.anchor was ever greater */
 #if LUA_VERSION_NUM == 501
   lua_State *spare; /* see coroutine_begin */
 #endif
