@@ -278,6 +278,10 @@ void barrier_leave(lua_State *L, struct barrier *b, int self, uint32_t node) {
 bool barrier_withdraw(lua_State *L, struct barrier *b, int self, uint32_t node,
                       enum machine_outcome outcome) {
   if (!machine_withdraw(&b->job.machine, node, outcome, b->scheduler->turn)) return false;
+  if (outcome != MACHINE_TIMED_OUT) { /* an action's error that it does not get any more */
+    barrier_take_error(L, self, node);
+    lua_pop(L, 1);
+  }
   scheduler_clear_deadline(L, b->scheduler, &b->job, node);
   barrier_changed(L, b, self);
   return true;
