@@ -33,9 +33,12 @@ enum action_result action_run(lua_State *L, struct barrier *b, int self) {
     result = ACTION_TRIPS;
   else
     result = m->thrown == MACHINE_PASSED ? ACTION_WAITS : ACTION_THROWN;
-  barrier_changed(L, b, self);
-  if (!nodes_empty(&m->nodes)) scheduler_prepare(L, b->scheduler); /* it may have run the loop */
   return result;
+}
+
+void action_settle(lua_State *L, struct barrier *b, int self) {
+  barrier_changed(L, b, self);
+  if (!nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
 }
 
 void action_lost(lua_State *L, struct barrier *b, int self) {

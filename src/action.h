@@ -17,9 +17,13 @@ enum action_result {
 };
 
 /* Runs the action of the barrier at `self`, whose machine is held. The last arrival will get
-** its error, if it is still inside. A turn comes for everybody whom it made ready.
-** [-0, +(0|1), e] */
+** its error, if it is still inside. The caller does at once what comes of it, then calls
+** action_settle. [-0, +(0|1), m] */
 INTERNAL enum action_result action_run(lua_State *L, struct barrier *b, int self);
+
+/* Has a turn called for everybody who is ready after an action, which may have run the loop.
+** [-0, +0, e] */
+INTERNAL void action_settle(lua_State *L, struct barrier *b, int self);
 
 /* The error on the top, of an action, could be handed to nobody: it is reported in a turn,
 ** unless somebody waits, who gets it as the reason. [-1, +0, e] */

@@ -125,9 +125,10 @@ static bool is_deferred(lua_State *L, const struct barrier *b) {
 ** [-0, +(0|1), e] */
 static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
   struct machine *m = &b->job.machine;
+  struct loop *loop = &b->scheduler->loop;
   uint32_t deadlines = (uint32_t)r->timed + (uint32_t)b->has_timeout;
   bool asked = !b->defers, woken = false, timed = false;
-  if (deadlines) r->when = loop_update(L, &b->scheduler->loop) + r->timeout;
+  if (deadlines) r->when = loop_update(L, loop) + r->timeout;
   for (;;) {
     enum plan plan = plan_of(m, r);
     uint64_t when = wakes_at(b, r, plan);
@@ -138,11 +139,11 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
     } else if (plan == COMPLETES && !asked) {
       r->deferred = is_deferred(L, b);
       asked = true;
-    } else if (needs_turn(b, r, plan) && !woken) {
+    } else if (needs_turn(b, r, plan) && !(woken && loop_wakes_by(loop, LOOP_NOW))) {
       scheduler_prepare(L, b->scheduler);
       woken = true;
-    } else if (when != LOOP_NEVER && !timed) {
-      loop_wake_at(L, &b->scheduler->loop, when);
+    } else if (when != LOOP_NEVER && !(timed && loop_wakes_by(loop, when))) {
+      loop_wake_at(L, loop, when);
       timed = true;
     } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrival_needs_node(m)) {
       return plan;
@@ -157,21 +158,31 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
 /* {=== everybody is there === */
 
 /* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
-** action and does what comes of it. Its error is on the top. [-0, +(0|1), e] */
+** action and does what comes of it. Its error is on the top, if nobody gets it yet.
+** [-0, +(0|1), e] */
 static enum action_result complete(lua_State *L, struct barrier *b, const struct request *r,
                                    uint32_t n) {
   struct machine *m = &b->job.machine;
-  enum action_result result = ACTION_TRIPS;
+  enum action_result result;
   if (r->deferred) {
     machine_put_off(m, n, b->scheduler->turn);
-    result = ACTION_WAITS;
-  } else if (b->has_action) {
-    machine_hold(m, n, n != 0);
-    barrier_keep_phase(L, b, 1);
-    result = action_run(L, b, 1);
+    barrier_changed(L, b, 1);
+    return ACTION_WAITS;
   }
+  if (!b->has_action) {
+    machine_trip(m, b->scheduler->turn);
+    barrier_changed(L, b, 1);
+    return ACTION_TRIPS;
+  }
+  machine_hold(m, n, n != 0);
+  barrier_keep_phase(L, b, 1);
+  result = action_run(L, b, 1);
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn);
-  barrier_changed(L, b, 1);
+  if (result == ACTION_FAILS && n && m->last == n) {
+    lua_pop(L, 1); /* the last arrival gets it */
+    result = ACTION_WAITS;
+  }
+  action_settle(L, b, 1);
   return result;
 }
 
@@ -187,20 +198,21 @@ static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
 ** suspended. */
 static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result result, uint32_t n) {
   struct machine *m = &b->job.machine;
-  if (result == ACTION_TRIPS && m->last == n) {
+  bool is_inside = m->last == n;
+  if (result == ACTION_TRIPS && is_inside) {
     uint64_t position;
     scheduler_clear_deadline(L, b->scheduler, &b->job, n);
     barrier_clear_element(L, 1, n);
     machine_leave(m, n, b->scheduler->turn);
     position = machine_pass(m, b->scheduler->turn);
-    barrier_changed(L, b, 1);
+    action_settle(L, b, 1);
     compat_pushcount(L, position);
     return coroutine_return(L);
   }
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn); /* it was cancelled */
-  if (result == ACTION_FAILS && m->last != n) action_lost(L, b, 1);
   forget_deadline(L, b, n);
-  barrier_changed(L, b, 1);
+  action_settle(L, b, 1);
+  if (result == ACTION_FAILS && !is_inside) action_lost(L, b, 1);
   if (nodes_find(&m->nodes, L) == 0) return luaL_error(L, "the barrier was collected by hand");
   lua_settop(L, 1);
   return coroutine_suspend(L, L);
@@ -299,7 +311,7 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
     if (plan == COMES || b->has_action || r->deferred) set_deadline(L, b, r, w->node);
   }
   if (plan == COMPLETES) {
-    if (complete(L, b, r, w->node) == ACTION_FAILS && m->last == 0) action_lost(L, b, 1);
+    if (complete(L, b, r, w->node) == ACTION_FAILS) action_lost(L, b, 1);
     forget_deadline(L, b, w->node);
   }
   if (plan == COMES)

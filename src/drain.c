@@ -167,6 +167,7 @@ static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready)
   }
   if (result == ACTION_FAILS && m->last == 0 && !machine_anybody_waits(m))
     report_error(L, p->report, 0); /* nobody gets it */
+  if (b->has_action) action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
 

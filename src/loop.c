@@ -198,23 +198,29 @@ static bool is_running(lua_State *L, const struct loop *l, int table, uint64_t w
   return l->armed <= when && ask_handle(L, table, UV_IS_ACTIVE, UV_TIMER);
 }
 
+bool loop_wakes_by(const struct loop *l, uint64_t when) { return l->armed <= when; }
+
 void loop_wake(lua_State *L, struct loop *l) {
   int table = push_table(L, l);
-  if (!is_running(L, l, table, ARMED_NOW)) {
-    ensure_alive(L, l, table);
-    arm_now(L, l, table);
-  }
-  ensure_ref(L, table);
+  do {
+    if (!is_running(L, l, table, ARMED_NOW)) {
+      ensure_alive(L, l, table);
+      arm_now(L, l, table);
+    }
+    ensure_ref(L, table);
+  } while (!loop_wakes_by(l, ARMED_NOW));
   lua_pop(L, 1);
 }
 
 void loop_wake_at(lua_State *L, struct loop *l, uint64_t when) {
   int table = push_table(L, l);
-  if (!is_running(L, l, table, when)) {
-    ensure_alive(L, l, table);
-    start(L, l, table, when > l->clock ? when - l->clock : 0, when);
-  }
-  ensure_ref(L, table);
+  do {
+    if (!is_running(L, l, table, when)) {
+      ensure_alive(L, l, table);
+      start(L, l, table, when > l->clock ? when - l->clock : 0, when);
+    }
+    ensure_ref(L, table);
+  } while (!loop_wakes_by(l, when));
   lua_pop(L, 1);
 }
 

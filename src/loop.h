@@ -60,6 +60,10 @@ INTERNAL void loop_settle(lua_State *L, struct loop *l, uint64_t when);
 #define LOOP_NOW UINT64_C(0)
 #define LOOP_NEVER UINT64_MAX
 
+/* Has a turn been called at the time `when`, LOOP_NOW for as soon as can be, or earlier? No
+** longer if luv's functions ran user code that has run the loop. */
+INTERNAL bool loop_wakes_by(const struct loop *l, uint64_t when);
+
 /* Is the timer set to a time, not to as soon as can be? */
 INTERNAL bool loop_is_timed(const struct loop *l);
 
