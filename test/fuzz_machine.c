@@ -129,9 +129,14 @@ static void do_trip(uint32_t ready) {
   model_trip(ready);
 }
 
-static void do_hold(uint32_t last, bool runs, bool due) {
-  machine_hold(&m, last, runs, due);
-  model_hold(runs ? last : 0, due);
+static void do_hold(uint32_t last, bool runs) {
+  machine_hold(&m, last, runs);
+  model_hold(runs ? last : 0);
+}
+
+static void do_put_off(uint32_t last, uint32_t at) {
+  machine_put_off(&m, last, at);
+  model_put_off(at);
 }
 
 /* How everybody who comes last goes on: with an action, deferred, or at once. */
@@ -142,10 +147,10 @@ static bool is_deferred(uint8_t how) { return how & 2; }
 /* The last arrival has come, and waits at `node`, or does not wait: 0. */
 static void complete(int key, uint32_t node, uint8_t how) {
   if (is_deferred(how)) {
-    do_hold(node, false, true);
+    do_put_off(node, turn);
     yielded(key);
   } else if (has_action(how)) {
-    do_hold(node, node != 0, false);
+    do_hold(node, node != 0);
     push_frame(ACTION, key, node);
   } else {
     do_trip(turn);
@@ -380,10 +385,12 @@ static void complete_in_turn(uint32_t ready, uint8_t how) {
 }
 
 static void op_due(uint32_t at, uint8_t how) {
-  if (model.due) complete_in_turn(MACHINE_BEFORE(at), how);
+  bool due = model.due && earlier(model.due_turn, at);
+  CHECK(machine_is_due(&m, at) == due);
+  if (due) complete_in_turn(MACHINE_BEFORE(at), how);
 }
 
-/* Lets the blocked in at the end of a pass. */
+/* Lets the blocked in at the end of a pass. What comes next may fail: then it is due. */
 static bool op_admit(uint32_t at, uint8_t how) {
   uint32_t last = 0;
   bool any = model_admit(at, &last);
@@ -391,8 +398,8 @@ static bool op_admit(uint32_t at, uint8_t how) {
   CHECK(machine_admit(&m, at) == full);
   if (!full) return any;
   CHECK(m.last == last);
-  do_hold(last, false, true);
-  complete_in_turn(turn, how);
+  do_put_off(last, MACHINE_BEFORE(at));
+  if (!(how & 4)) complete_in_turn(turn, how);
   return true;
 }
 

@@ -104,6 +104,7 @@ static void check_hold(const struct machine *m) {
 /* Checks all of it. Returns how many nodes are parked: in no queue, but not free. */
 static uint32_t check_machine(const struct machine *m) {
   uint32_t parked = check_nodes(m);
+  CHECK(m->running == (m->parked ? m->nodes.at[m->parked].key : NULL));
   CHECK(m->parked <= m->nodes.used && m->parties <= MACHINE_MOST_PARTIES);
   if (INSIDE(m)->last && BLOCKED(m)->first)
     CHECK(m->nodes.at[INSIDE(m)->last].ticket < m->nodes.at[BLOCKED(m)->first].ticket);

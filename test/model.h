@@ -37,6 +37,7 @@ static struct model {
   uint32_t needed; /* held: the parties when it began */
   uint32_t runner; /* held: the node of the last arrival whose own call runs the action */
   enum machine_outcome thrown;
+  uint32_t due_turn;     /* due: the action runs in the turns after it */
   uint32_t blocked_turn; /* the blocked are let in, or fail, in the turns after it */
 } model;
 
@@ -178,12 +179,18 @@ static void model_trip(uint32_t at) {
   model_emptied(at);
 }
 
-static void model_hold(uint32_t runner, bool due) {
+static void model_hold(uint32_t runner) {
   model.held = true;
-  model.due = due;
+  model.due = false;
   model.needed = model.parties;
   model.runner = runner;
   model.thrown = MACHINE_PASSED;
+}
+
+static void model_put_off(uint32_t at) {
+  model_hold(0);
+  model.due = true;
+  model.due_turn = at;
 }
 
 /* Returns whether the barrier has to be tripped. */

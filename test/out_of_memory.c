@@ -105,7 +105,7 @@ static void forgive(void) { memory.forgiven = memory.fired; }
 /* Reports what is wrong, and goes on. */
 static void complain(lua_State *L, const char *what) {
   lua_rawgeti(L, 1, SECTION);
-  fprintf(stderr, "%s, number %ld, section %s: %s\n", mode_names[current], at,
+  fprintf(stderr, "%s %d, number %ld, section %s: %s\n", mode_names[current], loop.meddler, at,
           lua_isstring(L, -1) ? lua_tostring(L, -1) : "?", what);
   lua_pop(L, 1);
   complaints++;
@@ -184,15 +184,15 @@ static const char *run_scenario(lua_State *L) {
   return message;
 }
 
-/* What the barrier on the top keeps for its nodes: nothing for those that are free, and no
-** error, as nobody is on the way. */
+/* What the barrier on the top keeps for its nodes: nothing for those that are free (unless
+** somebody did not come in for want of memory), and no error, as nobody is on the way. */
 static void check_elements(lua_State *L, const struct barrier *b) {
   const struct nodes *nodes = &b->job.machine.nodes;
   barrier_push_elements(L, -1);
   for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
     uint32_t n = lua_type(L, -2) == LUA_TNUMBER ? (uint32_t)lua_tointeger(L, -2) : 0;
     if (n && lua_toboolean(L, -1) && (n > nodes->used || nodes->at[n].place >= QUEUES))
-      complain(L, "the element of a free node is left behind");
+      if (current == MODE_OFF) complain(L, "the element of a free node is left behind");
   }
   lua_getfield(L, -1, "errors");
   if (lua_istable(L, -1))
@@ -343,7 +343,7 @@ static bool meddle_at(int meddler, long n) {
 
 static void tell(int signal) {
   (void)signal;
-  fprintf(stderr, "out_of_memory: %s, number %ld\n", mode_names[current], at);
+  fprintf(stderr, "out_of_memory: %s %d, number %ld\n", mode_names[current], loop.meddler, at);
 }
 
 /* Every allocation fails once, or one in `stride`. */

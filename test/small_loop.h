@@ -56,10 +56,10 @@ static struct handle *check_handle(lua_State *L) {
   return h;
 }
 
-/* luv aborts the process if a closed handle is started. */
+/* Nobody may start or close a handle that is closed, unless it was closed just now. */
 static struct handle *check_open_handle(lua_State *L) {
   struct handle *h = check_handle(L);
-  CHECK(!h->is_closing);
+  CHECK(!h->is_closing || loop.meddler);
   return h;
 }
 
@@ -82,7 +82,7 @@ static int uv_new_idle(lua_State *L) { return new_handle(L, false); }
 static void start_handle(lua_State *L, struct handle *h, int callback) {
   lua_pushvalue(L, callback);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &h->is_active); /* the place of its callback */
-  h->is_active = true;
+  h->is_active = !h->is_closing;
   h->order = ++loop.orders;
 }
 
@@ -128,6 +128,7 @@ static int uv_close(lua_State *L) {
   struct handle *h = check_open_handle(L);
   h->is_active = false;
   h->is_closing = true;
+  loop.tampered = true;
   return 0;
 }
 
