@@ -9,7 +9,7 @@
 **     test/out_of_memory.c -llua5.4 -lm -o oom && ./oom [STRIDE [FIRST]]
 ** STRIDE 1, the default, fails every allocation in turn; 10 every tenth.
 **
-** The scenario is out_of_memory.lua. It runs on the loop of small_loop.h, so that every run
+** The scenario is out_of_memory*.lua. It runs on the loop of small_loop.h, so that every run
 ** makes the same allocations.
 */
 #include "../src/core.c"
@@ -132,6 +132,11 @@ static void enlarge_registry(lua_State *L) {
 #endif
 }
 
+static const char *const files[] = {"test/out_of_memory.lua", "test/out_of_memory_waits.lua",
+                                    "test/out_of_memory_others.lua"};
+
+#define FILES ((int)(sizeof(files) / sizeof(files[0])))
+
 static lua_State *open_state(void) {
   lua_State *L;
   open_loop();
@@ -157,7 +162,8 @@ static lua_State *open_state(void) {
   lua_createtable(L, MEDDLE, 0); /* 1: the scenario's table */
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &loop);
-  if (luaL_loadfile(L, "test/out_of_memory.lua")) {
+  for (int i = 0; i < FILES; i++) { /* 2 and on */
+    if (luaL_loadfile(L, files[i]) == LUA_OK) continue;
     fprintf(stderr, "%s\n", lua_tostring(L, -1));
     exit(1);
   }
@@ -172,10 +178,11 @@ static const char *run_scenario(lua_State *L) {
     lua_pushboolean(L, 0);
     lua_rawseti(L, 1, i);
   }
-  lua_settop(L, 2);
+  lua_settop(L, FILES + 1);
   lua_pushvalue(L, 2);
-  lua_pushvalue(L, 1);
-  status = lua_pcall(L, 1, 0, 0);
+  for (int i = 1; i <= FILES + 1; i++)
+    if (i != 2) lua_pushvalue(L, i);
+  status = lua_pcall(L, FILES, 0, 0);
   memory.forgiven = true;
   if (status == LUA_OK) return NULL;
   snprintf(message, sizeof(message), "%s",
