@@ -38,7 +38,10 @@ enum action_result action_run(lua_State *L, struct barrier *b, int self) {
 
 void action_settle(lua_State *L, struct barrier *b, int self) {
   barrier_changed(L, b, self);
-  if (!nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
+  if (nodes_empty(&b->job.machine.nodes))
+    scheduler_relax(L, b->scheduler);
+  else
+    scheduler_prepare(L, b->scheduler);
 }
 
 void action_lost(lua_State *L, struct barrier *b, int self) {
