@@ -47,7 +47,7 @@ void coroutine_check(lua_State *L, int level, int yieldable) {
 static int end_in_error(lua_State *L, enum machine_outcome outcome) {
   if (outcome != MACHINE_FAILED && outcome != MACHINE_TIMED_OUT) {
     barrier_push_error(L, 1, outcome);
-    if (outcome == MACHINE_CANCELLED) errors_mark_cancel(L, L);
+    if (outcome == MACHINE_CANCELLED) errors_mark_cancel(L);
   }
   return lua_error(L);
 }

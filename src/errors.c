@@ -44,11 +44,12 @@ static int error_concat(lua_State *L) {
 
 static const char cancels_key = 'c'; /* its address is a key of the registry */
 
-/* Makes the table that has the coroutine for each error that cancels one. [-0, +0] */
+/* Makes the table that has the coroutine for each error that cancels one, and keeps neither
+** alive. [-0, +0] */
 static void open_cancels(lua_State *L) {
   lua_newtable(L);
   lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "k");
+  lua_pushliteral(L, "kv");
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &cancels_key);
@@ -90,10 +91,10 @@ void errors_push(lua_State *L, enum error_class c, const char *message, int barr
   lua_setmetatable(L, -2);
 }
 
-void errors_mark_cancel(lua_State *L, const lua_State *co) {
+void errors_mark_cancel(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &cancels_key);
   lua_pushvalue(L, -2);
-  lua_pushlightuserdata(L, (void *)(uintptr_t)co);
+  lua_pushthread(L);
   lua_rawset(L, -3);
   lua_pop(L, 1);
 }
@@ -104,7 +105,7 @@ bool errors_cancels(lua_State *L, const lua_State *co) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &cancels_key);
   lua_pushvalue(L, -2);
   lua_rawget(L, -2);
-  cancels = lua_touserdata(L, -1) == co;
+  cancels = lua_tothread(L, -1) == co;
   lua_pop(L, 2);
   return cancels;
 }

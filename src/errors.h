@@ -17,8 +17,9 @@ INTERNAL void errors_open(lua_State *L);
 INTERNAL void errors_push(lua_State *L, enum error_class c, const char *message, int barrier,
                           int reason);
 
-/* Marks the CancelledError on the top as the one that cancels `co`. [-0, +0, m] */
-INTERNAL void errors_mark_cancel(lua_State *L, const lua_State *co);
+/* Marks the CancelledError on the top as the one that cancels the running coroutine.
+** [-0, +0, m] */
+INTERNAL void errors_mark_cancel(lua_State *L);
 
 /* Is the value on the top the error that cancels `co`? [-0, +0, -] */
 INTERNAL bool errors_cancels(lua_State *L, const lua_State *co);

@@ -1,0 +1,210 @@
+-- Contract, point 15: whoever arrives last, everybody goes on where vim.api may be called.
+local barrier = require "barrier"
+local support = require "spec.nvim.support"
+
+local uv, co, add, wait_for = support.uv, support.co, support.add, support.wait_for
+
+---Calls f in a fast event.
+local function in_fast_event(f)
+  local timer = uv.new_timer()
+  timer:start(0, 0, function()
+    timer:close()
+    assert(vim.in_fast_event())
+    f()
+  end)
+end
+
+---Notes where it is called; raises an error in a fast event.
+local function note(log, what)
+  add(log, what .. " in buffer " .. vim.api.nvim_get_current_buf())
+end
+
+---A party in coroutine style, which notes its position or how it failed.
+local function party(b, log, name)
+  return co(function()
+    local ok, result = pcall(b.wait, b)
+    note(log, name .. " " .. tostring(ok and result or result.reason or result))
+  end)
+end
+
+local function has(log, n)
+  wait_for(function()
+    return #log >= n
+  end)
+  local buffer = " in buffer " .. vim.api.nvim_get_current_buf()
+  for i, line in ipairs(log) do
+    log[i] = line:gsub(vim.pesc(buffer) .. "$", "")
+  end
+  return log
+end
+
+---The ways of being last.
+local LAST = {
+  coroutine = function(b, log)
+    party(b, log, "last")
+  end,
+  callback = function(b, log)
+    b:wait(function(err, position)
+      note(log, "last " .. tostring(err and (err.reason or err) or position))
+    end)
+  end,
+  arrive = function(b)
+    assert(b:arrive() == true)
+  end,
+  deregister = function(b)
+    assert(b:deregister() == true)
+  end,
+}
+
+for name, come in pairs(LAST) do
+  local waits = name == "coroutine" or name == "callback"
+
+  describe("a last arrival in a fast event, by " .. name .. ",", function()
+    it("trips the barrier in the scheduled turn, after which everybody may call vim.api", function()
+      local b, log, then_ = barrier.new(2), {}, nil
+      party(b, log, "first")
+      b:await_trip(function(_, generation)
+        note(log, "watcher " .. generation)
+      end)
+      in_fast_event(function()
+        come(b, log)
+        then_ = { b.state, b.generation, b.n_waiting, #b:waiters() }
+        b:wait(function() end):close() -- is blocked
+      end)
+      local expected = waits and { "first 0", "last 1", "watcher 1" } or { "first 0", "watcher 1" }
+      assert.are.same(expected, has(log, #expected))
+      assert.are.same({ "filling", 0, waits and 2 or 1, waits and 2 or 1 }, then_)
+      assert.are.equal(1, b.generation)
+    end)
+
+    it("has the action run in that turn, before anyone goes on", function()
+      local log = {}
+      local b = barrier.new(2, { action = function(b)
+        note(log, "action " .. b.n_arrived)
+      end })
+      party(b, log, "first")
+      in_fast_event(function()
+        come(b, log)
+      end)
+      local arrived = name == "deregister" and 1 or 2
+      local expected = { "action " .. arrived, "first 0", waits and "last 1" or nil }
+      assert.are.same(expected, has(log, #expected))
+    end)
+
+    it("breaks the barrier if the action raises, for the reason that everybody gets", function()
+      local log = {}
+      local b = barrier.new(2, { action = function()
+        error("boom", 0)
+      end })
+      party(b, log, "first")
+      in_fast_event(function()
+        come(b, log)
+      end)
+      local expected = { "first boom", waits and "last boom" or nil }
+      assert.are.same(expected, has(log, #expected))
+      assert.is_true(b.broken)
+    end)
+
+    it("trips it again and again", function()
+      local b, log = barrier.new(2), {}
+      for trip = 1, 3 do
+        if b.parties < 2 then
+          b:register()
+        end
+        party(b, log, "first")
+        in_fast_event(function()
+          come(b, log)
+        end)
+        local n = trip * (waits and 2 or 1)
+        wait_for(function()
+          return #log == n and b.generation == trip
+        end)
+      end
+    end)
+
+    it("waits for somebody else if a party has left before its turn", function()
+      local b, log = barrier.new(2), {}
+      local first = b:wait(function() end)
+      in_fast_event(function()
+        come(b, log)
+        first:close()
+      end)
+      wait_for(function()
+        return first:is_closing()
+      end)
+      vim.wait(20, function()
+        return false
+      end, 1)
+      assert.are.equal(0, b.generation)
+      assert.are.equal("filling", b.state)
+    end)
+
+    it("trips at once with schedule = false", function()
+      local b, generation = barrier.new(2, { schedule = false }), nil
+      b:wait(function() end)
+      in_fast_event(function()
+        pcall(come, b, {}) -- a coroutine goes on here, where it cannot note anything
+        generation = b.generation
+      end)
+      wait_for(function()
+        return generation ~= nil
+      end)
+      assert.are.equal(1, generation)
+    end)
+  end)
+end
+
+describe("an action that raises in the turn of a last arrival", function()
+  it("is reported where nobody waits", function()
+    local output, status = support.chunk [[
+      local b = require "barrier".new(1, { action = function() error "nobody hears it" end })
+      local timer, told = (vim.uv or vim.loop).new_timer(), nil
+      timer:start(0, 0, function()
+        timer:close()
+        told = b:arrive()
+      end)
+      pcall(wait_for, function() return b.broken end)
+      vim.wait(50, function() return false end, 1)
+      io.stdout:write(tostring(told))
+    ]]
+    assert.is_truthy(output:find("nobody hears it", 1, true), output)
+    assert.is_truthy(output:find("true", 1, true), output)
+    assert.are.equal("number", type(status))
+  end)
+end)
+
+describe("what is scheduled in Neovim", function()
+  it("is awaited by a timer, which wakes a vim.wait that would sleep for its interval", function()
+    local new_timer, waker = uv.new_timer, nil
+    barrier.close() -- the next one makes its timer
+    uv.new_timer = function()
+      waker = new_timer()
+      return waker
+    end
+    local drained = 0
+    for _ = 1, 2 do
+      require("barrier.neovim").schedule(function()
+        drained = drained + 1
+      end)
+    end
+    uv.new_timer = new_timer
+    assert.is_true(waker:is_active())
+    wait_for(function()
+      return drained == 2
+    end)
+    assert.is_false(waker:is_active())
+  end)
+
+  it("may be called off by barrier.close, and works again afterwards", function()
+    local b, passed = barrier.new(1), 0
+    for round = 1, 2 do
+      b:wait(function()
+        passed = passed + 1
+      end)
+      wait_for(function()
+        return passed == round
+      end)
+      barrier.close()
+    end
+  end)
+end)
