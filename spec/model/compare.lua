@@ -162,6 +162,40 @@ function Run:compare()
   self:compare_loop()
 end
 
+---What the report of stuck() says of this barrier; nil: nothing.
+local function section(report, real)
+  local from = report:find(tostring(real), 1, true)
+  if from then
+    local to = report:find("\n<barrier.Barrier", from, true)
+    return report:sub(from, to and to - 1)
+  end
+end
+
+---A barrier in which somebody is has to be in the report, with a traceback of each coroutine,
+---and how many are missing.
+function Run:compare_section(slot, text)
+  local b = slot.model
+  local _, tracebacks = text:gsub("stack traceback:", "")
+  local coroutines = 0
+  for _, list in ipairs { model.waiters(b), b.watching } do
+    for _, party in ipairs(list) do
+      coroutines = coroutines + (party.kind == "callback" and 0 or 1)
+    end
+  end
+  if tracebacks ~= coroutines then
+    self:fail("barrier %d: stuck() has %d tracebacks, expected %d", b.number, tracebacks,
+      coroutines)
+  end
+  local missing = tonumber(text:match "(%-?%d+) missing")
+  local right = missing == b.parties - model.n_arrived(b)
+  if b.held then -- everybody is there; whoever has been registered since belongs to the next phase
+    right = missing and missing >= 0
+  end
+  if b.state == "filling" and not right then
+    self:fail("barrier %d: stuck() says that %s are missing", b.number, tostring(missing))
+  end
+end
+
 ---Who is stuck has to be in the report, and nobody else.
 function Run:compare_stuck()
   local report = barrier.stuck()
@@ -170,11 +204,13 @@ function Run:compare_stuck()
     return
   end
   for _, slot in ipairs(self.slots) do
-    local named = report ~= nil and report:find(tostring(slot.real), 1, true) ~= nil
+    local text = section(report or "", slot.real)
     local expected = model.is_stuck(slot.model)
-    if expected ~= nil and named ~= expected then
+    if expected ~= nil and (text ~= nil) ~= expected then
       self:fail("barrier %d is %s stuck()", slot.model.number,
-        named and "named by" or "missing in")
+        expected and "missing in" or "named by")
+    elseif expected then
+      self:compare_section(slot, text)
     end
   end
 end

@@ -240,14 +240,19 @@ function steps.drain(run, step)
   end
 end
 
-local HARM = { "close", "stop", "unref" }
+local HARM = { "close", "stop", "unref", "barrier.close" }
 
----Somebody closes, stops or unrefs all handles of the loop. A trip of any barrier cures it.
+---Somebody closes, stops or unrefs all handles of the loop, or has the module close its own.
+---A trip of any barrier cures it.
 function steps.vandal(run, step)
-  if not run.uv.virtual then
+  local harm = HARM[step.number % #HARM + 1]
+  if harm == "barrier.close" then
+    barrier.close()
+  elseif run.uv.virtual then
+    run.uv.walk(harm)
+  else
     return
   end
-  run.uv.walk(HARM[step.number % #HARM + 1])
   local slot = run:new_slot { parties = 1 }
   run.parties = run.parties + 1
   run:wait_with_callback { id = run.parties, kind = "callback", slot = slot, inner = {} }
