@@ -337,12 +337,14 @@ static void op_abort(void) {
 
 /* {=== turns === */
 
-/* There was no room to resume the coroutine. The arrivals before it are gone. */
-static void put_back(const struct machine_leaver *leaver, const struct model *before) {
+/* There was no room to resume the coroutine. The blocked arrivals before it, who had nobody to
+** be told, are gone. */
+static void put_back(const struct machine_leaver *leaver, const struct model *before, uint32_t at) {
+  bool after_blocked = leaver->place == (m.inside ^ 1) || leaver->place == PLACE_TOLD;
   machine_put_back(&m, leaver);
   model = *before;
-  if (leaver->place == (m.inside ^ 1))
-    while (list(BLOCKED_OUT)->member[0].arrivals) take_at(BLOCKED_OUT, 0);
+  if (model.state != MACHINE_BROKEN || !after_blocked || !earlier(model.blocked_turn, at)) return;
+  while (list(BLOCKED_OUT)->count && list(BLOCKED_OUT)->member[0].arrivals) take_at(BLOCKED_OUT, 0);
 }
 
 /* Lets one out, in a pass that began in turn `at`. */
@@ -359,7 +361,7 @@ static bool op_next(uint32_t at, uint8_t how) {
   if (x.outcome == MACHINE_PASSED) CHECK(leaver.position == x.number);
   CHECK(node_at(x.node)->place == PLACE_PARKED);
   if (how & 1 && x.key) {
-    put_back(&leaver, &before);
+    put_back(&leaver, &before, at);
   } else if (x.key && depth < DEPTH) {
     push_frame(COROUTINE, x.key, x.node)->previous = machine_park(&m, x.node);
   } else if (how & 2 && depth < DEPTH) {

@@ -7,6 +7,8 @@
 ---  endurance  100 million waits of all kinds, without growth of memory or handles: as many
 ---             as a program makes in 24 hours at over a thousand waits a second
 ---  crowd      one barrier for a million parties: trips, then everybody fails or leaves
+---  burst      a barrier for two that is joined by a million now and then, and gives the memory
+---             back
 ---  many       100,000 barriers at once, which trip, time out, and are collected
 ---  beside_io  barriers that trip for ever beside a TCP echo, timers and files, all of which
 ---             must get their turn; prints their latency with and without the barriers
@@ -14,6 +16,13 @@
 ---`quick` is smaller. No time is asserted.
 local uv = require "luv"
 local barrier = require "barrier"
+
+---What a file beside this one returns.
+local function require_part(name)
+  return dofile((arg[0]:gsub("load%.lua$", name .. ".lua")))
+end
+
+local loops = require_part "load_loops" ---@type loops
 
 local FULL = arg[1] == "full"
 local LONG = 3600000
@@ -290,137 +299,32 @@ end
 
 -- {{{ endurance
 
-local waits, done
-
----Coroutines that pass one barrier for ever.
-local function loop_of_coroutines(parties)
-  local b = barrier.new(parties)
-  for _ = 1, parties do
-    co(function()
-      while not done do
-        waits = waits + 1
-        b:wait()
-      end
-    end)
-  end
-  return b
-end
-
----Callbacks that wait at one barrier for ever, whatever happens.
-local function loop_of_callbacks(parties, timeout)
-  local b = barrier.new(parties)
-  local function again()
-    if not done then
-      waits = waits + 1
-      if timeout then
-        b:wait(timeout, again)
-      else
-        b:wait(again)
-      end
-    end
-  end
-  for _ = 1, parties do
-    again()
-  end
-  return b
-end
-
----A party that makes trouble after each of its waits for the others of its barrier, which
----come again whatever happens.
-local function trouble(b, others)
-  local turn = 0
-  local function again()
-    if done then
-      return
-    end
-    waits = waits + 1
-    turn = turn % 5 + 1
-    if turn == 1 then
-      b:reset()
-    elseif turn == 2 then
-      b:abort(turn)
-      b:reset()
-    elseif turn == 3 and others[1] then
-      b:cancel(others[math.random(#others)])
-    elseif turn == 4 then
-      waits = waits + 1
-      b:wait(print):close()
-    end
-    b:wait(again)
-  end
-  again()
-end
-
----Coroutines and callbacks of one barrier, one of which makes trouble.
-local function loop_of_trouble(parties)
-  local b = barrier.new(parties)
-  local others = {}
-  for i = 1, pcall_yields and parties - 2 or 0 do
-    others[i] = co(function()
-      while not done do
-        waits = waits + 1
-        pcall(b.wait, b, i % 3 == 0 and LONG or nil)
-      end
-    end)
-  end
-  local function again()
-    if not done then
-      waits = waits + 1
-      b:wait(again)
-    end
-  end
-  for _ = #others + 2, parties do
-    again()
-  end
-  trouble(b, others)
-  return b
-end
-
----Each turn makes a barrier and drops it with everybody who waits in it.
-local function loop_of_drops()
-  local b = barrier.new(1)
-  local function again()
-    if not done then
-      waits = waits + 31
-      local dropped = barrier.new(100)
-      co(function()
-        dropped:wait()
-      end)
-      for _ = 1, 29 do
-        dropped:wait(print)
-      end
-      b:wait(again)
-    end
-  end
-  again()
-  return b
-end
-
 local function take_sample(samples)
   collect()
   local sample = { lua = collectgarbage "count", resident = resident(), handles = handles() }
   samples[#samples + 1] = sample
-  say("  %10d waits: %6.0f kB in Lua, %6d kB resident, %d handles", waits, sample.lua,
+  say("  %10d waits: %6.0f kB in Lua, %6d kB resident, %d handles", loops.waits, sample.lua,
     sample.resident, sample.handles)
 end
 
 function parts.endurance()
   local total = FULL and 100000000 or 2000000
-  waits, done = 0, false
+  loops.waits, loops.done = 0, false
   local start = uv.hrtime()
   local barriers = {
-    loop_of_coroutines(2), loop_of_coroutines(10), loop_of_coroutines(100),
-    loop_of_callbacks(3), loop_of_callbacks(50, LONG), loop_of_callbacks(200, 0),
-    loop_of_trouble(10), loop_of_trouble(60), loop_of_drops(),
+    loops.callbacks(200, 0), -- may never trip
+    loops.coroutines(2), loops.coroutines(10), loops.coroutines(100),
+    loops.callbacks(3), loops.callbacks(50, LONG), loops.arrivals(20), loops.members(5),
+    loops.watchers(10), loops.trouble(10), loops.trouble(60), loops.drops(),
   }
   local samples = {}
   local sampler = uv.new_timer()
   sampler:start(0, 1, function()
-    if waits >= total * (#samples + 2) / 12 then -- the first comes after a warm-up
+    if loops.waits >= total * (#samples + 2) / 12 then -- the first comes after a warm-up
       take_sample(samples)
     end
     if #samples == 11 then
-      done = true
+      loops.done = true
       sampler:close()
       uv.stop()
     end
@@ -429,14 +333,14 @@ function parts.endurance()
   local trips = 0
   for i = 1, #barriers do
     trips = trips + barriers[i].generation
-    check(barriers[i].generation > 0 or i == 6, "barrier %d never tripped", i)
-    if i > 4 then
+    check(barriers[i].generation > 0 or i == 1, "barrier %d never tripped", i)
+    if i == 1 or i > 4 then
       barriers[i]:reset() -- timeouts would keep the loop alive
     end
   end
   uv.run()
   local first, last = samples[1], samples[#samples]
-  say("  %d waits and %d trips in %.0f s", waits, trips, (uv.hrtime() - start) / 1e9)
+  say("  %d waits and %d trips in %.0f s", loops.waits, trips, (uv.hrtime() - start) / 1e9)
   check(last.lua - first.lua < LUA_BOUND, "Lua's memory grew by %.0f kB", last.lua - first.lua)
   check(last.resident - first.resident < RESIDENT_BOUND, "resident memory grew by %d kB",
     last.resident - first.resident)
@@ -445,177 +349,65 @@ end
 
 -- }}}
 
--- {{{ beside_io
+-- {{{ burst
 
----Measures round trips one after the other, in a process of its own. Prints microseconds.
-local function client(port, messages)
-  local times = {}
-  local tcp = uv.new_tcp()
-  local start
-  local function send()
-    start = uv.hrtime()
-    tcp:write "ping"
+---A barrier of two parties that are joined by a crowd now and then. Returns how much more
+---memory of Lua it has afterwards.
+local function burst(b, crowd)
+  local passed = 0
+  local function note(err)
+    check(err == nil, "%s", tostring(err))
+    passed = passed + 1
   end
-  tcp:connect("127.0.0.1", port, function(problem)
-    assert(not problem, problem)
-    tcp:nodelay(true)
-    tcp:read_start(function(_, data)
-      if not data then
-        return
-      end
-      times[#times + 1] = (uv.hrtime() - start) / 1000
-      if #times < messages then
-        send()
-      else
-        tcp:close()
-      end
-    end)
-    send()
-  end)
+  b:register(crowd)
+  for _ = 1, crowd do
+    b:wait(note)
+  end
+  b:await_trip(note)
+  b:arrive()
+  b:deregister()
   uv.run()
-  table.sort(times)
-  print(#times, times[math.ceil(#times / 2)], times[math.ceil(#times * 0.99)], times[#times])
-end
-
-local function start_echo()
-  local server = uv.new_tcp()
-  server:bind("127.0.0.1", 0)
-  server:listen(8, function()
-    local peer = uv.new_tcp()
-    server:accept(peer)
-    peer:nodelay(true)
-    peer:read_start(function(_, data)
-      if data then
-        peer:write(data)
-      else
-        peer:close()
-      end
-    end)
-  end)
-  return server, server:getsockname().port
-end
-
-local function start_client(port, messages, on_exit)
-  local out, text = uv.new_pipe(false), ""
-  local process
-  process = uv.spawn(uv.exepath(), {
-    args = { arg[0], "client", tostring(port), tostring(messages) },
-    stdio = { nil, out, 2 },
-  }, function(code)
-    process:close()
-    check(code == 0, "the client failed")
-    on_exit(text)
-  end)
-  out:read_start(function(_, data)
-    if data then
-      text = text .. data
-    else
-      out:close()
-    end
-  end)
-end
-
----Reads this file for ever, and counts in `result.reads`.
-local function start_reading(result)
-  local file = uv.fs_open(arg[0], "r", 0)
-  local function read()
-    uv.fs_read(file, 4096, 0, function(_, data)
-      check(data and #data > 0, "nothing was read")
-      result.reads = result.reads + 1
-      if not done then
-        read()
-      end
-    end)
+  check(passed == crowd + 1, "%d of %d have passed", passed, crowd + 1)
+  check(b:deregister(crowd - 1), "the crowd cannot leave")
+  for _ = 1, 2 do -- it needs little now
+    b:wait(note)
+    b:wait(note)
+    uv.run()
   end
-  read()
+  collect()
 end
 
----Ticks every millisecond, and adds up in `result.late` how late the ticks are.
-local function start_ticking(result)
-  local timer, due = uv.new_timer(), uv.hrtime() / 1e6 + 1
-  timer:start(1, 1, function()
-    local now = uv.hrtime() / 1e6
-    result.late = result.late + math.max(0, now - due)
-    result.ticks = result.ticks + 1
-    due = now + 1
-  end)
-  return timer
-end
-
----Barriers of every kind that never let the loop rest.
-local function start_barriers()
+function parts.burst()
+  local crowd = FULL and 1000000 or 100000
   local b = barrier.new(2)
-  b:abort "load"
-  local function again() -- on a broken barrier
-    if not done then
-      b:wait(again)
-    end
+  local used = {}
+  collect()
+  used[0] = collectgarbage "count"
+  for round = 1, 3 do
+    burst(b, crowd)
+    used[round] = collectgarbage "count"
+    say("  after a burst of %d: %.0f kB in Lua, %d kB resident", crowd, used[round], resident())
+    check(used[round] - used[0] < LUA_BOUND, "the burst left %.0f kB in Lua",
+      used[round] - used[0])
   end
-  again()
-  local c = barrier.new(2)
-  local function reset()
-    if not done then
-      c:wait(reset)
-      c:reset()
-    end
-  end
-  reset()
-  return { loop_of_coroutines(2), loop_of_coroutines(100), loop_of_callbacks(3),
-    loop_of_callbacks(2, 0) }
-end
-
-local function measure_io(messages, with_barriers)
-  local result = { reads = 0, ticks = 0, late = 0 }
-  waits, done = 0, false
-  local server, port = start_echo()
-  local timer = start_ticking(result)
-  start_reading(result)
-  local barriers = with_barriers and start_barriers() or {}
-  start_client(port, messages, function(text)
-    local n, p50, p99, max = text:match "(%S+)%s+(%S+)%s+(%S+)%s+(%S+)"
-    result.echoes = tonumber(n)
-    result.p50, result.p99, result.max = tonumber(p50), tonumber(p99), tonumber(max)
-    done = true
-    timer:close()
-    server:close()
-    uv.stop()
-  end)
-  uv.run()
-  for i = 1, #barriers do
-    check(barriers[i].generation > 0, "barrier %d never tripped", i)
-    barriers[i]:reset()
-  end
-  result.waits = waits
-  check(result.echoes == messages, "%s of %d echoes", result.echoes, messages)
-  check(result.reads > 0 and result.ticks > 0, "no file was read, or no timer fired")
-  return result
-end
-
-function parts.beside_io()
-  local messages = FULL and 50000 or 3000
-  local alone, beside = measure_io(messages, false), measure_io(messages, true)
-  check(beside.waits > messages, "only %d waits", beside.waits)
-  say("  %d echoes over TCP, while there were %d waits, %d reads of files, %d ticks", messages,
-    beside.waits, beside.reads, beside.ticks)
-  say("  %-32s %9s %9s %6s", "microseconds", "alone", "beside", "ratio")
-  local function row(name, a, b)
-    say("  %-32s %9.0f %9.0f %6.1f", name, a, b, b / a)
-  end
-  row("echo, half of them within", alone.p50, beside.p50)
-  row("echo, 99 of 100 within", alone.p99, beside.p99)
-  row("echo, the slowest", alone.max, beside.max)
-  row("timer, late on average", alone.late / alone.ticks * 1000, beside.late / beside.ticks * 1000)
+  check(b.parties == 2 and b.generation == 9, "%s after %d trips", tostring(b), b.generation)
 end
 
 -- }}}
 
+local io_part = require_part "load_io"(loops, check, say)
+
+function parts.beside_io()
+  io_part.run(FULL and 50000 or 3000)
+end
+
 if arg[1] == "client" then
-  client(tonumber(arg[2]), tonumber(arg[3]))
+  io_part.client(tonumber(arg[2]), tonumber(arg[3]))
   return
 end
 
 -- Endurance runs first: a leak then finds no holes that others have left.
-local names = { "endurance", "crowd", "many", "beside_io" }
+local names = { "endurance", "crowd", "burst", "many", "beside_io" }
 if arg[2] then
   names = { (unpack or table.unpack)(arg, 2) }
 end
