@@ -439,6 +439,22 @@ describe("an action that raises", function()
   end)
 end)
 
+describe("an action that cancels the last arrival and raises", function()
+  it("has its error reported, since nobody gets it", function()
+    local err = support.report_of [[
+      local b = barrier.new(1, { action = function(self)
+        self:cancel((coroutine.running()))
+        error "nobody's"
+      end })
+      coroutine.wrap(function() b:wait() end)()
+      print "reached"
+      uv.run()
+    ]]
+    assert.is_truthy(err:find("nobody's", 1, true), err)
+    assert.is_nil(err:find("CancelledError", 1, true), err)
+  end)
+end)
+
 describe("an action that closes the last arrival's Waiter and raises", function()
   it("has its error reported, since nobody gets it", function()
     local result = support.chunk [[
@@ -795,6 +811,30 @@ describe("an action that calls", function()
     assert.are.same({ first }, b:waiters())
   end)
 
+  it_catches("cancel on the last arrival does not stop a trip for which enough are left", function()
+    local b, log = barrier.new(2, { action = function(self)
+      self:cancel((coroutine.running()))
+      self:deregister()
+    end }), {}
+    b:wait(listener(log, "first"))
+    support.party(b, "last", log)
+    assert.are.equal(1, b.generation)
+    run_loop()
+    assert.are.same({ "last CancelledError: wait cancelled", "first 0" }, log)
+  end)
+
+  it("close on the last arrival's own Waiter does not stop such a trip either", function()
+    local b, log = barrier.new(2, { action = function(self)
+      self:waiters()[2]:close()
+      self:deregister()
+    end }), {}
+    b:wait(listener(log, "first"))
+    b:wait(listener(log, "last"))
+    assert.are.equal(1, b.generation)
+    run_loop()
+    assert.are.same({ "first 0" }, log)
+  end)
+
   it("close on the last arrival's own Waiter takes it out", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
@@ -977,7 +1017,7 @@ describe("an action that runs the loop", function()
       if calls == 1 then
         first:close(listener(log, "closed"))
         self:wait(listener(log, "late"))
-        uv.run "nowait"
+        run_loop()
         add(log, "action " .. self.n_waiting)
       end
     end })
@@ -1007,6 +1047,27 @@ describe("an action that runs the loop", function()
       assert.are.equal(waiters, seen, method)
       run_loop()
     end
+  end)
+
+  it_nests("has its error reported if the last arrival has been failed and nobody waits", function()
+    local err, out = support.report_of [[
+      local calls = 0
+      local b = barrier.new(2, { action = function(self)
+        calls = calls + 1
+        if calls == 2 then
+          self:reset()
+          uv.run "nowait"
+          error("nobody's", 0)
+        end
+      end })
+      for i = 1, 4 do
+        b:wait(function(e, position) print(i, tostring(e or position)) end)
+      end
+      uv.run()
+    ]]
+    local RESET_ERROR = "BrokenBarrierError: barrier reset\n"
+    assert.are.equal("1\t0\n2\t1\n3\t" .. RESET_ERROR .. "4\t" .. RESET_ERROR, out)
+    assert.is_truthy(err:find("nobody's", 1, true), err)
   end)
 
   it_nests("may fail a last arrival that was blocked; its error is not another's then", function()

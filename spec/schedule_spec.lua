@@ -45,6 +45,20 @@ local function run_once()
   uv.run "once"
 end
 
+---Calls f where the C stack is full. The handler of that error has a little more of it,
+---but cannot resume coroutines.
+local function with_full_stack(f)
+  local function overflow()
+    return (("x"):gsub("x", overflow))
+  end
+  local called = false
+  xpcall(overflow, function()
+    if not called then
+      called = true
+      f()
+    end
+  end)
+end
 describe("the option schedule", function()
   it("is called with a function and nothing else", function()
     local args
@@ -705,24 +719,9 @@ describe("drain", function()
     end
   end)
 
-  it("puts back a coroutine that cannot be resumed, and schedule is called again", function()
-    if _VERSION == "Lua 5.1" then
-      pending "here a coroutine has a C stack of its own, or none"
-    end
-    ---Calls f where the C stack is full. The handler of that error has a little more of it,
-    ---but cannot resume coroutines.
-    local function with_full_stack(f)
-      local function overflow()
-        return (("x"):gsub("x", overflow))
-      end
-      local called = false
-      xpcall(overflow, function()
-        if not called then
-          called = true
-          f()
-        end
-      end)
-    end
+  -- In Lua 5.1 a coroutine has a C stack of its own, or none.
+  local it_overflows = _VERSION == "Lua 5.1" and pending or it
+  it_overflows("puts back a coroutine that cannot be resumed, and schedule is called again", function()
     for coroutines = 1, 2 do
       local log, b, drains = {}, keeping(3 + coroutines)
       local list, expected = {}, { "w 0" }
@@ -750,6 +749,50 @@ describe("drain", function()
       assert.are.same(expected, log)
       assert.are.equal("filling", b.state)
     end
+  end)
+
+  it_overflows("puts it back with the error that it is to get", function()
+    for _, way in ipairs {
+      { ABORTED .. ": why", function(b, log)
+        b:abort "why"
+        support.party(b, "x", log)
+      end },
+      { support.timed_out(0, 1, 2), function(b, log)
+        support.party(b, "x", log, 0)
+      end },
+    } do
+      local log, b, drains = {}, keeping(2)
+      way[2](b, log)
+      run_loop()
+      with_full_stack(drains[1])
+      assert.are.same({}, log)
+      run_loop()
+      drains[2]()
+      assert.are.same({ "x" .. way[1] }, log)
+    end
+  end)
+
+  it_overflows("puts it back in a turn that another coroutine runs, which is let go", function()
+    local log, b, drains = {}, keeping(4)
+    local seen, failed = setmetatable({}, { __mode = "v" }), nil
+    seen[1] = co(function()
+      add(log, "x " .. tostring(select(2, pcall(b.wait, b))))
+      with_full_stack(drains[2])
+      failed = #log == 1
+    end)
+    support.party(b, "y", log)
+    b:wait(listener(log, "w"))
+    b:abort "why"
+    run_loop()
+    b:wait(nobody)
+    run_loop()
+    assert.are.equal(2, #drains)
+    drains[1]()
+    assert.is_true(failed)
+    local failure = ABORTED .. ": why"
+    assert.are.same({ "x" .. failure, "y" .. failure, "w" .. failure }, log)
+    support.collect_garbage()
+    assert.is_nil(seen[1])
   end)
 
   it("lets out waiters that trip the barrier for ever, one trip a turn", function()
