@@ -16,7 +16,7 @@ end
 local function add_barrier(lines, core, b)
   local line = tostring(b)
   if b.state == "filling" then
-    line = line .. ", " .. b.parties - b.n_arrived .. " missing"
+    line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
   end
   lines[#lines + 1] = line
   for _, waiter in ipairs(b:waiters()) do
