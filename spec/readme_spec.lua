@@ -1,5 +1,6 @@
--- Runs each block of Lua in README.md, and compares its output with the block of text
--- that follows. A comment before a block says what it needs besides luv.
+-- Runs each block of Lua in README.md and doc/by-hand.md, and compares its output with the
+-- block of text that follows. A comment before a block says what it needs besides luv.
+-- Links between the documents have to lead somewhere.
 local uv = require "luv"
 local support = require "spec.support"
 
@@ -93,8 +94,8 @@ local function write_temporary(code)
   return path
 end
 
-local function run_in_nvim(nvim, code, lines)
-  local block, driver = write_temporary(code), write_temporary(NVIM_DRIVER)
+local function run_in_nvim(nvim, code, lines, prelude)
+  local block, driver = write_temporary(code), write_temporary((prelude or "") .. NVIM_DRIVER)
   local result = support.spawn(nvim, {
     "--headless", "-u", "NONE", "-i", "NONE", "-n", "--noplugin",
     "-c", "luafile " .. driver, "-c", "qa!",
@@ -152,6 +153,65 @@ package.loaded["plenary.async"] = { run = run, wrap = wrap }
 package.loaded["coop"] = { spawn = run, cb_to_tf = callback_first }
 ]]
 
+-- Neovim has vim.system from 0.10 on. This stand-in does what the blocks need of it.
+local VIM_SYSTEM = [[
+vim.system = vim.system or function(command, _, on_exit)
+  local uv, out, text, status, process, problem = vim.loop, vim.loop.new_pipe(false), "", nil
+  local function check()
+    if status and out:is_closing() then
+      on_exit { code = status, signal = 0, stdout = text }
+    end
+  end
+  process, problem = uv.spawn(command[1], {
+    args = vim.list_slice(command, 2),
+    stdio = { nil, out },
+  }, function(code)
+    process:close()
+    status = code
+    check()
+  end)
+  if not process then
+    error(problem)
+  end
+  out:read_start(function(_, chunk)
+    if chunk then
+      text = text .. chunk
+    else
+      out:close()
+      check()
+    end
+  end)
+end
+]]
+
+-- A plugin manager that has installed what it is asked for.
+local VIM_PACK = [[
+local on_change
+vim = { api = {}, pack = {} }
+function vim.api.nvim_create_autocmd(event, options)
+  assert(event == "PackChanged")
+  on_change = options.callback
+end
+function vim.pack.add(urls)
+  local name = urls[1]:match "[^/]+$"
+  on_change { data = { spec = { name = name }, kind = "install", path = "folder/" .. name } }
+  on_change { data = { spec = { name = name }, kind = "delete", path = "folder/" .. name } }
+  on_change { data = { spec = { name = "other" }, kind = "install", path = "folder/other" } }
+end
+dofile = print
+]]
+
+---Runs a block inside Neovim, or returns why it cannot.
+local function run_block_in_nvim(block, code, prelude)
+  local nvim = find_nvim()
+  if not nvim then
+    return "there is no Neovim here"
+  elseif _VERSION ~= "Lua 5.1" then
+    return "Neovim's Lua is 5.1"
+  end
+  check(block, run_in_nvim(nvim, code, #(block.output or {}), prelude))
+end
+
 ---These run a block that needs something. If they cannot, they return the reason.
 local runners = {
   ["a pcall that can yield"] = function(block, code)
@@ -161,53 +221,130 @@ local runners = {
     check(block, run(code))
   end,
 
-  nvim = function(block, code)
-    local nvim = find_nvim()
-    if not nvim then
-      return "there is no Neovim here"
-    elseif _VERSION ~= "Lua 5.1" then
-      return "Neovim's Lua is 5.1"
+  ["programs of Unix"] = function(block, code)
+    if package.config:sub(1, 1) == "\\" then
+      return "there is no echo and no false here"
     end
-    check(block, run_in_nvim(nvim, code, #(block.output or {})))
+    check(block, run(code))
+  end,
+
+  busted = function(_, code)
+    if not support.pcall_yields then
+      return "PUC Lua 5.1 cannot yield inside pcall"
+    end
+    local path = write_temporary('require "busted.runner" { output = "TAP" }\n' .. code)
+    local result = support.script(path)
+    os.remove(path)
+    assert.are.equal(0, result.code, result.out .. result.err)
+    assert.is_truthy(result.out:find("ok 1 - two parties meet", 1, true), result.out)
+  end,
+
+  ["lazy.nvim"] = function(_, code)
+    local spec = assert((loadstring or load)(code:find "^return" and code or "return " .. code))()
+    assert.are.equal("luv-barrier/luv-barrier", (spec.dependencies or spec)[1])
+  end,
+
+  ["vim.pack"] = function(_, code)
+    local result = run(VIM_PACK .. code)
+    assert.are.equal("", result.err)
+    assert.are.equal("folder/luv-barrier/build.lua\n", result.out)
+  end,
+
+  nvim = run_block_in_nvim,
+
+  ["vim.system"] = function(block, code)
+    return run_block_in_nvim(block, code, VIM_SYSTEM)
   end,
 
   frameworks = function(_, code)
     local result = run(FRAMEWORKS .. code .. '\nrequire("luv").run()')
     assert.are.equal("", result.err)
     assert.are.equal(
-      "async.nvim\tnil\t0\nnvim-nio\tnil\t1\nplenary\tnil\t2\ncoop\tnil\t3\n",
+      "group\tnil\tresult\nnvim-nio\tnil\t0\nplenary\tnil\t1\ncoop\tnil\t2\nasync.nvim\tnil\t3\n",
       result.out
     )
   end,
 }
 
-describe("README.md", function()
-  local blocks = read_blocks "README.md"
-
-  it("has blocks of every kind", function()
-    local kinds = {}
-    for _, block in ipairs(blocks) do
-      local kind = block.needs or "nothing"
-      kinds[kind] = (kinds[kind] or 0) + 1
-      assert.is_truthy(runners[kind] or kind == "nothing", kind)
-    end
-    for kind in pairs(runners) do
-      assert.is_truthy(kinds[kind], kind)
-    end
-    assert.is_true(kinds.nothing >= 7)
-  end)
-
-  for _, block in ipairs(blocks) do
+---Describes the blocks of a document; returns how many of each kind there are.
+local function describe_blocks(path)
+  local kinds = {}
+  for _, block in ipairs(read_blocks(path)) do
+    local kind = block.needs or "nothing"
+    kinds[kind] = (kinds[kind] or 0) + 1
     it("has code that works as stated in line " .. block.line, function()
       local code = text(block)
-      assert((loadstring or load)(code, "@README.md"))
-      if not block.needs then
+      if kind == "nothing" then
         check(block, run(code))
         return
       end
-      local reason = runners[block.needs](block, code)
+      local runner = assert(runners[kind], "nothing knows how to run what needs " .. kind)
+      local reason = runner(block, code)
       if reason then
         pending(reason)
+      end
+    end)
+  end
+  return kinds
+end
+
+describe("README.md", function()
+  local kinds = describe_blocks "README.md"
+
+  it("has blocks of every kind", function()
+    for kind in pairs(runners) do
+      assert.is_truthy(kinds[kind], kind)
+    end
+    assert.is_true(kinds.nothing >= 12)
+  end)
+end)
+
+describe("doc/by-hand.md", function()
+  local kinds = describe_blocks "doc/by-hand.md"
+
+  it("has each task twice", function()
+    assert.are.equal(10, kinds.nothing)
+  end)
+end)
+
+local function read(path)
+  local file = assert(io.open(path, "rb"), path)
+  local content = file:read "*a"
+  file:close()
+  return content
+end
+
+---The anchors that a forge gives to the headings of a document.
+local function anchors_of(content)
+  local anchors = {}
+  for heading in ("\n" .. content:gsub("\n```.-\n```", "")):gmatch "\n#+ ([^\n]+)" do
+    local anchor = heading:lower():gsub("[^%w%- ]", ""):gsub(" ", "-")
+    local name, n = anchor, 0
+    while anchors[name] do
+      n = n + 1
+      name = anchor .. "-" .. n
+    end
+    anchors[name] = true
+  end
+  return anchors
+end
+
+describe("the documents", function()
+  for _, path in ipairs { "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md",
+    "doc/by-hand.md", "doc/design.md", "doc/portability.md", "doc/testing.md" } do
+    it("have no link that leads nowhere: " .. path, function()
+      local content = read(path)
+      local folder = path:match "^(.*/)" or ""
+      for target in content:gmatch "%]%(([^)]*)%)" do
+        local file, anchor = target:match "^([^#]*)#?(.*)$"
+        if not target:find "^https?:" then
+          local linked = file == "" and path or folder .. file
+          linked = linked:gsub("[^/]+/%.%./", "")
+          assert.is_truthy(uv.fs_stat(linked), target)
+          if anchor ~= "" then
+            assert.is_true(anchors_of(read(linked))[anchor] or false, target)
+          end
+        end
       end
     end)
   end
