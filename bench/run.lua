@@ -4,8 +4,7 @@
 ---
 ---The Makefile builds what this needs in BUILD_DIR. BUILD_DIR/commands.lua has the
 ---commands and the environment of each Lua. The rounds of the rivals are interleaved,
----and the median counts. Writes bench/results.md, bench/results.svg and the tables in
----README.md.
+---and the median counts. Writes bench/results.md and bench/results.svg.
 local build, rounds = arg[1], tonumber(arg[2]) or 5
 local commands = dofile(build .. "/commands.lua")
 
@@ -91,7 +90,7 @@ local function table_of_peers()
   say("")
   say("| parties | ours | Boost.Fiber | cqueues | asyncio | asyncio on uvloop |")
   say("| ---: | ---: | ---: | ---: | ---: | ---: |")
-  for _, parties in ipairs { 10, 1000, 10000 } do
+  for _, parties in ipairs { 10, 1000, 100000 } do
     local cases = { ours = measure("Lua 5.4", "ours", parties, trips(parties, 1000000)) }
     for name, peer in pairs(commands.peers) do
       cases[name] = string.format("%s %d %d", peer, parties,
@@ -162,63 +161,89 @@ local function memory()
   end
 end
 
----Draws bars of nanoseconds a wait at 1,000 parties.
-local function write_chart()
-  local r = chart[1000]
-  local bars = {}
-  local function bar(name, value)
-    if value then
-      bars[#bars + 1] = { name, value }
-    end
+---The rows of the chart: a name, and a function that finds the nanoseconds in what was
+---measured at one number of parties.
+local function chart_rows()
+  local rows = {}
+  local function row(name, find)
+    rows[#rows + 1] = { name = name, find = find, ours = name:find "luv%-barrier" ~= nil }
   end
   for _, lua in ipairs(commands.order) do
-    bar("floor: coroutine.yield(), " .. lua, r[lua].floor)
-    bar("luv-barrier, " .. lua, r[lua].ours)
-    bar("naive Lua, " .. lua, r[lua].naive)
+    for _, of in ipairs { { "floor", "bare coroutine.yield()" }, { "ours", "luv-barrier" },
+      { "naive", "twenty lines of Lua" } } do
+      row(of[2] .. ", " .. lua, function(r)
+        return r[lua] and r[lua][of[1]]
+      end)
+    end
   end
-  bar("Boost.Fiber, C++", r.peers.fiber)
-  bar("cqueues, Lua 5.4", r.peers.cqueues)
-  bar("asyncio on uvloop", r.peers.asyncio_uvloop)
-  bar("asyncio", r.peers.asyncio)
-  local widest = 700
-  local height = #bars * 26 + 60
-  local out = assert(io.open("bench/results.svg", "w"))
-  out:write(string.format('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 %d" '
-    .. 'font-family="sans-serif" font-size="13">\n', height))
-  out:write('<rect width="100%" height="100%" fill="#fff"/>\n')
-  out:write('<text x="10" y="24" font-size="15">Nanoseconds a wait, 1,000 parties '
-    .. "(bars end at 600)</text>\n")
-  for i, b in ipairs(bars) do
-    local y = 20 + i * 26
-    local width = math.min(b[2], 600) / 600 * (widest - 260)
-    local ours = b[1]:find("luv%-barrier")
-    out:write(string.format('<text x="250" y="%d" text-anchor="end">%s</text>\n', y + 13, b[1]))
-    out:write(string.format('<rect x="260" y="%d" width="%.0f" height="18" fill="%s"/>\n', y, width,
-      ours and "#2a6fdb" or "#b8c2cc"))
-    out:write(string.format('<text x="%.0f" y="%d">%s</text>\n', 266 + width, y + 13, number(b[2])))
+  for _, of in ipairs { { "fiber", "Boost.Fiber, C++" }, { "cqueues", "cqueues, Lua 5.4" },
+    { "asyncio_uvloop", "asyncio on uvloop" }, { "asyncio", "asyncio" } } do
+    row(of[2], function(r)
+      return r.peers and r.peers[of[1]]
+    end)
   end
-  out:write("</svg>\n")
-  out:close()
+  return rows
 end
 
----Puts what has been said so far into README.
-local function write_readme()
-  local from, to = "<!-- made by make bench -->\n", "\n<!-- until here -->"
-  local file = assert(io.open "README.md")
-  local text = file:read "*a"
-  file:close()
-  local _, first = text:find(from, 1, true)
-  local last = text:find(to, first, true)
-  file = assert(io.open("README.md", "w"))
-  file:write(text:sub(1, first), table.concat(lines, "\n", 2), text:sub(last))
-  file:close()
+-- A background of its own, so that the text can be read on any page.
+local STYLE = [[
+<style>
+.page { fill: #ffffff } text { fill: #1f2328 } .bar { fill: #b3bcc7 } .ours { fill: #0969da }
+@media (prefers-color-scheme: dark) {
+.page { fill: #0d1117 } text { fill: #e6edf3 } .bar { fill: #59636e } .ours { fill: #4493f8 }
+}
+</style>
+]]
+
+local LONGEST = 600 -- nanoseconds: longer bars end there
+local CHART_SIZES = { 10, 1000, 100000 }
+
+---"100,000"
+local function with_commas(n)
+  return (tostring(n):reverse():gsub("(%d%d%d)(%d)", "%1,%2"):reverse())
+end
+
+---Draws bars of nanoseconds a wait: a row for each rival, a column for each number of parties.
+local function write_chart()
+  local rows = chart_rows()
+  local out = assert(io.open("bench/results.svg", "w"))
+  local function write(format, ...)
+    out:write(format:format(...), "\n")
+  end
+  write('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 %d" font-family="sans-serif" '
+    .. 'font-size="13" role="img">', #rows * 24 + 76)
+  write "<title>Nanoseconds a wait at 10, 1,000 and 100,000 parties</title>"
+  out:write(STYLE)
+  write '<rect class="page" width="100%%" height="100%%" rx="6"/>'
+  write('<text x="12" y="26" font-size="15">Nanoseconds a wait (bars end at %d)</text>', LONGEST)
+  for column, parties in ipairs(CHART_SIZES) do
+    local left = 220 + (column - 1) * 230
+    write('<text x="%d" y="52" font-weight="bold">%s parties</text>', left, with_commas(parties))
+    for i, row in ipairs(rows) do
+      local y, value = 40 + i * 24, row.find(chart[parties])
+      if column == 1 then
+        write('<text x="%d" y="%d" text-anchor="end"%s>%s</text>', left - 10, y + 13,
+          row.ours and ' font-weight="bold"' or "", row.name)
+      end
+      if value then
+        local width = math.min(value, LONGEST) / LONGEST * 160
+        write('<rect class="%s" x="%d" y="%d" width="%.0f" height="16" rx="2"/>',
+          row.ours and "ours" or "bar", left, y, width)
+        write('<text x="%.0f" y="%d">%s</text>', left + width + 6, y + 13,
+          with_commas(math.floor(value + 0.5)))
+      else
+        write('<text x="%d" y="%d">–</text>', left, y + 13)
+      end
+    end
+  end
+  write "</svg>"
+  out:close()
 end
 
 for _, lua in ipairs(commands.order) do
   table_of_waits(lua)
 end
 table_of_peers()
-write_readme()
 table_of_operations()
 memory()
 write_chart()

@@ -45,7 +45,8 @@ local NO_MESSAGES = {
   "zig cc", "not found", "timed out", " or false", "(for generator)", "luv-barrier dev",
   "Nn]o such file", "' file not found", "barrier%.core built for", "barrier.core built for",
   " is loaded", "luv is Neovim's own (", "a barrier trips in Neovim's loop", " object at ",
-  ", this is ", "was built for", ", and this is", "  winget install", " install luv", "in a folder of",
+  ", this is ", "was built for", ", and this is", "  winget install", " install luv",
+  "in a folder of",
 }
 
 local function is_message(literal)
