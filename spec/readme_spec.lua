@@ -1,4 +1,4 @@
--- Runs each block of Lua in README.md and doc/by-hand.md, and compares its output with the
+-- Runs each block of Lua in README.md, and compares its output with the
 -- block of text that follows. A comment before a block says what it needs besides luv.
 -- Links between the documents have to lead somewhere.
 local uv = require "luv"
@@ -296,14 +296,6 @@ describe("README.md", function()
       assert.is_truthy(kinds[kind], kind)
     end
     assert.is_true(kinds.nothing >= 12)
-  end)
-end)
-
-describe("doc/by-hand.md", function()
-  local kinds = describe_blocks "doc/by-hand.md"
-
-  it("has each task twice", function()
-    assert.are.equal(10, kinds.nothing)
   end)
 end)
 
