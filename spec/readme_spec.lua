@@ -323,7 +323,7 @@ end
 
 describe("the documents", function()
   for _, path in ipairs { "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md",
-    "doc/by-hand.md", "doc/design.md", "doc/portability.md", "doc/testing.md" } do
+    "doc/by_hand.md", "doc/design.md", "doc/portability.md", "doc/testing.md" } do
     it("have no link that leads nowhere: " .. path, function()
       local content = read(path)
       local folder = path:match "^(.*/)" or ""
