@@ -341,7 +341,7 @@ int arrive_wait(lua_State *L) {
   if (b && lua_gettop(L) < FIRST_ARG && b->has_metatable && !b->has_timeout &&
       machine_would_wait(&b->job.machine))
     return just_wait(L, b);
-  return come(L, barrier_check(L, ARRIVE_LEVEL, "wait"), WAIT, "wait");
+  return come(L, b ? b : barrier_check(L, ARRIVE_LEVEL, "wait"), WAIT, "wait");
 }
 
 int arrive_await_trip(lua_State *L) {

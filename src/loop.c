@@ -213,7 +213,9 @@ void loop_wake(lua_State *L, struct loop *l) {
 }
 
 void loop_wake_at(lua_State *L, struct loop *l, uint64_t when) {
-  int table = push_table(L, l);
+  int table;
+  if (l->armed == ARMED_NOW) return; /* the trip that wants a turn has asked about the timer */
+  table = push_table(L, l);
   do {
     if (!is_running(L, l, table, when)) {
       ensure_alive(L, l, table);
