@@ -55,7 +55,22 @@ function user_value(u)
 end
 
 function take_user_value(u)
-  if debug.setfenv then debug.setfenv(u, {}) else debug.setuservalue(u, nil, 1) end
+  if debug.setfenv then return debug.setfenv(u, {}) end
+  for n = 1, 2 do debug.setuservalue(u, nil, n) end
+end
+
+-- A Waiter's values are in a table before Lua 5.4.
+function take_callback(w, callback)
+  local values = user_value(w)
+  if type(values) == "table" then
+    for key, value in pairs(values) do
+      if value == callback then values[key] = nil end
+    end
+  else
+    for n = 1, 2 do
+      if debug.getuservalue(w, n) == callback then debug.setuservalue(w, nil, n) end
+    end
+  end
 end
 
 -- Calls f at the next call of `called`, in this coroutine or in one created later.
@@ -289,9 +304,7 @@ describe("the debug library", function()
       local b = barrier.new(2)
       local w = b:wait(print)
       b:wait(listener "b")
-      for key, value in pairs(user_value(w)) do
-        if value == print then user_value(w)[key] = nil end
-      end
+      take_callback(w, print)
       uv.run()
       w:close()
       print(b.state)

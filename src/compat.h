@@ -174,6 +174,59 @@ static inline bool compat_getuservalue(lua_State *L, int i) {
 #endif
 }
 
+/* A full userdata that has two values, those at the absolute indices `first` and `second`. Lua
+** 5.4 needs no table for them, which is half of the time that it takes. [-0, +1] */
+static inline void *compat_newpair(lua_State *L, size_t size, int first, int second) {
+#if LUA_VERSION_NUM >= 504
+  void *p = lua_newuserdatauv(L, size, 2);
+  lua_pushvalue(L, first);
+  lua_setiuservalue(L, -2, 1);
+  lua_pushvalue(L, second);
+  lua_setiuservalue(L, -2, 2);
+#else
+  void *p = compat_newuserdata(L, size, 2, 0);
+  compat_getuservalue(L, -1);
+  lua_pushvalue(L, first);
+  lua_rawseti(L, -2, 1);
+  lua_pushvalue(L, second);
+  lua_rawseti(L, -2, 2);
+  lua_pop(L, 1);
+#endif
+  return p;
+}
+
+/* Pushes value 1 or 2; nil if the debug library took it away. [-0, +1] */
+static inline void compat_getvalue(lua_State *L, int i, int n) {
+#if LUA_VERSION_NUM >= 504
+  lua_getiuservalue(L, i, n);
+#else
+  if (compat_getuservalue(L, i))
+    lua_rawgeti(L, -1, n);
+  else
+    lua_pushnil(L);
+  lua_remove(L, -2);
+#endif
+}
+
+/* The same, which becomes false. [-0, +1] */
+static inline void compat_takevalue(lua_State *L, int i, int n) {
+#if LUA_VERSION_NUM >= 504
+  i = lua_absindex(L, i);
+  lua_getiuservalue(L, i, n);
+  lua_pushboolean(L, 0);
+  lua_setiuservalue(L, i, n);
+#else
+  if (compat_getuservalue(L, i)) {
+    lua_rawgeti(L, -1, n);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -3, n);
+  } else {
+    lua_pushnil(L);
+  }
+  lua_remove(L, -2);
+#endif
+}
+
 /* lua_rawget that tells the type of the value, as from Lua 5.3 on. */
 static inline int compat_rawget(lua_State *L, int i) {
 #if LUA_VERSION_NUM >= 503

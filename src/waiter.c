@@ -4,7 +4,7 @@
 
 static const char waiter_type = 'w'; /* its address is the type */
 
-enum { WAITER_BARRIER = 1, WAITER_CALLBACK };
+enum { WAITER_BARRIER = 1, WAITER_CALLBACK }; /* its values */
 
 struct waiter *waiter_at(lua_State *L, int i) {
   struct waiter *w = (struct waiter *)lua_touserdata(L, i);
@@ -22,16 +22,10 @@ static struct waiter *check_waiter(lua_State *L, const char *name) {
 }
 
 struct waiter *waiter_push(lua_State *L, int self, int callback) {
-  struct waiter *w = (struct waiter *)compat_newuserdata(L, sizeof(*w), WAITER_CALLBACK, 0);
+  struct waiter *w = (struct waiter *)compat_newpair(L, sizeof(*w), self, callback);
   w->node = 0;
   w->self = w;
   w->type = &waiter_type;
-  compat_getuservalue(L, -1);
-  lua_pushvalue(L, self);
-  lua_rawseti(L, -2, WAITER_BARRIER);
-  lua_pushvalue(L, callback);
-  lua_rawseti(L, -2, WAITER_CALLBACK);
-  lua_pop(L, 1);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &waiter_type);
   lua_setmetatable(L, -2);
   return w;
@@ -39,14 +33,7 @@ struct waiter *waiter_push(lua_State *L, int self, int callback) {
 
 void waiter_take_callback(lua_State *L, int i) {
   waiter_at(L, i)->node = 0;
-  if (compat_getuservalue(L, i)) {
-    lua_rawgeti(L, -1, WAITER_CALLBACK);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, -3, WAITER_CALLBACK);
-  } else {
-    lua_pushboolean(L, 0); /* the debug library took it away */
-  }
-  lua_remove(L, -2);
+  compat_takevalue(L, i, WAITER_CALLBACK);
 }
 
 /* Has the function at index 2 called by the barrier at index 3, in a turn. [-0, +0, e] */
@@ -80,8 +67,7 @@ static int waiter_close(lua_State *L) {
   if (notifies && !is_callable(L, 2))
     errors_argument(L, 1, 1, "close", "on_close must be callable, got %s", luaL_typename(L, 2));
   lua_settop(L, 2);
-  if (compat_getuservalue(L, 1)) lua_rawgeti(L, 3, WAITER_BARRIER);
-  lua_replace(L, 3);
+  compat_getvalue(L, 1, WAITER_BARRIER);
   b = barrier_at(L, 3);
   if (b == NULL) return 0; /* it was collected together with the Waiter */
   if (notifies) notify(L, b);
@@ -92,13 +78,9 @@ static int waiter_close(lua_State *L) {
 }
 
 static int waiter_is_closing(lua_State *L) {
-  bool open = false;
   check_waiter(L, "is_closing");
-  if (compat_getuservalue(L, 1)) {
-    lua_rawgeti(L, -1, WAITER_CALLBACK);
-    open = lua_toboolean(L, -1);
-  }
-  lua_pushboolean(L, !open);
+  compat_getvalue(L, 1, WAITER_CALLBACK);
+  lua_pushboolean(L, !lua_toboolean(L, -1));
   return 1;
 }
 

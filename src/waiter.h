@@ -1,8 +1,8 @@
 /*
 ** The Waiter: a wait in callback style.
 **
-** Its user value is a table: the barrier, and the callback, which is false once it was
-** called or the Waiter was closed.
+** It keeps two values: the barrier, and the callback, which is false once it was called or the
+** Waiter was closed.
 */
 #ifndef BARRIER_WAITER_H
 #define BARRIER_WAITER_H
@@ -25,7 +25,7 @@ INTERNAL struct waiter *waiter_push(lua_State *L, int self, int callback);
 INTERNAL struct waiter *waiter_at(lua_State *L, int i);
 
 /* Takes the callback from the Waiter at an index, which is out from now on. Pushes
-** false if it was called or closed. [-0, +1, -] */
+** false, or nil, if it was called or closed. [-0, +1, -] */
 INTERNAL void waiter_take_callback(lua_State *L, int i);
 
 #endif
