@@ -173,8 +173,7 @@ static void model_trip(uint32_t at) {
   model.state = MACHINE_DRAINING;
   model.generation++;
   model.arrived = 0;
-  for (uint32_t i = 0; i < list(IN)->count; i++)
-    tell(&list(IN)->member[i], MACHINE_PASSED, i, at);
+  for (uint32_t i = 0; i < list(IN)->count; i++) tell(&list(IN)->member[i], MACHINE_PASSED, i, at);
   model_tell_watchers(MACHINE_PASSED, at);
   model_emptied(at);
 }

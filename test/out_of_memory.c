@@ -34,8 +34,8 @@ static const char *const mode_names[MODES] = {"meddling", "request", "once", "fr
 static struct {
   enum mode mode;
   long countdown;
-  bool fired;   /* has an allocation failed? */
-  bool forgiven; /* MODE_FROM: the error has come out */
+  bool fired;      /* has an allocation failed? */
+  bool forgiven;   /* MODE_FROM: the error has come out */
   const void *ptr; /* MODE_ONCE: the request that may be retried */
   size_t osize, nsize;
   long requests;
@@ -303,7 +303,8 @@ static long count_requests(void) {
 static bool is_memory_error(const char *error) {
   return strstr(error, "not enough memory") ||
          strstr(error, "stack overflow") || /* of luaL_checkstack if the stack cannot grow */
-         strstr(error, "C core is not installed"); /* of a `require` that failed, as there is no file */
+         strstr(error,
+                "C core is not installed"); /* of a `require` that failed, as there is no file */
 }
 
 /* Fails the n-th allocation. Returns whether there was an n-th. */

@@ -23,12 +23,12 @@ struct handle {
 static struct {
   struct handle *handles[MOST_HANDLES];
   int count;
-  uint64_t now;    /* what the module is told */
-  uint64_t time;   /* what it would be told after update_time */
+  uint64_t now;  /* what the module is told */
+  uint64_t time; /* what it would be told after update_time */
   uint64_t orders;
-  bool tampered;   /* somebody else has stopped, closed or unreferenced handles */
-  long countdown;  /* so many calls of these functions until somebody meddles; 0: never */
-  int meddler;     /* what it does */
+  bool tampered;     /* somebody else has stopped, closed or unreferenced handles */
+  long countdown;    /* so many calls of these functions until somebody meddles; 0: never */
+  int meddler;       /* what it does */
   char report[4096]; /* of uncaught errors */
 } loop;
 
@@ -265,16 +265,26 @@ static int uv_run(lua_State *L) {
 /* }=== */
 
 static const luaL_Reg uv[] = {
-    {"new_timer", uv_new_timer},     {"new_idle", uv_new_idle},
-    {"timer_start", uv_timer_start}, {"timer_stop", uv_stop_handle},
-    {"idle_start", uv_idle_start},   {"idle_stop", uv_stop_handle},
-    {"is_closing", uv_is_closing},   {"is_active", uv_is_active},
-    {"has_ref", uv_has_ref},         {"ref", uv_ref},
-    {"now", uv_now},                 {"update_time", uv_update_time},
-    {"close", uv_close},             {"run", uv_run},
-    {"close_all", uv_close_all},     {"stop_all", uv_stop_all},
-    {"unref_all", uv_unref_all},     {"sleep", uv_sleep},
-    {"count", uv_count},             {NULL, NULL},
+    {"new_timer", uv_new_timer},
+    {"new_idle", uv_new_idle},
+    {"timer_start", uv_timer_start},
+    {"timer_stop", uv_stop_handle},
+    {"idle_start", uv_idle_start},
+    {"idle_stop", uv_stop_handle},
+    {"is_closing", uv_is_closing},
+    {"is_active", uv_is_active},
+    {"has_ref", uv_has_ref},
+    {"ref", uv_ref},
+    {"now", uv_now},
+    {"update_time", uv_update_time},
+    {"close", uv_close},
+    {"run", uv_run},
+    {"close_all", uv_close_all},
+    {"stop_all", uv_stop_all},
+    {"unref_all", uv_unref_all},
+    {"sleep", uv_sleep},
+    {"count", uv_count},
+    {NULL, NULL},
 };
 
 #endif
