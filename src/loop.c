@@ -70,11 +70,13 @@ static bool ask_handle(lua_State *L, int table, int function, int handle) {
 /* Is the handle there, and not closed by somebody else? luv must not be asked to
 ** start a closed handle. [-0, +0] */
 static bool is_alive(lua_State *L, int table, int handle) {
-  bool made;
+  bool alive;
   lua_rawgeti(L, table, handle);
-  made = !lua_isnil(L, -1);
-  lua_pop(L, 1);
-  return made && !ask_handle(L, table, UV_IS_CLOSING, handle);
+  alive = !lua_isnil(L, -1) && !ask_handle(L, table, UV_IS_CLOSING, handle);
+  lua_rawgeti(L, table, handle); /* a finalizer or hook may have made a new one */
+  alive = alive || !lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return alive;
 }
 
 /* Makes the handle if it is not alive. [-0, +0] */
