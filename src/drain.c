@@ -120,9 +120,9 @@ static void let_go(lua_State *L, const struct pass *p, const struct machine_leav
   clear(L, p, leaver->node);
   if (leaver->outcome == MACHINE_CLOSED) {
     call(L, p, 0); /* on_close */
-  } else if (leaver->outcome == MACHINE_UNCAUGHT) {
+  } else if (has_own_error(leaver->outcome)) {
     barrier_take_error(L, p->self, leaver->node);
-    report_error(L, p->report, 0);
+    if (leaver->outcome == MACHINE_UNCAUGHT) report_error(L, p->report, 0);
   } /* otherwise the coroutine is dead, or the debug library took the element away */
 }
 
