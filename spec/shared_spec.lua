@@ -595,6 +595,16 @@ describe("reset and abort of a shared barrier", function()
     end
   end)
 
+  it("need no reason", function()
+    local b, log = new(2), {}
+    b:wait(function(err) add(log, tostring(err)) add(log, tostring(err.reason)) end)
+    b:abort()
+    add(log, tostring(select(2, b:arrive())))
+    run_loop()
+    local message = "BrokenBarrierError: barrier aborted"
+    assert.are.same({ message, message, "nil" }, log)
+  end)
+
   it("refuse a reason that cannot travel", function()
     local b = new(2)
     for _, value in ipairs { {}, print, coroutine.create(function() end), b } do
@@ -681,6 +691,131 @@ describe("the loop of a shared barrier's waiters", function()
     ]]
     assert.are.equal("", result.err)
     assert.are.equal("2\t1\n1\t0\n1\t1\n2\t0\n2\t1\n1\t0\n3\n", result.out)
+  end)
+end)
+
+describe("a shared barrier where waiters have to be scheduled", function()
+  local prelude = [[
+    local queue, fast = {}, false
+    vim = {
+      loop = uv,
+      schedule = function(f) queue[#queue + 1] = f end,
+      in_fast_event = function() return fast end,
+    }
+    local function run_queue()
+      local now = queue
+      queue = {}
+      for i = 1, #now do now[i]() end
+    end
+    local b = barrier.shared("x", 2)
+    local function co(name)
+      coroutine.wrap(function() print(name, b:wait()) end)()
+    end
+  ]]
+
+  local function prints(expected, code)
+    local result = support.chunk(prelude .. code)
+    assert.are.equal("", result.err)
+    assert.are.equal(expected, result.out)
+  end
+
+  it("schedules them once, and lets them out then", function()
+    prints("b\t1\nd\t1\n1\na\t0\nc\t0\n0\n", [[
+      co "a" co "b" co "c"
+      uv.run "nowait"
+      co "d"
+      uv.run "nowait"
+      print(#queue)
+      run_queue()
+      uv.run()
+      print(#queue)
+    ]])
+  end)
+
+  it("suspends the last arrival in a fast event", function()
+    prints("1\na\t0\nb\t1\n", [[
+      fast = true
+      co "a" co "b"
+      print(b.generation)
+      uv.run "nowait"
+      run_queue()
+    ]])
+  end)
+
+  it_nests("schedules those who are left when a waiter runs the loop", function()
+    prints("a\nb\na again\n", [[
+      b:wait(function()
+        print "a"
+        uv.run "nowait"
+        run_queue()
+        print "a again"
+      end)
+      b:wait(function() print "b" end)
+      uv.run "nowait"
+      run_queue()
+    ]])
+  end)
+
+  it("puts a coroutine off that cannot be resumed", function()
+    if _VERSION == "Lua 5.1" then
+      pending "here a coroutine has a C stack of its own, or none"
+    end
+    prints("first\t1\nin a full stack\n1\nb\t0\nagain\t0\n", [[
+      ---See schedule_spec.lua.
+      local function with_full_stack(f)
+        local function overflow() return (("x"):gsub("x", overflow)) end
+        local called = false
+        xpcall(overflow, function()
+          if not called then
+            called = true
+            f()
+          end
+        end)
+      end
+      co "b" co "first"
+      co "again"
+      uv.run "nowait"
+      with_full_stack(run_queue)
+      print "in a full stack"
+      uv.run "nowait"
+      print(#queue)
+      run_queue()
+      b:arrive()
+      uv.run "nowait"
+      run_queue()
+      uv.run() -- nobody waits
+    ]])
+  end)
+
+  it("schedules what a Waiter calls when it is closed", function()
+    prints("1\nclosed\n", [[
+      b:wait(print):close(function() print "closed" end)
+      uv.run()
+      print(#queue)
+      run_queue()
+    ]])
+  end)
+end)
+
+describe("the functions of the C core for shared barriers", function()
+  it("refuse what is none of theirs", function()
+    local native = require "barrier.core".shared
+    for _, name in ipairs { "status", "reset", "abort", "arrive", "new", "pass" } do
+      local ok, message = pcall(native[name], {})
+      assert.is_false(ok)
+      local found = message:find("bad self (shared barrier expected, got table)", 1, true)
+      assert.is_truthy(found, message)
+    end
+    for _, name in ipairs { "enter", "suspend" } do
+      local ok, message = pcall(native[name], io.stdout, print)
+      assert.is_false(ok)
+      assert.is_truthy(message:find("this wait is over", 1, true), message)
+    end
+    assert.is_false(native.absent({}))
+    assert.is_false(native.key({}))
+    native.free({})
+    native.pop()
+    assert.is_nil(native.peek())
   end)
 end)
 
@@ -885,6 +1020,66 @@ describe("threads at a shared barrier", function()
     ]]
     assert.are.equal("", result.err)
     assert.are.equal("2 3\n0\t0\n", result.out)
+  end)
+
+  it("let go of what finalizers get hold of while they end", function()
+    local result = threads [[
+      local t = thread [=[
+        barrier.shared("x", 4)
+        local b = barrier.shared("y", 4)
+        local function finalize()
+          barrier.shared("x", 4):arrive()
+          barrier.shared("z", 4)
+          b:wait(print)
+          b:abort("x")
+          b:wait(print)
+          b:arrive()
+        end
+        if _VERSION == "Lua 5.1" then
+          object = newproxy(true)
+          getmetatable(object).__gc = finalize
+        else
+          object = setmetatable({}, { __gc = finalize })
+        end
+      ]=]
+      t:join()
+      print(barrier.shared("x", 2).n_arrived, barrier.shared("y", 2).parties,
+        barrier.shared("z", 2).parties)
+    ]]
+    assert.are.equal("", result.err)
+    assert.are.equal("0\t2\t2\n", result.out)
+  end)
+
+  it("say that it is too late once they have let go", function()
+    local result = threads [[
+      local t = uv.new_thread([=[
+        package.path, package.cpath = ...
+        local barrier, b
+        local function finalize()
+          for _, f in ipairs {
+            function() barrier.shared("x", 4) end,
+            function() b:wait(print) end,
+            function() b:arrive() end,
+          } do
+            local message = select(2, pcall(f))
+            io.write((message:gsub("^[^ ]*: ", "")) .. "\n")
+          end
+        end
+        if _VERSION == "Lua 5.1" then
+          object = newproxy(true)
+          getmetatable(object).__gc = finalize
+        else
+          object = setmetatable({}, { __gc = finalize })
+        end
+        barrier = require "barrier" -- is finalized before the object
+        b = barrier.shared("x", 4)
+      ]=], package.path, package.cpath)
+      t:join()
+    ]]
+    assert.are.equal("", result.err)
+    assert.are.equal("the Lua state is closing\n"
+      .. "calling 'wait' on bad self (shared barrier expected, got userdata)\n"
+      .. "calling 'arrive' on bad self (shared barrier expected, got userdata)\n", result.out)
   end)
 
   it("let go of the name when the last of them ends", function()

@@ -81,30 +81,35 @@ static void shared_signal(struct shared_state *s) {
 static void shared_go_in(struct shared_arrival *a) {
   struct shared_barrier *b = a->barrier;
   shared_append(&b->inside, a, SHARED_IN_BARRIER);
-  shared_append(&a->state->inside, a, SHARED_IN_STATE);
   a->place = SHARED_INSIDE;
   b->n_arrived++;
-  if (!a->owner) return;
-  b->n_waiting++;
-  a->state->waits++;
+  if (a->waits) {
+    b->n_waiting++;
+    a->state->waits++;
+  } else {
+    a->owner = NULL;
+  }
 }
 
 static void shared_go_out(struct shared_arrival *a) {
   struct shared_barrier *b = a->barrier;
+  struct shared_state *s = a->state;
   if (a->place == SHARED_INSIDE) {
     shared_unlink(&b->inside, a, SHARED_IN_BARRIER);
-    shared_unlink(&a->state->inside, a, SHARED_IN_STATE);
     b->n_arrived--;
-    if (a->owner) b->n_waiting--;
+    if (a->waits) b->n_waiting--;
   } else if (a->place == SHARED_READY) {
-    shared_unlink(&a->state->ready, a, SHARED_IN_STATE);
+    shared_unlink(&s->ready, a, SHARED_IN_STATE);
+    shared_append(&s->others, a, SHARED_IN_STATE);
   }
-  if (a->owner && a->place != SHARED_OUT) a->state->waits--;
+  if (a->waits && a->place != SHARED_OUT) s->waits--;
   a->place = SHARED_OUT;
 }
 
+/* It is out. */
 static void shared_make_ready(struct shared_arrival *a, enum shared_outcome outcome) {
   struct shared_state *s = a->state;
+  shared_unlink(&s->others, a, SHARED_IN_STATE);
   shared_append(&s->ready, a, SHARED_IN_STATE);
   a->place = SHARED_READY;
   a->outcome = outcome;
@@ -113,8 +118,9 @@ static void shared_make_ready(struct shared_arrival *a, enum shared_outcome outc
   shared_signal(s);
 }
 
-/* It is out already. */
+/* It is out. */
 static void shared_destroy(struct shared_arrival *a) {
+  shared_unlink(&a->state->others, a, SHARED_IN_STATE);
   shared_drop_reason(a->reason);
   shared_drop(a->barrier);
   free(a);
@@ -126,7 +132,7 @@ static void shared_let_out(struct shared_barrier *b, enum shared_outcome outcome
   while (b->inside.first) {
     struct shared_arrival *a = b->inside.first;
     shared_go_out(a);
-    if (!a->owner) {
+    if (!a->waits) {
       shared_destroy(a);
       continue;
     }
@@ -151,12 +157,14 @@ void shared_init(struct shared_state *s) {
 }
 
 void shared_close(struct shared_state *s) {
+  struct shared_arrival *a, *next;
   threads_lock();
   s->closed = true;
-  while (s->inside.first || s->ready.first) {
-    struct shared_arrival *a = s->inside.first ? s->inside.first : s->ready.first;
+  while (s->ready.first) shared_go_out(s->ready.first);
+  for (a = s->others.first; a; a = next) {
+    next = a->next[SHARED_IN_STATE];
     shared_go_out(a);
-    if (!a->owner) shared_destroy(a); /* otherwise its owner does so */
+    if (!a->owner) shared_destroy(a);
   }
   threads_close_pipe(&s->pipe);
   threads_unlock();
@@ -198,15 +206,15 @@ void shared_settle(struct shared_state *s) {
 }
 
 bool shared_acknowledge(struct shared_state *s) {
-  bool ready;
+  bool signalled;
   threads_lock();
-  ready = s->ready.first != NULL;
-  if (s->signalled) {
+  signalled = s->signalled;
+  if (signalled) {
     s->signalled = false;
     threads_read(&s->pipe);
   }
   threads_unlock();
-  return ready;
+  return signalled;
 }
 
 void shared_wake(struct shared_state *s) {
@@ -261,11 +269,6 @@ void shared_release(struct shared_barrier *b) {
   threads_lock();
   shared_drop(b);
   threads_unlock();
-}
-
-const char *shared_name(const struct shared_barrier *b, size_t *length) {
-  *length = b->length;
-  return b->name;
 }
 
 void shared_get_status(const struct shared_barrier *b, struct shared_status *status) {
@@ -325,15 +328,18 @@ bool shared_pass(struct shared_barrier *b, uint64_t *position) {
   return passes;
 }
 
-struct shared_arrival *shared_new(struct shared_state *s, struct shared_barrier *b, void *owner) {
+struct shared_arrival *shared_new(struct shared_state *s, struct shared_barrier *b, void *owner,
+                                  bool waits) {
   struct shared_arrival *a = malloc(sizeof(*a));
   if (a == NULL) return NULL;
   memset(a, 0, sizeof(*a));
   a->barrier = b;
   a->state = s;
   a->owner = owner;
+  a->waits = waits;
   threads_lock();
   b->references++;
+  shared_append(&s->others, a, SHARED_IN_STATE);
   threads_unlock();
   return a;
 }
@@ -349,7 +355,7 @@ bool shared_enter(struct shared_arrival *a) {
   } else if (a->place == SHARED_OUT && b->broken) {
     a->outcome = SHARED_ABORTED;
     a->reason = shared_hold_reason(b->reason);
-    if (a->owner) shared_make_ready(a, SHARED_ABORTED);
+    if (a->waits) shared_make_ready(a, SHARED_ABORTED);
   }
   threads_unlock();
   return enters;

@@ -69,7 +69,8 @@ struct shared_arrival {
   uint64_t value; /* SHARED_PASSED: its position; SHARED_TIMED_OUT: how many had arrived */
   uint64_t turn;  /* of its state, when it became ready */
   struct shared_reason *reason;
-  void *owner; /* the caller's; NULL if it does not wait */
+  bool waits;
+  void *owner; /* the caller's; NULL once it is the barrier's */
 };
 
 struct shared_queue {
@@ -78,9 +79,9 @@ struct shared_queue {
 
 /* What one Lua state has to do with the barriers. */
 struct shared_state {
-  struct shared_queue inside, ready;
-  size_t waits;  /* how many of its arrivals wait, or are ready */
-  uint64_t turn; /* what became ready in an earlier one is served in this one */
+  struct shared_queue ready, others; /* all its arrivals */
+  size_t waits;                      /* how many of its arrivals wait, or are ready */
+  uint64_t turn;                     /* what became ready in an earlier one is served in this one */
   bool signalled, closed;
   struct threads_pipe pipe; /* wakes its loop */
 };
@@ -94,7 +95,8 @@ struct shared_status {
 
 INTERNAL void shared_init(struct shared_state *s);
 
-/* Takes back all its arrivals that have not tripped; afterwards nobody is let in there. */
+/* Takes back all its arrivals that have not tripped; afterwards nobody is let in there. Who
+** still has an owner is among `others`, for the caller to free. */
 INTERNAL void shared_close(struct shared_state *s);
 
 /* A descriptor that is readable when somebody is ready; -1 if there is none to be had. */
@@ -111,7 +113,7 @@ INTERNAL struct shared_arrival *shared_next(struct shared_state *s);
 INTERNAL void shared_settle(struct shared_state *s);
 
 /* The descriptor is not readable any more, but the next who is ready makes it so again.
-** Returns whether somebody is ready. */
+** Returns whether it was. */
 INTERNAL bool shared_acknowledge(struct shared_state *s);
 
 /* Makes the descriptor readable, as if somebody were ready. */
@@ -129,9 +131,6 @@ INTERNAL bool shared_resting(const struct shared_state *s);
 INTERNAL struct shared_barrier *shared_join(const char *name, size_t length, uint64_t parties);
 
 INTERNAL void shared_release(struct shared_barrier *b);
-
-/* Its name, which does not change. */
-INTERNAL const char *shared_name(const struct shared_barrier *b, size_t *length);
 
 INTERNAL void shared_get_status(const struct shared_barrier *b, struct shared_status *status);
 
@@ -151,12 +150,12 @@ INTERNAL void shared_abort(struct shared_barrier *b, struct shared_reason *reaso
 ** if that is not the last one. */
 INTERNAL bool shared_pass(struct shared_barrier *b, uint64_t *position);
 
-/* Somebody who has yet to arrive, who is to wait unless `owner` is NULL. NULL: no memory. */
+/* Somebody who has yet to arrive, to wait or not. NULL: no memory. */
 INTERNAL struct shared_arrival *shared_new(struct shared_state *s, struct shared_barrier *b,
-                                           void *owner);
+                                           void *owner, bool waits);
 
 /* Arrives. Whoever waits may be ready at once: as the last one, or on a broken barrier. Who
-** does not wait is the barrier's from now on, or, if that is broken, SHARED_ABORTED, and
+** does not wait is the barrier's from now on; on a broken barrier it is SHARED_ABORTED, and
 ** still the caller's. Returns whether it was let in. */
 INTERNAL bool shared_enter(struct shared_arrival *a);
 

@@ -7,6 +7,7 @@
 struct shared_handle {
   const void *self;
   struct shared_barrier *barrier; /* NULL when it has been collected */
+  struct shared_handle *next, *previous;
 };
 
 struct shared_wait {
@@ -18,6 +19,11 @@ static const char *const native_outcomes[] = {"passed",    "reset",     "aborted
                                               "timed out", "cancelled", "disturbed"};
 
 /* {=== what every function has for upvalues === */
+
+struct native_state {
+  struct shared_state state; /* first, so that its address is this one's */
+  struct shared_handle *handles;
+};
 
 enum { NATIVE_STATE = 1, NATIVE_HANDLE, NATIVE_WAIT, NATIVE_UPVALUES = NATIVE_WAIT };
 
@@ -37,55 +43,69 @@ static struct shared_wait *native_wait_at(lua_State *L, int i) {
   return is ? w : NULL;
 }
 
-static struct shared_barrier *native_check_barrier(lua_State *L) {
+static const struct shared_handle *native_check(lua_State *L) {
   const struct shared_handle *h = native_handle_at(L, 1);
-  if (h) return h->barrier;
-  luaL_error(L, "bad self (shared barrier expected, got %s)", luaL_typename(L, 1));
-  return NULL;
+  if (h == NULL) luaL_error(L, "bad self (shared barrier expected, got %s)", luaL_typename(L, 1));
+  return h;
 }
 
-/* The arrival of a wait that is not over. */
-static struct shared_arrival *native_check_arrival(lua_State *L) {
+/* A wait that is not over. */
+static const struct shared_wait *native_check_wait(lua_State *L) {
   const struct shared_wait *w = native_wait_at(L, 1);
-  if (w && w->arrival) return w->arrival;
-  luaL_error(L, "this wait is over");
-  return NULL;
+  if (w == NULL || w->arrival == NULL) luaL_error(L, "this wait is over");
+  return w;
 }
 
 /* }=== */
 
 /* {=== barriers === */
 
+static void native_keep(struct native_state *n, struct shared_handle *h) {
+  h->previous = NULL;
+  h->next = n->handles;
+  if (h->next) h->next->previous = h;
+  n->handles = h;
+}
+
+static void native_release(struct native_state *n, struct shared_handle *h) {
+  struct shared_barrier *b = h->barrier;
+  if (h->previous)
+    h->previous->next = h->next;
+  else
+    n->handles = h->next;
+  if (h->next) h->next->previous = h->previous;
+  h->barrier = NULL;
+  shared_release(b);
+}
+
+static int native_handle_gc(lua_State *L) {
+  struct shared_handle *h = native_handle_at(L, 1);
+  if (h) native_release(lua_touserdata(L, lua_upvalueindex(NATIVE_STATE)), h);
+  return 0;
+}
+
 /* join(name, parties) -> barrier; nil and their number if it has other parties */
 static int native_join(lua_State *L) {
   size_t length;
   const char *name = luaL_checklstring(L, 1, &length);
   uint64_t parties = (uint64_t)luaL_checkinteger(L, 2);
+  struct native_state *n = lua_touserdata(L, lua_upvalueindex(NATIVE_STATE));
   struct shared_status status;
   struct shared_handle *h = lua_newuserdata(L, sizeof(*h));
   h->self = h;
   h->barrier = NULL;
   lua_pushvalue(L, lua_upvalueindex(NATIVE_HANDLE));
   lua_setmetatable(L, -2);
+  if (n->state.closed) luaL_error(L, "the Lua state is closing");
   h->barrier = shared_join(name, length, parties);
   if (h->barrier == NULL) return shared_memory_error(L);
+  native_keep(n, h);
   shared_get_status(h->barrier, &status);
   if (status.parties == parties) return 1;
-  shared_release(h->barrier);
-  h->barrier = NULL;
+  native_release(n, h);
   lua_pushnil(L);
   lua_pushinteger(L, (lua_Integer)status.parties);
   return 2;
-}
-
-static int native_handle_gc(lua_State *L) {
-  struct shared_handle *h = native_handle_at(L, 1);
-  if (h) {
-    struct shared_barrier *b = h->barrier;
-    h->barrier = NULL;
-    shared_release(b);
-  }
-  return 0;
 }
 
 static int native_is_barrier(lua_State *L) {
@@ -93,17 +113,10 @@ static int native_is_barrier(lua_State *L) {
   return 1;
 }
 
-static int native_name(lua_State *L) {
-  size_t length;
-  const char *name = shared_name(native_check_barrier(L), &length);
-  lua_pushlstring(L, name, length);
-  return 1;
-}
-
 /* status(barrier) -> parties, n_waiting, n_arrived, generation, broken */
 static int native_status(lua_State *L) {
   struct shared_status status;
-  shared_get_status(native_check_barrier(L), &status);
+  shared_get_status(native_check(L)->barrier, &status);
   lua_pushinteger(L, (lua_Integer)status.parties);
   lua_pushinteger(L, (lua_Integer)status.n_waiting);
   lua_pushinteger(L, (lua_Integer)status.n_arrived);
@@ -113,13 +126,13 @@ static int native_status(lua_State *L) {
 }
 
 static int native_reset(lua_State *L) {
-  shared_reset(native_check_barrier(L));
+  shared_reset(native_check(L)->barrier);
   return 0;
 }
 
 /* abort(barrier, reason) */
 static int native_abort(lua_State *L) {
-  struct shared_barrier *b = native_check_barrier(L);
+  struct shared_barrier *b = native_check(L)->barrier;
   shared_abort(b, shared_to_reason(L, 2));
   return 0;
 }
@@ -136,7 +149,7 @@ static struct shared_wait *native_push_wait(lua_State *L, struct shared_barrier 
   lua_pushvalue(L, lua_upvalueindex(NATIVE_WAIT));
   lua_setmetatable(L, -2);
   if (s->closed) luaL_error(L, "the Lua state is closing");
-  w->arrival = shared_new(s, b, waits ? w : NULL);
+  w->arrival = shared_new(s, b, w, waits);
   if (w->arrival == NULL) shared_memory_error(L);
   return w;
 }
@@ -151,9 +164,9 @@ static int native_wait_gc(lua_State *L) {
   return 0;
 }
 
-/* new(barrier) -> a wait that is to native_enter, and its key */
+/* new(barrier) -> a wait that is to enter, and its key */
 static int native_new(lua_State *L) {
-  const struct shared_wait *w = native_push_wait(L, native_check_barrier(L), true);
+  const struct shared_wait *w = native_push_wait(L, native_check(L)->barrier, true);
   lua_pushlightuserdata(L, w->arrival);
   return 2;
 }
@@ -173,7 +186,7 @@ static int native_key(lua_State *L) {
 /* pass(barrier) -> the position if this is the last arrival; otherwise nil */
 static int native_pass(lua_State *L) {
   uint64_t position;
-  if (!shared_pass(native_check_barrier(L), &position)) return 0;
+  if (!shared_pass(native_check(L)->barrier, &position)) return 0;
   lua_pushinteger(L, (lua_Integer)position);
   return 1;
 }
@@ -181,7 +194,7 @@ static int native_pass(lua_State *L) {
 /* Calls hold(handle), the second and third argument: from now on the loop is kept alive,
 ** and nothing can fail any more, but a yield in Lua 5.1. */
 static struct shared_arrival *native_hold(lua_State *L) {
-  struct shared_arrival *a = native_check_arrival(L);
+  struct shared_arrival *a = native_check_wait(L)->arrival;
   lua_settop(L, 3);
   lua_call(L, 1, 0);
   return a;
@@ -216,13 +229,13 @@ static int native_absent(lua_State *L) {
 /* leave(wait, outcome) -> was it waiting? */
 static int native_leave(lua_State *L) {
   enum shared_outcome outcome = (enum shared_outcome)luaL_checkoption(L, 2, NULL, native_outcomes);
-  lua_pushboolean(L, shared_leave(native_check_arrival(L), outcome));
+  lua_pushboolean(L, shared_leave(native_check_wait(L)->arrival, outcome));
   return 1;
 }
 
 /* arrive(barrier) -> true; or false and the reason of a broken one */
 static int native_arrive(lua_State *L) {
-  struct shared_wait *w = native_push_wait(L, native_check_barrier(L), false);
+  struct shared_wait *w = native_push_wait(L, native_check(L)->barrier, false);
   bool enters = shared_enter(w->arrival);
   if (enters) w->arrival = NULL;
   lua_pushboolean(L, enters);
@@ -249,13 +262,16 @@ static int native_peek(lua_State *L) {
   return 3;
 }
 
+static void native_finish(struct shared_arrival *a) {
+  struct shared_wait *w = a->owner;
+  w->arrival = NULL;
+  shared_free(a);
+}
+
 /* pop(): what peek told of is over. */
 static int native_pop(lua_State *L) {
   struct shared_arrival *a = shared_next(native_state(L));
-  if (a) {
-    ((struct shared_wait *)a->owner)->arrival = NULL;
-    shared_free(a);
-  }
+  if (a) native_finish(a);
   return 0;
 }
 
@@ -309,9 +325,14 @@ static int native_in_work(lua_State *L) {
   return 0;
 }
 
+/* What is still there has come into being while the Lua state was closing, and will not be
+** finalized. */
 static int native_state_gc(lua_State *L) {
-  struct shared_state *s = lua_touserdata(L, 1);
-  if (s && s == native_state(L)) shared_close(s);
+  struct native_state *n = lua_touserdata(L, lua_upvalueindex(NATIVE_STATE));
+  if (lua_touserdata(L, 1) != n) return 0;
+  shared_close(&n->state);
+  while (n->state.others.first) native_finish(n->state.others.first);
+  while (n->handles) native_release(n, n->handles);
   return 0;
 }
 
@@ -320,7 +341,6 @@ static int native_state_gc(lua_State *L) {
 static const luaL_Reg native_functions[] = {
     {"join", native_join},
     {"is_barrier", native_is_barrier},
-    {"name", native_name},
     {"status", native_status},
     {"reset", native_reset},
     {"abort", native_abort},
@@ -361,8 +381,9 @@ static void native_push_metatable(lua_State *L, const char *name, lua_CFunction 
 /* The userdata has to be there before any handle of luv's: it is finalized after them. */
 void shared_open(lua_State *L) {
   int top = lua_gettop(L);
-  struct shared_state *s = lua_newuserdata(L, sizeof(*s));
-  shared_init(s);
+  struct native_state *n = lua_newuserdata(L, sizeof(*n));
+  n->handles = NULL;
+  shared_init(&n->state);
   native_push_metatable(L, "barrier.SharedState", native_state_gc, top + 1);
   lua_setmetatable(L, top + 1);
   native_push_metatable(L, "barrier.Shared", native_handle_gc, top + 1);

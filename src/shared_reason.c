@@ -46,8 +46,10 @@ void shared_push_reason(lua_State *L, const struct shared_reason *reason) {
     lua_pushnil(L);
   else if (reason->kind == SHARED_BOOLEAN)
     lua_pushboolean(L, reason->value.boolean);
+#if LUA_VERSION_NUM >= 503
   else if (reason->kind == SHARED_INTEGER)
     lua_pushinteger(L, (lua_Integer)reason->value.integer);
+#endif
   else if (reason->kind == SHARED_NUMBER)
     lua_pushnumber(L, (lua_Number)reason->value.number);
   else

@@ -8,9 +8,11 @@
 
 #ifdef _WIN32
 
-#include <windows.h>
+/* Of windows.h, which has names for itself that other files have too. */
+__declspec(dllimport) void __stdcall AcquireSRWLockExclusive(void **lock);
+__declspec(dllimport) void __stdcall ReleaseSRWLockExclusive(void **lock);
 
-static SRWLOCK threads_mutex = SRWLOCK_INIT;
+static void *threads_mutex; /* a slim reader/writer lock is one pointer, NULL at first */
 
 void threads_lock(void) { AcquireSRWLockExclusive(&threads_mutex); }
 void threads_unlock(void) { ReleaseSRWLockExclusive(&threads_mutex); }

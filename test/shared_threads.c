@@ -49,17 +49,17 @@ static bool scenario(struct shared_state *s, struct shared_barrier **b, struct s
   struct shared_reason *reason;
   struct shared_status status;
   uint64_t position;
-  if (!(*b = shared_join("b", 1, 3)) || !(a[0] = shared_new(s, *b, owner))) return false;
+  if (!(*b = shared_join("b", 1, 3)) || !(a[0] = shared_new(s, *b, owner, true))) return false;
   CHECK(shared_enter(a[0]));
   shared_get_status(*b, &status);
   CHECK(status.n_waiting == 1 && status.n_arrived == 1 && status.generation == 0);
-  if (!(a[1] = shared_new(s, *b, NULL))) return false;
+  if (!(a[1] = shared_new(s, *b, owner, false))) return false;
   CHECK(shared_enter(a[1]));
   a[1] = NULL;
   CHECK(!is_ready(s) && shared_pass(*b, &position) && position == 1 && is_ready(s));
   if (!(reason = shared_new_reason(SHARED_STRING, 3))) return false;
   shared_abort(*b, reason);
-  if (!(a[1] = shared_new(s, *b, owner))) return false;
+  if (!(a[1] = shared_new(s, *b, owner, true))) return false;
   CHECK(!shared_enter(a[1]) && a[1]->outcome == SHARED_ABORTED && a[1]->reason == reason);
   shared_reset(*b);
   shared_begin(s);
@@ -161,7 +161,7 @@ static void wait_or_pass(struct thread *t, int which) {
     t->passed[which][position]++;
     return;
   }
-  t->list[t->n_list].arrival = shared_new(&t->state, b, t);
+  t->list[t->n_list].arrival = shared_new(&t->state, b, t, true);
   t->list[t->n_list].barrier = which;
   CHECK(t->list[t->n_list].arrival);
   shared_enter(t->list[t->n_list++].arrival);
@@ -192,7 +192,7 @@ static void step(struct thread *t) {
   } else if (what < 990) {
     shared_reset(t->barriers[which]);
   } else if (what < 992 && t->ends) {
-    struct shared_arrival *a = shared_new(&t->state, t->barriers[which], NULL);
+    struct shared_arrival *a = shared_new(&t->state, t->barriers[which], t, false);
     if (!shared_enter(a)) shared_free(a);
   } else if (what == 999 && t->ends) {
     stop(t);

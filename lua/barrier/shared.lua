@@ -165,6 +165,9 @@ end
 
 local properties = { parties = 1, n_waiting = 2, n_arrived = 3, generation = 4, broken = 5 }
 
+---@type table<barrier.Shared, string>
+local names = setmetatable({}, { __mode = "k" })
+
 local metatable = native.barrier_metatable
 
 function metatable.__index(self, key)
@@ -172,7 +175,7 @@ function metatable.__index(self, key)
   if property then
     return (select(property, native.status(self)))
   elseif key == "name" then
-    return native.name(self)
+    return names[self]
   end
   return Shared[key]
 end
@@ -191,7 +194,7 @@ function metatable.__tostring(self)
       state = ("%s, arrived:%d"):format(state, n_arrived)
     end
   end
-  return ('<barrier.Shared object "%s" [%s]>'):format(native.name(self), state)
+  return ('<barrier.Shared object "%s" [%s]>'):format(names[self], state)
 end
 
 local Waiter = {}
@@ -245,16 +248,16 @@ local function shared(name, parties)
       .. ")", 2)
   end
   local b, others = known[name], nil
-  if b and b.parties ~= parties then
-    others = b.parties
-  elseif not b then
+  if b and native.is_barrier(b) then -- and not one that was finalized
+    others = b.parties ~= parties and b.parties or nil
+  else
     b, others = native.join(name, parties)
   end
   if others then
     error(("bad argument #2 to 'shared' (the barrier '%s' has %d parties, not %d)"):format(
       name, others, parties), 2)
   end
-  known[name] = b
+  known[name], names[b] = b, name
   return b
 end
 

@@ -16,6 +16,7 @@ local scheduled = false
 
 local function on_schedule()
   scheduled = false
+  native.wake() -- should it fail, there is another turn
   drain()
 end
 

@@ -55,6 +55,9 @@ local postponed = {}
 ---@param record barrier.SharedRecord
 local function forget(record)
   local co, timer = record.co, record.timer
+  if prepared == record then
+    prepared = nil
+  end
   if record.key then
     records[record.key] = nil
   end
@@ -227,7 +230,6 @@ local function resume_waiter(record, reports)
   end
   if coroutine.status(co) == "suspended" then -- "C stack overflow": nothing has run
     postponed[#postponed + 1] = record
-    native.wake()
   else
     bury(record, problem, reports)
   end
@@ -267,12 +269,14 @@ end
 
 ---Lets out who is ready, in a turn of the loop.
 local function drain()
-  local reports, again = {}, postponed
-  postponed = {}
+  local reports = {}
   abandon_if_absent()
   native.begin()
-  for i = 1, #again do
-    resume_waiter(again[i], reports)
+  for _ = 1, #postponed do
+    local record = table.remove(postponed, 1)
+    if coroutine.status(record.co) == "suspended" then -- and not closed
+      resume_waiter(record, reports)
+    end
   end
   local key, outcome, value = native.peek()
   while key do
@@ -285,6 +289,9 @@ local function drain()
     key, outcome, value = native.peek()
   end
   native.settle()
+  if #postponed > 0 then
+    native.wake()
+  end
   rest()
   if #reports > 0 then
     error(table.concat(reports, "\n"), 0)
