@@ -2,27 +2,11 @@
 
 #include "action.h"
 #include "errors.h"
+#include "request.h"
 #include "waiter.h"
-
-#define FIRST_ARG (COMPAT_YIELDK ? 2 : 3)
 
 /* So many waits make a barrier worth a metatable of its own. */
 #define WORTH_METATABLE 64u
-
-enum kind { WAIT, WATCH, ARRIVE, DEREGISTER };
-
-/* What somebody who comes asks for, and what was prepared for it. */
-struct request {
-  enum kind kind;
-  const char *name; /* of the method */
-  uint32_t n;       /* DEREGISTER: how many */
-  bool timed;
-  bool deferred;    /* a trip waits for a turn */
-  uint64_t timeout; /* milliseconds */
-  uint64_t when;    /* on the loop's clock */
-  int callback;     /* its index; 0: a coroutine waits, or nobody */
-  int error;        /* the index of the error, if the barrier is broken */
-};
 
 /* What becomes of it. */
 enum plan {
@@ -30,51 +14,6 @@ enum plan {
   COMPLETES, /* it is the last that the barrier waits for */
   FAILS      /* the barrier is broken */
 };
-
-/* {=== the arguments === */
-
-static void check_timeout(lua_State *L, struct request *r) {
-  int64_t timeout = 0;
-  if (!compat_tointeger(L, FIRST_ARG, &timeout) || timeout < 0) {
-    const char *got = luaL_tolstring(L, FIRST_ARG, NULL);
-    errors_argument(L, ARRIVE_LEVEL, 1, r->name,
-                    "timeout must be an integer >= 0" COMPAT_MOST ", in milliseconds, got %s", got);
-  }
-  r->timed = true;
-  r->timeout = (uint64_t)timeout;
-}
-
-static void check_request(lua_State *L, struct request *r) {
-  int second = FIRST_ARG + 1;
-  int type = lua_type(L, FIRST_ARG);
-  if (type == LUA_TNUMBER)
-    check_timeout(L, r);
-  else if (type > LUA_TNIL && is_callable(L, FIRST_ARG))
-    r->callback = FIRST_ARG;
-  else if (type > LUA_TNIL)
-    errors_argument(L, ARRIVE_LEVEL, 1, r->name, "timeout or callback expected, got %s",
-                    luaL_typename(L, FIRST_ARG));
-  if (lua_isnoneornil(L, second)) return;
-  if (r->callback) errors_argument(L, ARRIVE_LEVEL, 2, r->name, "nothing comes after the callback");
-  if (!is_callable(L, second))
-    errors_argument(L, ARRIVE_LEVEL, 2, r->name, "callback must be callable, got %s",
-                    luaL_typename(L, second));
-  r->callback = second;
-}
-
-/* The optional number of parties at index 2. */
-static uint32_t check_count(lua_State *L, const char *name) {
-  int64_t n = 1;
-  if (lua_isnoneornil(L, 2)) return 1;
-  if (!compat_tointeger(L, 2, &n) || n < 1) {
-    bool number = lua_type(L, 2) == LUA_TNUMBER;
-    const char *got = number ? luaL_tolstring(L, 2, NULL) : luaL_typename(L, 2);
-    errors_argument(L, 1, 1, name, "n must be an integer >= 1, got %s", got);
-  }
-  return n > MACHINE_MOST_PARTIES ? MACHINE_MOST_PARTIES + 1 : (uint32_t)n;
-}
-
-/* }=== */
 
 /* {=== preparing === */
 
@@ -276,7 +215,7 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct r
 
 static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   enum plan plan;
-  coroutine_check(L, ARRIVE_LEVEL, 2);
+  coroutine_check(L, REQUEST_LEVEL, 2);
   plan = prepare(L, b, r);
   if (plan == COMPLETES) return complete_in_coroutine(L, b, r);
   return enter_and_suspend(L, b, r, plan);
@@ -285,7 +224,7 @@ static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r)
 /* The usual wait, which suspends and for which there is nothing to prepare. */
 static int just_wait(lua_State *L, struct barrier *b) {
   lua_State *S;
-  coroutine_check(L, ARRIVE_LEVEL, 2);
+  coroutine_check(L, REQUEST_LEVEL, 2);
   coroutine_ready(L, b);
   S = coroutine_begin(L, b);
   machine_enter(&b->job.machine, L);
@@ -326,11 +265,11 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
 
 /* {=== the methods === */
 
-static int come(lua_State *L, struct barrier *b, enum kind kind, const char *name) {
+static int come(lua_State *L, struct barrier *b, enum request_kind kind, const char *name) {
   struct request r = {WAIT, NULL, 0, false, false, 0, 0, 0, 0};
   r.kind = kind;
   r.name = name;
-  if (lua_gettop(L) >= FIRST_ARG) check_request(L, &r);
+  if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &r);
   if (!b->has_metatable && b->job.machine.tickets >= WORTH_METATABLE)
     barrier_own_metatable(L, b, 1);
   return r.callback ? come_with_callback(L, b, &r) : come_in_coroutine(L, b, &r);
@@ -338,14 +277,14 @@ static int come(lua_State *L, struct barrier *b, enum kind kind, const char *nam
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && lua_gettop(L) < FIRST_ARG && b->has_metatable && !b->has_timeout &&
+  if (b && lua_gettop(L) < REQUEST_FIRST_ARG && b->has_metatable && !b->has_timeout &&
       machine_would_wait(&b->job.machine))
     return just_wait(L, b);
-  return come(L, b ? b : barrier_check(L, ARRIVE_LEVEL, "wait"), WAIT, "wait");
+  return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }
 
 int arrive_await_trip(lua_State *L) {
-  return come(L, barrier_check(L, ARRIVE_LEVEL, "await_trip"), WATCH, "await_trip");
+  return come(L, barrier_check(L, REQUEST_LEVEL, "await_trip"), WATCH, "await_trip");
 }
 
 /* (nil, the error on the top) */
@@ -390,7 +329,7 @@ int arrive_arrive(lua_State *L) {
 
 int arrive_register(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "register");
-  uint32_t n = check_count(L, "register");
+  uint32_t n = request_count(L, "register");
   if (n > MACHINE_MOST_PARTIES - b->job.machine.parties)
     return errors_argument(L, 1, 1, "register", "a barrier has at most %d parties",
                            (int)MACHINE_MOST_PARTIES);
@@ -403,7 +342,7 @@ int arrive_deregister(lua_State *L) {
   struct machine *m = &b->job.machine;
   struct request r = {DEREGISTER, "deregister", 0, false, false, 0, 0, 0, 0};
   enum plan plan;
-  r.n = check_count(L, "deregister");
+  r.n = request_count(L, "deregister");
   lua_settop(L, 1);
   plan = r.n > machine_absent(m) ? COMES : prepare(L, b, &r);
   if (r.n > machine_absent(m))

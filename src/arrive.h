@@ -17,7 +17,4 @@ INTERNAL int arrive_arrive(lua_State *L);
 INTERNAL int arrive_register(lua_State *L);
 INTERNAL int arrive_deregister(lua_State *L);
 
-/* Where errors of methods that wait are: in the caller of the method. */
-#define ARRIVE_LEVEL (COMPAT_YIELDK ? 1 : 2)
-
 #endif

@@ -12,6 +12,7 @@
 #include "../src/nodes.c"
 
 #include "../src/machine.c"
+#include "../src/machine_turns.c"
 
 #include "compare.h"
 

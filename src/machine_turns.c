@@ -1,0 +1,162 @@
+/*
+** The turns of machine.h: who leaves next, and letting the blocked in.
+*/
+#include "machine_parts.h"
+
+/* The first that can be told something: not the last arrival, whose call still runs. */
+static uint32_t first_ready(const struct machine *m, uint8_t place) {
+  uint32_t n = QUEUE(m, place)->first;
+  return n && n == m->runner ? NODE(m, n)->next : n;
+}
+
+/* The first of those inside goes, in its turn. */
+static void next_inside(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
+  const struct node *node;
+  leaver->place = m->inside;
+  leaver->node = nodes_pop(&m->nodes, m->inside);
+  node = NODE(m, leaver->node);
+  if (node->outcome == MACHINE_FAILED)
+    leaver->outcome = MACHINE_FAILED;
+  else if (m->state == MACHINE_DRAINING)
+    leaver->outcome = MACHINE_PASSED;
+  else
+    leaver->outcome = m->state == MACHINE_RESETTING ? MACHINE_RESET : MACHINE_ABORTED;
+  leaver->position = m->position + node->as.gap;
+  m->position = leaver->position + 1;
+  if (leaver->node == m->last) m->last = 0;
+  check_emptied(m, MACHINE_BEFORE(turn)); /* the blocked come in after it has run */
+}
+
+static void next_leaving(struct machine *m, uint32_t n, struct machine_leaver *leaver) {
+  leaver->node = n;
+  leaver->outcome = (enum machine_outcome)NODE(m, n)->outcome;
+  leaver->place = PLACE_LEAVING;
+  nodes_unlink(&m->nodes, n);
+  NODE(m, n)->place = PLACE_PARKED;
+}
+
+/* The blocked of a broken barrier fail. False if only arrivals were left, who have
+** nobody to be told. */
+static bool next_blocked(struct machine *m, struct machine_leaver *leaver) {
+  while (BLOCKED(m)->first) {
+    uint32_t n = nodes_pop(&m->nodes, m->inside ^ 1);
+    if (NODE(m, n)->outcome != MACHINE_ARRIVED) {
+      leaver->node = n;
+      leaver->place = m->inside ^ 1;
+      leaver->outcome = MACHINE_ABORTED;
+      return true;
+    }
+    m->arrivals--;
+    nodes_free(&m->nodes, n);
+  }
+  return false;
+}
+
+static bool next_told(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
+  uint32_t n = QUEUE(m, PLACE_TOLD)->first;
+  if (n == 0 || !older(NODE(m, n)->as.turn, turn)) return false;
+  leaver->node = nodes_pop(&m->nodes, PLACE_TOLD);
+  leaver->place = PLACE_TOLD;
+  leaver->position = NODE(m, n)->ticket;
+  leaver->outcome =
+      leaver->position < m->spoiled ? (enum machine_outcome)m->spoiler : MACHINE_PASSED;
+  return true;
+}
+
+bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
+  uint32_t left = first_ready(m, PLACE_LEAVING);
+  leaver->state = m->state;
+  leaver->last = m->last;
+  leaver->position = 0;
+  if (left && older(NODE(m, left)->as.turn, turn)) {
+    next_leaving(m, left, leaver);
+    return true;
+  }
+  if (m->state != MACHINE_FILLING) {
+    if (first_ready(m, m->inside) && older(m->inside_turn, turn)) {
+      next_inside(m, turn, leaver);
+      return true;
+    }
+    if (m->state == MACHINE_BROKEN && older(m->blocked_turn, turn) && next_blocked(m, leaver))
+      return true;
+  }
+  return next_told(m, turn, leaver);
+}
+
+void machine_put_back(struct machine *m, const struct machine_leaver *leaver) {
+  uint32_t n = leaver->node;
+  nodes_prepend(&m->nodes, leaver->place, n);
+  m->state = leaver->state;
+  m->last = leaver->last;
+  if (leaver->place == m->inside) {
+    NODE(m, n)->as.gap = 0;
+    m->position = leaver->position;
+  }
+}
+
+static void set_parked(struct machine *m, uint32_t node) {
+  m->parked = node;
+  m->running = node ? NODE(m, node)->key : NULL;
+}
+
+uint32_t machine_park(struct machine *m, uint32_t node) {
+  uint32_t previous = m->parked;
+  set_parked(m, node);
+  return previous;
+}
+
+bool machine_unpark(struct machine *m, uint32_t node, uint32_t previous) {
+  bool gone = m->parked == node;
+  if (gone) nodes_free(&m->nodes, node);
+  if (m->parked != previous) /* it may have been destroyed */
+    set_parked(m, previous <= m->nodes.used ? previous : 0);
+  return gone;
+}
+
+/* Lets in what is first among the blocked: one who waits, or as many arrivals as
+** there is need for. */
+static void admit_first(struct machine *m) {
+  uint32_t n = BLOCKED(m)->first;
+  struct node *node = NODE(m, n);
+  uint32_t missing;
+  m->last = 0;
+  if (node->outcome != MACHINE_ARRIVED) {
+    nodes_append(&m->nodes, m->inside, nodes_pop(&m->nodes, m->inside ^ 1));
+    m->last = n;
+    return;
+  }
+  missing = need(m) - INSIDE(m)->count - m->arrived;
+  if (missing < node->as.count) {
+    node->as.count -= missing;
+    m->arrived += missing;
+    return;
+  }
+  m->arrived += node->as.count;
+  m->arrivals--;
+  nodes_free(&m->nodes, nodes_pop(&m->nodes, m->inside ^ 1));
+}
+
+bool machine_admit(struct machine *m, uint32_t turn) {
+  if (m->state != MACHINE_FILLING || !older(m->blocked_turn, turn)) return false;
+  if (m->held || BLOCKED(m)->count == 0) return false;
+  if (INSIDE(m)->count + m->arrived == 0 && m->arrivals == 0 && BLOCKED(m)->count <= need(m)) {
+    m->inside ^= 1; /* all of them at once */
+    m->last = INSIDE(m)->last;
+  } else {
+    while (BLOCKED(m)->first && INSIDE(m)->count + m->arrived < need(m)) admit_first(m);
+  }
+  return machine_full(m);
+}
+
+/* How many in a queue can be told something. */
+static uint32_t ready_count(const struct machine *m, uint8_t place) {
+  bool withheld = m->runner && NODE(m, m->runner)->place == place;
+  return QUEUE(m, place)->count - withheld;
+}
+
+bool machine_busy(const struct machine *m) {
+  if (m->due || ready_count(m, PLACE_LEAVING) || QUEUE(m, PLACE_TOLD)->count) return true;
+  if (m->state != MACHINE_FILLING && ready_count(m, m->inside)) return true;
+  if (BLOCKED(m)->count == 0) return false;
+  return m->state == MACHINE_BROKEN || (m->state == MACHINE_FILLING && !m->held);
+}

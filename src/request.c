@@ -1,0 +1,45 @@
+#include "request.h"
+
+#include "barrier.h"
+#include "errors.h"
+
+static void check_timeout(lua_State *L, struct request *r) {
+  int64_t timeout = 0;
+  if (!compat_tointeger(L, REQUEST_FIRST_ARG, &timeout) || timeout < 0) {
+    const char *got = luaL_tolstring(L, REQUEST_FIRST_ARG, NULL);
+    errors_argument(L, REQUEST_LEVEL, 1, r->name,
+                    "timeout must be an integer >= 0" COMPAT_MOST ", in milliseconds, got %s", got);
+  }
+  r->timed = true;
+  r->timeout = (uint64_t)timeout;
+}
+
+void request_check(lua_State *L, struct request *r) {
+  int second = REQUEST_FIRST_ARG + 1;
+  int type = lua_type(L, REQUEST_FIRST_ARG);
+  if (type == LUA_TNUMBER)
+    check_timeout(L, r);
+  else if (type > LUA_TNIL && is_callable(L, REQUEST_FIRST_ARG))
+    r->callback = REQUEST_FIRST_ARG;
+  else if (type > LUA_TNIL)
+    errors_argument(L, REQUEST_LEVEL, 1, r->name, "timeout or callback expected, got %s",
+                    luaL_typename(L, REQUEST_FIRST_ARG));
+  if (lua_isnoneornil(L, second)) return;
+  if (r->callback)
+    errors_argument(L, REQUEST_LEVEL, 2, r->name, "nothing comes after the callback");
+  if (!is_callable(L, second))
+    errors_argument(L, REQUEST_LEVEL, 2, r->name, "callback must be callable, got %s",
+                    luaL_typename(L, second));
+  r->callback = second;
+}
+
+uint32_t request_count(lua_State *L, const char *name) {
+  int64_t n = 1;
+  if (lua_isnoneornil(L, 2)) return 1;
+  if (!compat_tointeger(L, 2, &n) || n < 1) {
+    bool number = lua_type(L, 2) == LUA_TNUMBER;
+    const char *got = number ? luaL_tolstring(L, 2, NULL) : luaL_typename(L, 2);
+    errors_argument(L, 1, 1, name, "n must be an integer >= 1, got %s", got);
+  }
+  return n > MACHINE_MOST_PARTIES ? MACHINE_MOST_PARTIES + 1 : (uint32_t)n;
+}
