@@ -228,7 +228,15 @@ void loop_wake_at(lua_State *L, struct loop *l, uint64_t when) {
   lua_pop(L, 1);
 }
 
-void loop_fired(struct loop *l) { l->armed = ARMED_AGAIN; }
+void loop_fired(lua_State *L, struct loop *l, bool again) {
+  l->armed = ARMED_AGAIN;
+  if (again) {
+    int table = push_table(L, l);
+    arm_now(L, l, table);
+    ensure_ref(L, table);
+    lua_pop(L, 1);
+  }
+}
 
 void loop_settle(lua_State *L, struct loop *l, uint64_t when) {
   int table;

@@ -50,8 +50,9 @@ INTERNAL void loop_wake(lua_State *L, struct loop *l);
 /* Has a turn called at the time `when`, unless one comes earlier. [-0, +0, e] */
 INTERNAL void loop_wake_at(lua_State *L, struct loop *l, uint64_t when);
 
-/* Notes that the timer's callback began: it will repeat, for nothing so far. */
-INTERNAL void loop_fired(struct loop *l);
+/* The timer's callback began, so the timer is alive: it will repeat, for nothing so far, or
+** calls the next turn as soon as can be. [-0, +0, e] */
+INTERNAL void loop_fired(lua_State *L, struct loop *l, bool again);
 
 /* At the end of a turn: has the next one called at `when`, LOOP_NOW for as soon as can
 ** be, LOOP_NEVER for none. [-0, +0, e] */

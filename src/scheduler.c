@@ -181,10 +181,10 @@ static int on_timer(lua_State *L) {
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
-  loop_fired(&s->loop);
+  loop_fired(L, &s->loop, s->first != NULL);
   expire(L, s);
   if (s->first) {
-    loop_wake(L, &s->loop);
+    if (!loop_wakes_by(&s->loop, LOOP_NOW)) loop_wake(L, &s->loop);
     turn = scheduler_begin(s);
     while (s->first && s->first->since != turn && (uint32_t)(turn - s->first->since) < 0x80000000u)
       serve_job(L, s, s->first, turn, 1);
