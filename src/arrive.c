@@ -277,8 +277,7 @@ static int come(lua_State *L, struct barrier *b, enum request_kind kind, const c
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && lua_gettop(L) < REQUEST_FIRST_ARG && b->has_metatable && !b->has_timeout &&
-      machine_would_wait(&b->job.machine))
+  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->job.machine))
     return just_wait(L, b);
   return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }

@@ -90,6 +90,7 @@ static void copy_metamethods(lua_State *L, int from) {
 void barrier_own_metatable(lua_State *L, struct barrier *b, int self) {
   int top = lua_gettop(L);
   b->has_metatable = true; /* or it will not get one */
+  b->is_plain = !b->has_timeout;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &barrier_type);
   lua_getfield(L, -1, "__index");
   lua_rawgeti(L, -2, MEMBERS);

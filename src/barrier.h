@@ -27,6 +27,7 @@ struct barrier {
   bool has_schedule;
   bool has_reason;
   bool has_metatable; /* of its own */
+  bool is_plain;      /* it has, and no timeout: most waits have nothing to prepare */
   bool defers;        /* does a last arrival in a fast event go on in a turn? */
 };
 
