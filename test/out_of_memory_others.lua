@@ -102,6 +102,7 @@ function sections.meddling_actions()
       meddle = function() end
       local report = uv.run()
       if is_memory_error(report) then error(report, 0) end
+      equal(b.state == "filling" or b.state == "broken", true) -- everybody is told
       b:abort()
       run()
       b:reset()
@@ -109,6 +110,33 @@ function sections.meddling_actions()
       if b.parties < 3 then b:register(3 - b.parties) end
     end
   end
+end
+
+-- Parties that leave for good while the action runs leave the next phase.
+function sections.parties_of_actions()
+  local b, log, left = nil, {}, {}
+  b = new(2, { action = function() add(left, tostring(b:deregister(2))) end })
+  local function callback(e, position) add(log, e and tostring(e) or position) end
+  for _ = 1, 2 do
+    b:wait(callback)
+    b:wait(callback)
+    run()
+    b:register(2)
+  end
+  equal(joined(log), "0, 1, 0, 1")
+  equal(joined(left), "true, true")
+  equal(b.generation, 2)
+  log = {}
+  b = new(2, { action = function() -- the last arrival leaves, and the other is enough
+    b:cancel(b:waiters()[2])
+    b:deregister()
+  end })
+  b:wait(callback)
+  local c = co(wait, b, {})
+  run()
+  equal(joined(log), "0")
+  equal(coroutine.status(c), "dead")
+  equal(b.generation, 1)
 end
 
 -- Actions whose error reaches nobody: the last arrival has left, and nobody else waits.
