@@ -154,7 +154,8 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
   if (result == ACTION_FAILS && !is_inside) action_lost(L, b, 1);
   if (nodes_find(&m->nodes, L) == 0) return luaL_error(L, "the barrier was collected by hand");
   lua_settop(L, 1);
-  return coroutine_suspend(L, L);
+  coroutine_begin(L);
+  return coroutine_end(L);
 }
 
 /* }=== */
@@ -177,7 +178,8 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
     lua_pushvalue(L, r->error);
     barrier_keep_error(L, 1, machine_vacant(m, L));
   }
-  S = coroutine_begin(L, b);
+  S = coroutine_stack(L, b);
+  coroutine_begin(L);
   if (plan == FAILS) {
     machine_post(m, L, MACHINE_FAILED, b->scheduler->turn);
   } else {
@@ -189,8 +191,8 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
     barrier_keep_phase(S, b, 1);
   else
     barrier_changed(S, b, 1);
-  if (S == L) lua_settop(L, 1);
-  return coroutine_suspend(L, S);
+  lua_settop(S, S == L ? 1 : 0);
+  return coroutine_end(L);
 }
 
 /* The coroutine is the last arrival. */
@@ -223,12 +225,11 @@ static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r)
 
 /* The usual wait, which suspends and for which there is nothing to prepare. */
 static int just_wait(lua_State *L, struct barrier *b) {
-  lua_State *S;
   coroutine_check(L, REQUEST_LEVEL, 2);
   coroutine_ready(L, b);
-  S = coroutine_begin(L, b);
+  coroutine_begin(L);
   machine_enter(&b->job.machine, L);
-  return coroutine_suspend(L, S);
+  return coroutine_end(L);
 }
 
 /* }=== */

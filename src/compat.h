@@ -281,7 +281,7 @@ static inline int compat_resume(lua_State *co, lua_State *from, int nargs) {
   (void)from;
   status = lua_resume(co, nargs);
 #endif
-  if (status <= LUA_YIELD) lua_settop(co, 0);
+  if (status <= LUA_YIELD && lua_gettop(co)) lua_settop(co, 0); /* it costs something */
 #endif
   return status;
 }

@@ -130,15 +130,12 @@ void coroutine_ready(lua_State *L, struct barrier *b) {
 #endif
 }
 
-/* Lua 5.1's lua_yield returns, and raises the error where the coroutine can't yield: so it
-** comes first there. Afterwards the coroutine's own stack is not to be used. */
-lua_State *coroutine_begin(lua_State *L, struct barrier *b) {
+lua_State *coroutine_stack(lua_State *L, struct barrier *b) {
 #if LUA_VERSION_NUM == 501
   lua_State *S = b->scheduler->spare;
   lua_settop(S, 0);
   lua_pushvalue(L, 1);
   lua_xmove(L, S, 1);
-  lua_yield(L, 0);
   return S;
 #else
   (void)b;
@@ -146,14 +143,24 @@ lua_State *coroutine_begin(lua_State *L, struct barrier *b) {
 #endif
 }
 
-int coroutine_suspend(lua_State *L, lua_State *S) {
-#if COMPAT_YIELDK
-  (void)S;
-  return lua_yieldk(L, 0, 0, go_on);
+/* Lua 5.1's lua_yield returns, and raises the error where the coroutine can't yield: so it comes
+** first there. */
+void coroutine_begin(lua_State *L) {
+#if LUA_VERSION_NUM == 501
+  lua_yield(L, 0);
 #else
-  if (S == L) return lua_yield(L, 0);
-  lua_settop(S, 0);
+  (void)L;
+#endif
+}
+
+int coroutine_end(lua_State *L) {
+#if COMPAT_YIELDK
+  return lua_yieldk(L, 0, 0, go_on);
+#elif LUA_VERSION_NUM == 501
+  (void)L;
   return -1; /* as lua_yield did */
+#else
+  return lua_yield(L, 0);
 #endif
 }
 

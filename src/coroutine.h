@@ -34,14 +34,16 @@ INTERNAL void coroutine_check(lua_State *L, int level, int yieldable);
 /* Makes the running coroutine the element of the node that comes next. [-0, +0, m] */
 INTERNAL void coroutine_ready(lua_State *L, struct barrier *b);
 
-/* Begins to suspend the running coroutine: from now on nothing may fail. Returns a stack to
-** use until coroutine_suspend, with the barrier at index 1. Only where user code runs
-** before the suspension it is left out. [-0, +0, e] */
-INTERNAL lua_State *coroutine_begin(lua_State *L, struct barrier *b);
+/* A stack to use after coroutine_begin, with the barrier at index 1. [-0, +0, -] */
+INTERNAL lua_State *coroutine_stack(lua_State *L, struct barrier *b);
+
+/* Begins to suspend the running coroutine: until coroutine_end nothing may fail, nor its own
+** stack be used in Lua 5.1. [-0, +0, e] */
+INTERNAL void coroutine_begin(lua_State *L);
 
 /* Suspends the running coroutine, which has only the barrier on its stack: the results of the
-** C function. `S` is the stack of coroutine_begin, or L. */
-INTERNAL int coroutine_suspend(lua_State *L, lua_State *S);
+** C function. */
+INTERNAL int coroutine_end(lua_State *L);
 
 /* Resumes `co`, suspended in its wait, with its outcome; `self` is the barrier. Errors that
 ** were kept are on the top of L. Returns what lua_resume does. [-(0|1), +0, -] */

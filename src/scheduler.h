@@ -28,7 +28,7 @@ struct scheduler {
   int ref;   /* its table in the registry */
   int bound; /* no job.anchor was ever greater */
 #if LUA_VERSION_NUM == 501
-  lua_State *spare; /* see coroutine_begin */
+  lua_State *spare; /* see coroutine_stack */
 #endif
   scheduler_serve serve;
   scheduler_expire expire;
