@@ -122,6 +122,9 @@ end
 
 local function main(threads, size, phases)
   threads, size, phases = tonumber(threads or 4), tonumber(size or 300), tonumber(phases or 100)
+  if threads > size then
+    error "there have to be as many rows as threads"
+  end
   local expected, alone = run(1, size, phases)
   print(("%d phases on %d x %d cells, 1 thread: %.2f s"):format(phases, size, size, alone))
   local result, together = run(threads, size, phases)

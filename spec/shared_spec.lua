@@ -643,6 +643,27 @@ describe("the loop of a shared barrier's waiters", function()
     assert.are.same({ "a 0", "b 1" }, log)
   end)
 
+  it("hands no descriptor to other programs", function()
+    local result = support.chunk [[
+      local function count()
+        local list = io.popen "ls /proc/self/fd 2>/dev/null"
+        local n = 0
+        for _ in list:lines() do n = n + 1 end
+        list:close()
+        return n
+      end
+      uv.run()
+      local before = count()
+      local b = barrier.shared("x", 2)
+      b:wait(print)
+      print(count() - before)
+      b:arrive()
+      uv.run()
+    ]]
+    assert.are.equal("", result.err)
+    assert.are.equal("0\nnil\t0\n", result.out)
+  end)
+
   it("reports what nobody catches, all of it", function()
     local result = support.chunk [[
       local b = barrier.shared("x", 3)

@@ -157,14 +157,12 @@ void shared_init(struct shared_state *s) {
 }
 
 void shared_close(struct shared_state *s) {
-  struct shared_arrival *a, *next;
   threads_lock();
   s->closed = true;
-  while (s->ready.first) shared_go_out(s->ready.first);
-  for (a = s->others.first; a; a = next) {
-    next = a->next[SHARED_IN_STATE];
+  while (s->ready.first || s->others.first) {
+    struct shared_arrival *a = s->ready.first ? s->ready.first : s->others.first;
     shared_go_out(a);
-    if (!a->owner) shared_destroy(a);
+    shared_destroy(a);
   }
   threads_close_pipe(&s->pipe);
   threads_unlock();
@@ -348,7 +346,7 @@ bool shared_enter(struct shared_arrival *a) {
   struct shared_barrier *b = a->barrier;
   bool enters;
   threads_lock();
-  enters = a->place == SHARED_OUT && !a->state->closed && !b->broken;
+  enters = a->place == SHARED_OUT && !b->broken;
   if (enters) {
     shared_go_in(a);
     if (b->n_arrived == b->parties) shared_trip(b);

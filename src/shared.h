@@ -11,8 +11,8 @@
 ** has tripped, whoever arrives counts in the next phase, while the states let out their
 ** own waiters in their own time.
 **
-** A barrier lives as long as somebody refers to it: a handle (shared_join), or an arrival
-** of its current phase. With the last of them goes its name.
+** A barrier lives as long as an arrival refers to it, even one that never arrives; or whoever
+** has called shared_join. With the last of them goes its name.
 */
 #ifndef BARRIER_SHARED_H
 #define BARRIER_SHARED_H
@@ -95,8 +95,8 @@ struct shared_status {
 
 INTERNAL void shared_init(struct shared_state *s);
 
-/* Takes back all its arrivals that have not tripped; afterwards nobody is let in there. Who
-** still has an owner is among `others`, for the caller to free. */
+/* Frees all its arrivals, so that those which have not tripped are taken back. None may be
+** made or used afterwards. */
 INTERNAL void shared_close(struct shared_state *s);
 
 /* A descriptor that is readable when somebody is ready; -1 if there is none to be had. */

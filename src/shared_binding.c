@@ -2,16 +2,15 @@
 
 #include "shared_reason.h"
 
-/* luv copies userdata into other threads byte by byte: `self`, its own address, tells a
-** copy from what was made here. */
-struct shared_handle {
-  const void *self;
-  struct shared_barrier *barrier; /* NULL when it has been collected */
-  struct shared_handle *next, *previous;
-};
-
-struct shared_wait {
-  const void *self;
+/*
+** A handle, which Lua has for a barrier, and a wait are userdata with an arrival. That of a
+** handle never arrives: it holds the barrier, for as long as its state does.
+**
+** When a state closes it frees its arrivals, whatever becomes of the userdata: Lua does not
+** finalize what comes into being while it closes a state, or when memory runs out.
+*/
+struct native_box {
+  const void *self; /* luv copies userdata into other threads byte by byte: this tells a copy */
   struct shared_arrival *arrival; /* NULL when it is over */
 };
 
@@ -20,89 +19,85 @@ static const char *const native_outcomes[] = {"passed",    "reset",     "aborted
 
 /* {=== what every function has for upvalues === */
 
-struct native_state {
-  struct shared_state state; /* first, so that its address is this one's */
-  struct shared_handle *handles;
-};
-
 enum { NATIVE_STATE = 1, NATIVE_HANDLE, NATIVE_WAIT, NATIVE_UPVALUES = NATIVE_WAIT };
 
 static struct shared_state *native_state(lua_State *L) {
   return lua_touserdata(L, lua_upvalueindex(NATIVE_STATE));
 }
 
-static struct shared_handle *native_handle_at(lua_State *L, int i) {
-  struct shared_handle *h = lua_touserdata(L, i);
-  bool is = h && lua_rawlen(L, i) == sizeof(*h) && h->self == h && h->barrier;
-  return is ? h : NULL;
+static struct native_box *native_box_at(lua_State *L, int i) {
+  struct native_box *box = lua_touserdata(L, i);
+  return box && lua_rawlen(L, i) == sizeof(*box) && !native_state(L)->closed ? box : NULL;
 }
 
-static struct shared_wait *native_wait_at(lua_State *L, int i) {
-  struct shared_wait *w = lua_touserdata(L, i);
-  bool is = w && lua_rawlen(L, i) == sizeof(*w) && w->self == &w->arrival;
-  return is ? w : NULL;
+static struct native_box *native_handle_at(lua_State *L, int i) {
+  struct native_box *box = native_box_at(L, i);
+  return box && box->self == box && box->arrival ? box : NULL;
 }
 
-static const struct shared_handle *native_check(lua_State *L) {
-  const struct shared_handle *h = native_handle_at(L, 1);
-  if (h == NULL) luaL_error(L, "bad self (shared barrier expected, got %s)", luaL_typename(L, 1));
-  return h;
+static struct native_box *native_wait_at(lua_State *L, int i) {
+  struct native_box *box = native_box_at(L, i);
+  return box && box->self == &box->arrival ? box : NULL;
+}
+
+static const struct native_box *native_check_handle(lua_State *L) {
+  const struct native_box *box = native_handle_at(L, 1);
+  if (box == NULL) luaL_error(L, "bad self (shared barrier expected, got %s)", luaL_typename(L, 1));
+  return box;
+}
+
+static struct shared_barrier *native_check(lua_State *L) {
+  return native_check_handle(L)->arrival->barrier;
 }
 
 /* A wait that is not over. */
-static const struct shared_wait *native_check_wait(lua_State *L) {
-  const struct shared_wait *w = native_wait_at(L, 1);
-  if (w == NULL || w->arrival == NULL) luaL_error(L, "this wait is over");
-  return w;
+static const struct native_box *native_check_wait(lua_State *L) {
+  const struct native_box *box = native_wait_at(L, 1);
+  if (box == NULL || box->arrival == NULL) luaL_error(L, "this wait is over");
+  return box;
+}
+
+/* A new one, with the metatable at the upvalue `metatable`, and no arrival. [-0, +1, m] */
+static struct native_box *native_push_box(lua_State *L, int metatable) {
+  struct native_box *box = lua_newuserdata(L, sizeof(*box));
+  box->self = metatable == NATIVE_HANDLE ? (const void *)box : &box->arrival;
+  box->arrival = NULL;
+  lua_pushvalue(L, lua_upvalueindex(metatable));
+  lua_setmetatable(L, -2);
+  if (native_state(L)->closed) luaL_error(L, "the Lua state is closing");
+  return box;
+}
+
+static int native_gc(lua_State *L) {
+  struct native_box *box = native_box_at(L, 1);
+  if (box && (box->self == box || box->self == &box->arrival) && box->arrival) {
+    struct shared_arrival *a = box->arrival;
+    box->arrival = NULL;
+    shared_free(a);
+  }
+  return 0;
 }
 
 /* }=== */
 
 /* {=== barriers === */
 
-static void native_keep(struct native_state *n, struct shared_handle *h) {
-  h->previous = NULL;
-  h->next = n->handles;
-  if (h->next) h->next->previous = h;
-  n->handles = h;
-}
-
-static void native_release(struct native_state *n, struct shared_handle *h) {
-  struct shared_barrier *b = h->barrier;
-  if (h->previous)
-    h->previous->next = h->next;
-  else
-    n->handles = h->next;
-  if (h->next) h->next->previous = h->previous;
-  h->barrier = NULL;
-  shared_release(b);
-}
-
-static int native_handle_gc(lua_State *L) {
-  struct shared_handle *h = native_handle_at(L, 1);
-  if (h) native_release(lua_touserdata(L, lua_upvalueindex(NATIVE_STATE)), h);
-  return 0;
-}
-
 /* join(name, parties) -> barrier; nil and their number if it has other parties */
 static int native_join(lua_State *L) {
   size_t length;
   const char *name = luaL_checklstring(L, 1, &length);
   uint64_t parties = (uint64_t)luaL_checkinteger(L, 2);
-  struct native_state *n = lua_touserdata(L, lua_upvalueindex(NATIVE_STATE));
   struct shared_status status;
-  struct shared_handle *h = lua_newuserdata(L, sizeof(*h));
-  h->self = h;
-  h->barrier = NULL;
-  lua_pushvalue(L, lua_upvalueindex(NATIVE_HANDLE));
-  lua_setmetatable(L, -2);
-  if (n->state.closed) luaL_error(L, "the Lua state is closing");
-  h->barrier = shared_join(name, length, parties);
-  if (h->barrier == NULL) return shared_memory_error(L);
-  native_keep(n, h);
-  shared_get_status(h->barrier, &status);
-  if (status.parties == parties) return 1;
-  native_release(n, h);
+  struct native_box *box = native_push_box(L, NATIVE_HANDLE);
+  struct shared_barrier *b = shared_join(name, length, parties);
+  if (b == NULL) return shared_memory_error(L);
+  shared_get_status(b, &status);
+  if (status.parties == parties) {
+    box->arrival = shared_new(native_state(L), b, box, false);
+    shared_release(b);
+    return box->arrival ? 1 : shared_memory_error(L);
+  }
+  shared_release(b);
   lua_pushnil(L);
   lua_pushinteger(L, (lua_Integer)status.parties);
   return 2;
@@ -116,7 +111,7 @@ static int native_is_barrier(lua_State *L) {
 /* status(barrier) -> parties, n_waiting, n_arrived, generation, broken */
 static int native_status(lua_State *L) {
   struct shared_status status;
-  shared_get_status(native_check(L)->barrier, &status);
+  shared_get_status(native_check(L), &status);
   lua_pushinteger(L, (lua_Integer)status.parties);
   lua_pushinteger(L, (lua_Integer)status.n_waiting);
   lua_pushinteger(L, (lua_Integer)status.n_arrived);
@@ -126,13 +121,13 @@ static int native_status(lua_State *L) {
 }
 
 static int native_reset(lua_State *L) {
-  shared_reset(native_check(L)->barrier);
+  shared_reset(native_check(L));
   return 0;
 }
 
 /* abort(barrier, reason) */
 static int native_abort(lua_State *L) {
-  struct shared_barrier *b = native_check(L)->barrier;
+  struct shared_barrier *b = native_check(L);
   shared_abort(b, shared_to_reason(L, 2));
   return 0;
 }
@@ -141,39 +136,23 @@ static int native_abort(lua_State *L) {
 
 /* {=== waits === */
 
-static struct shared_wait *native_push_wait(lua_State *L, struct shared_barrier *b, bool waits) {
-  struct shared_state *s = native_state(L);
-  struct shared_wait *w = lua_newuserdata(L, sizeof(*w));
-  w->self = &w->arrival;
-  w->arrival = NULL;
-  lua_pushvalue(L, lua_upvalueindex(NATIVE_WAIT));
-  lua_setmetatable(L, -2);
-  if (s->closed) luaL_error(L, "the Lua state is closing");
-  w->arrival = shared_new(s, b, w, waits);
-  if (w->arrival == NULL) shared_memory_error(L);
-  return w;
-}
-
-static int native_wait_gc(lua_State *L) {
-  struct shared_wait *w = native_wait_at(L, 1);
-  if (w && w->arrival) {
-    struct shared_arrival *a = w->arrival;
-    w->arrival = NULL;
-    shared_free(a);
-  }
-  return 0;
+static struct native_box *native_push_wait(lua_State *L, struct shared_barrier *b, bool waits) {
+  struct native_box *box = native_push_box(L, NATIVE_WAIT);
+  box->arrival = shared_new(native_state(L), b, box, waits);
+  if (box->arrival == NULL) shared_memory_error(L);
+  return box;
 }
 
 /* new(barrier) -> a wait that is to enter, and its key */
 static int native_new(lua_State *L) {
-  const struct shared_wait *w = native_push_wait(L, native_check(L)->barrier, true);
+  const struct native_box *w = native_push_wait(L, native_check(L), true);
   lua_pushlightuserdata(L, w->arrival);
   return 2;
 }
 
 /* key(wait) -> its key; nil if it is over; false if it is no wait */
 static int native_key(lua_State *L) {
-  const struct shared_wait *w = native_wait_at(L, 1);
+  const struct native_box *w = native_wait_at(L, 1);
   if (w == NULL)
     lua_pushboolean(L, 0);
   else if (w->arrival)
@@ -186,7 +165,7 @@ static int native_key(lua_State *L) {
 /* pass(barrier) -> the position if this is the last arrival; otherwise nil */
 static int native_pass(lua_State *L) {
   uint64_t position;
-  if (!shared_pass(native_check(L)->barrier, &position)) return 0;
+  if (!shared_pass(native_check(L), &position)) return 0;
   lua_pushinteger(L, (lua_Integer)position);
   return 1;
 }
@@ -221,7 +200,7 @@ static int native_suspend(lua_State *L) {
 
 /* absent(wait) -> has it not entered yet? */
 static int native_absent(lua_State *L) {
-  const struct shared_wait *w = native_wait_at(L, 1);
+  const struct native_box *w = native_wait_at(L, 1);
   lua_pushboolean(L, w && w->arrival && shared_absent(w->arrival));
   return 1;
 }
@@ -235,7 +214,7 @@ static int native_leave(lua_State *L) {
 
 /* arrive(barrier) -> true; or false and the reason of a broken one */
 static int native_arrive(lua_State *L) {
-  struct shared_wait *w = native_push_wait(L, native_check(L)->barrier, false);
+  struct native_box *w = native_push_wait(L, native_check(L), false);
   bool enters = shared_enter(w->arrival);
   if (enters) w->arrival = NULL;
   lua_pushboolean(L, enters);
@@ -262,16 +241,13 @@ static int native_peek(lua_State *L) {
   return 3;
 }
 
-static void native_finish(struct shared_arrival *a) {
-  struct shared_wait *w = a->owner;
-  w->arrival = NULL;
-  shared_free(a);
-}
-
 /* pop(): what peek told of is over. */
 static int native_pop(lua_State *L) {
   struct shared_arrival *a = shared_next(native_state(L));
-  if (a) native_finish(a);
+  if (a) {
+    ((struct native_box *)a->owner)->arrival = NULL;
+    shared_free(a);
+  }
   return 0;
 }
 
@@ -325,14 +301,9 @@ static int native_in_work(lua_State *L) {
   return 0;
 }
 
-/* What is still there has come into being while the Lua state was closing, and will not be
-** finalized. */
 static int native_state_gc(lua_State *L) {
-  struct native_state *n = lua_touserdata(L, lua_upvalueindex(NATIVE_STATE));
-  if (lua_touserdata(L, 1) != n) return 0;
-  shared_close(&n->state);
-  while (n->state.others.first) native_finish(n->state.others.first);
-  while (n->handles) native_release(n, n->handles);
+  struct shared_state *s = native_state(L);
+  if (lua_touserdata(L, 1) == s) shared_close(s);
   return 0;
 }
 
@@ -352,7 +323,7 @@ static const luaL_Reg native_functions[] = {
     {"suspend", native_suspend},
     {"absent", native_absent},
     {"leave", native_leave},
-    {"free", native_wait_gc},
+    {"free", native_gc},
     {"begin", native_begin},
     {"peek", native_peek},
     {"pop", native_pop},
@@ -381,13 +352,12 @@ static void native_push_metatable(lua_State *L, const char *name, lua_CFunction 
 /* The userdata has to be there before any handle of luv's: it is finalized after them. */
 void shared_open(lua_State *L) {
   int top = lua_gettop(L);
-  struct native_state *n = lua_newuserdata(L, sizeof(*n));
-  n->handles = NULL;
-  shared_init(&n->state);
+  struct shared_state *s = lua_newuserdata(L, sizeof(*s));
+  shared_init(s);
   native_push_metatable(L, "barrier.SharedState", native_state_gc, top + 1);
   lua_setmetatable(L, top + 1);
-  native_push_metatable(L, "barrier.Shared", native_handle_gc, top + 1);
-  native_push_metatable(L, "barrier.SharedWait", native_wait_gc, top + 1);
+  native_push_metatable(L, "barrier.Shared", native_gc, top + 1);
+  native_push_metatable(L, "barrier.SharedWait", native_gc, top + 1);
   lua_newtable(L);
   lua_pushvalue(L, top + 2);
   lua_setfield(L, -2, "barrier_metatable");

@@ -1,6 +1,7 @@
 /*
 ** Running out of memory at shared barriers: each allocation of a scenario, Lua's or the
-** C core's own, fails once; or all from it on, until the error has come out. That raises
+** C core's own, fails once; or all from it on, until the error has come out; or each of the
+** core's alone. That raises
 ** Lua's memory error and nothing else; afterwards nobody is lost, the loop comes to rest,
 ** and the same scenario runs through in the same Lua state.
 **
@@ -26,18 +27,20 @@
 
 /* {=== memory === */
 
+enum mode { MODE_ONCE, MODE_FROM, MODE_CORE, MODES };
+
+static const char *const mode_names[MODES] = {"once", "from", "core"};
+
 static struct {
-  bool from;      /* all from one on fail, and not one alone */
+  enum mode mode;
   long countdown; /* to the first that fails; 0: none does */
   bool fired, over;
-  long requests;
   size_t blocks;
 } memory;
 
 static bool refuses(void) {
-  memory.requests++;
   if (memory.countdown == 0 || memory.over) return false;
-  if (memory.fired) return memory.from;
+  if (memory.fired) return memory.mode == MODE_FROM;
   memory.fired = --memory.countdown == 0;
   if (memory.fired) memory.countdown = 1;
   return memory.fired;
@@ -50,7 +53,7 @@ static void *allocate(void *ud, void *block, size_t osize, size_t nsize) {
     free(block);
     return NULL;
   }
-  if ((block == NULL || nsize > osize) && refuses()) return NULL;
+  if ((block == NULL || nsize > osize) && memory.mode != MODE_CORE && refuses()) return NULL;
   if (block == NULL) memory.blocks++;
   block = realloc(block, nsize);
   CHECK(block);
@@ -308,8 +311,8 @@ static const char *call_scenario(lua_State *L, const char *what) {
 static long complaints;
 static char section[64]; /* of the scenario, where memory ran out */
 
-static void complain(bool from, long n, const char *when, const char *what) {
-  fprintf(stderr, "%s allocation %ld, which %s needs, %s: %s\n", from ? "from" : "at", n, section,
+static void complain(enum mode mode, long n, const char *when, const char *what) {
+  fprintf(stderr, "%s, allocation %ld, which %s needs, %s: %s\n", mode_names[mode], n, section,
           when, what);
   complaints++;
 }
@@ -320,26 +323,26 @@ static void close_state(lua_State *L) {
 }
 
 /* Returns whether there was an n-th allocation. */
-static bool fail_at(bool from, long n, long *errors) {
+static bool fail_at(enum mode mode, long n, long *errors) {
   lua_State *L = open_state();
   const char *error;
   bool fired;
-  memory.from = from;
+  memory.mode = mode;
   memory.countdown = n;
   error = call_scenario(L, "run");
   fired = memory.fired;
   memory.countdown = 0;
   if (error && !strstr(error, "not enough memory") && !strstr(error, "stack overflow"))
-    complain(from, n, "the error", error);
+    complain(mode, n, "the error", error);
   if (error) ++*errors;
   lua_getglobal(L, "section");
   snprintf(section, sizeof(section), "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "nobody");
   lua_pop(L, 1);
   loop.report[0] = '\0';
   error = call_scenario(L, "rest");
-  if (error) complain(from, n, "at rest", error);
+  if (error) complain(mode, n, "at rest", error);
   error = call_scenario(L, "run");
-  if (error) complain(from, n, "again", error);
+  if (error) complain(mode, n, "again", error);
   close_state(L);
   return fired;
 }
@@ -347,11 +350,12 @@ static bool fail_at(bool from, long n, long *errors) {
 int main(int argc, char **argv) {
   long stride = argc > 1 ? atol(argv[1]) : 1;
   CHECK(stride > 0);
-  for (int from = 0; from <= 1; from++) {
+  for (int mode = 0; mode < MODES; mode++) {
+    long step = mode == MODE_CORE ? 1 : stride;
     long n = 1, errors = 0;
-    while (fail_at(from, n, &errors)) n += stride;
-    printf("shared_memory: " LUA_VERSION ", %s each of %ld allocations, one in %ld: %ld errors\n",
-           from ? "from" : "at", n, stride, errors);
+    while (fail_at((enum mode)mode, n, &errors)) n += step;
+    printf("shared_memory: " LUA_VERSION ", %s, one in %ld of %ld allocations: %ld errors\n",
+           mode_names[mode], step, n, errors);
   }
   return complaints != 0;
 }

@@ -126,7 +126,7 @@ static void start(struct thread *t) {
 
 static void stop(struct thread *t) {
   shared_close(&t->state);
-  while (t->n_list > 0) shared_free(t->list[--t->n_list].arrival);
+  t->n_list = 0;
   for (int i = 0; i < BARRIERS; i++) shared_release(t->barriers[i]);
 }
 

@@ -247,9 +247,9 @@ local function shared(name, parties)
     error("bad argument #2 to 'shared' (parties must be an integer >= 1 and < 2^31, got " .. got
       .. ")", 2)
   end
-  local b, others = known[name], nil
+  local b, others = known[name]
   if b and native.is_barrier(b) then -- and not one that was finalized
-    others = b.parties ~= parties and b.parties or nil
+    others = b.parties ~= parties and b.parties
   else
     b, others = native.join(name, parties)
   end
