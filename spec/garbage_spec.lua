@@ -361,6 +361,24 @@ describe("what a barrier no longer needs", function()
     end
   end)
 
+  it("is not kept by it: the error of somebody who did not stay to get it", function()
+    local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
+    local waiters = {}
+    for i = 1, 3 do
+      local reason = {}
+      seen[reason] = true
+      b:abort(reason)
+      waiters[i] = b:wait(function() end)
+      b:reset()
+    end
+    for i = 1, 3 do
+      waiters[i]:close()
+    end
+    uv.run()
+    collect()
+    assert.is_nil(next(seen))
+  end)
+
   it("is not kept by a Waiter that somebody holds", function()
     local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
     local function callback()

@@ -442,6 +442,42 @@ broken	CancelledError: wait cancelled: resumed by somebody else
     ]]
   end)
 
+  it("may call __gc by hand while a turn or deadlines are due: others use its memory", function()
+    survives [[
+      local function nobody() end
+      local gc = debug.getmetatable(other).__gc
+      local ways = {
+        function(b) b:wait(nobody) b:wait(nobody) end,
+        function(b) b:wait(10, nobody) b:wait(nobody):close(nobody) end,
+        function(b) b:arrive() end,
+        function(b) b:await_trip(5, nobody) b:wait(5, nobody) end,
+        function(b) b:abort() b:wait(nobody) end,
+      }
+      for round = 1, 40 do
+        for _, way in ipairs(ways) do
+          local b = barrier.new(2, { timeout = 5 })
+          way(b)
+          gc(b)
+        end
+        collectgarbage()
+        collectgarbage()
+        local fill = {}
+        for size = 32, 1200, 8 do
+          fill[#fill + 1] = ("\255"):rep(size) .. round
+        end
+        local n = 0
+        local function count() n = n + 1 end
+        local x = barrier.new(2)
+        x:wait(10, count)
+        x:wait(10, count)
+        barrier.new(2, { timeout = 6 }):wait(count)
+        barrier.new(2):wait(1, count)
+        uv.run()
+        assert(n == 4 and #fill > 0)
+      end
+    ]]
+  end)
+
   it("may call __gc by hand while the barrier drains", function()
     survives [[
       for style = 1, 2 do
@@ -531,6 +567,38 @@ describe("a finalizer", function()
         end
       end
     ]])
+  end)
+
+  it("may wait while a barrier gives back the memory of a crowd", function()
+    survives [[
+      local came, told = 0, 0
+      for round = 1, 120 do
+        local b = barrier.new(1000)
+        for _, n in ipairs { 100, 1 } do
+          for _ = 1, n do b:wait(function() end) end
+          b:reset()
+          if n == 1 then break end
+          uv.run()
+        end
+        local active, calls = true, 0
+        local function come()
+          if not active then return end
+          calls = calls + 1
+          if calls == round % 20 then
+            came = came + 1
+            b:wait(function() told = told + 1 end)
+          end
+          finalizer(come)
+        end
+        finalizer(come)
+        collect_soon()
+        repeat uv.run "nowait" until b.state == "filling"
+        active = false
+        b:reset()
+        uv.run()
+        assert(told == came)
+      end
+    ]]
   end)
 
   it("may wait while waiters() builds its array", function()

@@ -721,7 +721,7 @@ describe("drain", function()
 
   -- In Lua 5.1 a coroutine has a C stack of its own, or none.
   local it_overflows = _VERSION == "Lua 5.1" and pending or it
-  it_overflows("puts back a coroutine that cannot be resumed, and schedule is called again", function()
+  it_overflows("puts back a coroutine that cannot be resumed; schedule is called again", function()
     for coroutines = 1, 2 do
       local log, b, drains = {}, keeping(3 + coroutines)
       local list, expected = {}, { "w 0" }
