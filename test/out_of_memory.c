@@ -226,6 +226,8 @@ static void check_barrier(lua_State *L, const struct barrier *b) {
   CHECK(!m->held);
   for (uint32_t n = 1; n <= m->nodes.used; n++) CHECK(m->nodes.at[n].deadline == 0);
   CHECK(b->job.timed == 0 && b->job.deadline == 0);
+  if (!memory.fired && !loop.meddler && nodes_empty(&m->nodes) && m->nodes.capacity > 64)
+    complain(L, "the memory of a crowd is kept");
   check_elements(L, b);
   if (machine_busy(m)) complain(L, "a wake-up is lost");
   if (b->job.queued) complain(L, "a barrier is left in the run queue");

@@ -21,6 +21,20 @@ function sections.actions()
   equal(acted, 4)
 end
 
+-- The loop that an action runs, in a turn, does not run it again.
+function sections.actions_that_run_the_loop()
+  local acted, log = 0, {}
+  local b = new(2, { action = function()
+    acted = acted + 1
+    run()
+  end })
+  local function callback(e, position) add(log, e and tostring(e) or position) end
+  for _ = 1, 6 do b:wait(callback) end
+  run()
+  equal(joined(log), "0, 1, 0, 1, 0, 1")
+  equal(acted, 3)
+end
+
 function sections.failing_actions()
   local b = new(2, { action = function() error("oops", 0) end })
   for style = 1, pcall_yields and 3 or 1 do
@@ -308,6 +322,14 @@ function sections.deferred()
     settle "oops"
     equal(b.broken, fails)
   end
+  local b = keep(make(1))
+  check(b:arrive())
+  check(b:arrive())
+  run()
+  table.remove(queue, 1)()
+  equal(b.generation, 1) -- nobody was inside: the other comes in a turn of its own
+  settle()
+  equal(b.generation, 2)
 end
 
 function sections.uncaught_errors()

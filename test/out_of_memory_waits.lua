@@ -63,10 +63,12 @@ function sections.timeouts()
   equal(#log, 17)
   equal(b.n_waiting, 0)
   b = new(2)
+  local before = uv.now()
   co(wait, b, log, 1000)
   co(wait, b, log, 1000)
   run()
   equal(#log, 19)
+  equal(uv.now() - before < 1000, true) -- nothing keeps the loop alive
 end
 
 function sections.late_clock()
