@@ -152,6 +152,72 @@ function measurements.callback()
   end)
 end
 
+---Every party arrives and does not wait, again and again.
+local function arrive(b)
+  return clock(parties * trips, function()
+    for _ = 1, parties * trips do
+      b:arrive()
+    end
+  end)
+end
+
+function measurements.arrive()
+  return arrive(barrier.new(parties))
+end
+
+function measurements.arrive_counter()
+  return arrive(require("counter").new(parties))
+end
+
+---A party more, and a party less.
+local function register(b)
+  return clock(parties * trips, function()
+    for _ = 1, parties * trips do
+      b:register()
+      b:deregister()
+    end
+  end)
+end
+
+function measurements.register()
+  return register(barrier.new(2))
+end
+
+function measurements.register_counter()
+  return register(require("counter").new(2))
+end
+
+---Everybody watches one trip after the other. One arrives in each turn of the loop.
+local function watch(b)
+  for _ = 1, parties do
+    coroutine.wrap(function()
+      while true do
+        b:await_trip()
+      end
+    end)()
+  end
+  local left, idle = trips, uv.new_idle()
+  idle:start(function()
+    if left == 0 then
+      idle:stop()
+    else
+      left = left - 1
+      b:arrive()
+    end
+  end)
+  return clock(parties * trips, function()
+    uv.run()
+  end)
+end
+
+function measurements.watch()
+  return watch(barrier.new(1))
+end
+
+function measurements.watch_counter()
+  return watch(require("counter").new(1))
+end
+
 function measurements.cancel()
   local b = barrier.new(parties + 1)
   local coroutines = shuffle(crowd(b))
