@@ -32,6 +32,12 @@ describe("barrier.shared", function()
     assert.are.equal("one", b.name)
     assert.are.equal("one\0", barrier.shared("one\0", 2).name)
     assert.are.equal("", barrier.shared("", 2).name)
+    b:arrive()
+    assert.are.equal(1, b.n_arrived)
+    for _, name in ipairs { "one\0", "on", "", "one\0more" } do
+      assert.are.equal(0, barrier.shared(name, 2).n_arrived)
+    end
+    b:reset()
   end)
 
   it("takes 3.0 for an integer", function()
@@ -560,8 +566,8 @@ describe("reset and abort of a shared barrier", function()
     assert.are.same({ "a BrokenBarrierError: barrier aborted: first" }, log)
   end)
 
-  it_catches("raise in a coroutine when the loop resumes it", function()
-    local b, log = new(2), {}
+  it_catches("raise when the loop resumes a coroutine, even one that would pass", function()
+    local b, log = new(1), {}
     b:abort()
     local a = party(b, "a", log)
     assert.are.same({}, log)

@@ -189,7 +189,6 @@ struct shared_arrival *shared_next(struct shared_state *s) {
   threads_lock();
   a = s->ready.first;
   if (a && a->turn == s->turn) a = NULL;
-  if (a && a->next[SHARED_IN_STATE]) shared_signal(s);
   threads_unlock();
   return a;
 }

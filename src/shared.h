@@ -105,8 +105,7 @@ INTERNAL int shared_descriptor(struct shared_state *s);
 /* Begins a turn. */
 INTERNAL void shared_begin(struct shared_state *s);
 
-/* The next who is to be told in this turn, or NULL. Should others come after it, the state
-** is woken for them, in case that what is told runs the loop. */
+/* The next who is to be told in this turn, or NULL. */
 INTERNAL struct shared_arrival *shared_next(struct shared_state *s);
 
 /* Ends a turn: unless somebody is ready already, the descriptor is not readable any more. */

@@ -16,7 +16,7 @@ local scheduled = false
 
 local function on_schedule()
   scheduled = false
-  native.wake() -- should it fail, there is another turn
+  native.wake() -- for loops that run inside, and should it fail
   drain()
 end
 
