@@ -349,7 +349,7 @@ describe("an action that raises", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("breaks the barrier after it has called reset, too", function()
+  it("breaks the barrier even after it has called reset", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
       self:reset()
@@ -362,7 +362,7 @@ describe("an action that raises", function()
     assert.are.same({ "w" .. ABORTED .. ": thrown", "last thrown" }, log)
   end)
 
-  it("leaves the reason of an abort of its own in place", function()
+  it("keeps the reason of its own abort", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
       self:abort "why"
@@ -378,7 +378,7 @@ describe("an action that raises", function()
     }, log)
   end)
 
-  it_catches("leaves a last arrival that it has cancelled its CancelledError", function()
+  it_catches("does not change the CancelledError of a last arrival that it cancelled", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
       self:cancel((coroutine.running()))
@@ -393,7 +393,7 @@ describe("an action that raises", function()
     assert.is_true(b.broken)
   end)
 
-  it("is not reported if somebody waits who gets its error as the reason", function()
+  it("does not have its error reported if somebody gets it as the reason", function()
     local enter = {
       function(b, log)
         b:register()
@@ -531,7 +531,7 @@ describe("a party that arrives while the action runs", function()
     }, log)
   end)
 
-  it("is let in on the next turn also where the action has stopped the trip", function()
+  it("is let in on the next turn even if the action stops the trip", function()
     local seen, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -555,7 +555,7 @@ describe("a party that arrives while the action runs", function()
     assert.are.equal(3, calls)
   end)
 
-  it("is let in only as far as there is room, beside one who arrived without waiting", function()
+  it("is let in only as far as there is room beside counted arrivals", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
       if first then
@@ -667,7 +667,7 @@ describe("an action that calls", function()
     end
   end)
 
-  it("abort leaves a last arrival to what is decided when it leaves", function()
+  it("abort does not decide yet what a last arrival gets", function()
     for method, expected in pairs { reset = RESET, abort = ABORTED .. ": why" } do
       local log = {}
       local b = barrier.new(1, { action = function(self)
@@ -811,7 +811,7 @@ describe("an action that calls", function()
     assert.are.same({ first }, b:waiters())
   end)
 
-  it_catches("cancel on the last arrival does not stop a trip for which enough are left", function()
+  it_catches("cancel on the last arrival does not stop a trip if enough are left", function()
     local b, log = barrier.new(2, { action = function(self)
       self:cancel((coroutine.running()))
       self:deregister()
@@ -823,7 +823,7 @@ describe("an action that calls", function()
     assert.are.same({ "last CancelledError: wait cancelled", "first 0" }, log)
   end)
 
-  it("close on the last arrival's own Waiter does not stop such a trip either", function()
+  it("close on the last arrival's own Waiter does not stop it either", function()
     local b, log = barrier.new(2, { action = function(self)
       self:waiters()[2]:close()
       self:deregister()
@@ -953,7 +953,7 @@ describe("an action that runs the loop", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("lets the last arrival's own timeout pass, which is told after the action", function()
+  it("lets the last arrival's own timeout pass, which it gets after the action", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -1010,7 +1010,7 @@ describe("an action that runs the loop", function()
     end
   end)
 
-  it("lets nobody in while it runs, though there is room", function()
+  it("lets nobody in while it runs, even if there is room", function()
     local log, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -1029,7 +1029,7 @@ describe("an action that runs the loop", function()
     assert.are.same({ "closed nil", "action 1", "last 0", "late 1" }, log)
   end)
 
-  it_catches("can run it until nothing is left to do, whatever it has done before", function()
+  it_catches("can run it until nothing is left to do, whatever it did before", function()
     local left = { wait = 3, arrive = 2, reset = 1, abort = 1, cancel = 2 }
     for method, waiters in pairs(left) do
       local seen
@@ -1049,7 +1049,7 @@ describe("an action that runs the loop", function()
     end
   end)
 
-  it_nests("has its error reported if the last arrival has been failed and nobody waits", function()
+  it_nests("has its error reported if the last arrival has failed and nobody waits", function()
     local err, out = support.report_of [[
       local calls = 0
       local b = barrier.new(2, { action = function(self)
@@ -1070,7 +1070,7 @@ describe("an action that runs the loop", function()
     assert.is_truthy(err:find("nobody's", 1, true), err)
   end)
 
-  it_nests("may fail a last arrival that was blocked; its error is not another's then", function()
+  it_nests("may fail a last arrival that was blocked; nobody else gets its error", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1

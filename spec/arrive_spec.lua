@@ -32,7 +32,7 @@ describe("arrive", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("works wherever it is called, also where a coroutine could not suspend", function()
+  it("works anywhere, even where a coroutine cannot suspend", function()
     local b = barrier.new(7)
     b:arrive()
     co(function()
@@ -63,7 +63,7 @@ describe("arrive", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("may be the last arrival: those who wait resume from the loop", function()
+  it("may be the last arrival: the waiters then resume from the loop", function()
     local b, log = barrier.new(3), {}
     b:wait(listener(log, "w1"))
     party(b, "w2", log)
@@ -77,7 +77,7 @@ describe("arrive", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("trips a barrier in which nobody waits: it is filling again at once", function()
+  it("trips a barrier in which nobody waits, which is then filling at once", function()
     local b = barrier.new(2)
     for trip = 1, 3 do
       b:arrive()
@@ -90,7 +90,7 @@ describe("arrive", function()
     end
   end)
 
-  it("trips a barrier for one each time", function()
+  it("trips a barrier for one party each time", function()
     local b = barrier.new(1)
     for trip = 1, 3 do
       assert.is_true(b:arrive())
@@ -125,8 +125,8 @@ describe("arrive", function()
   end)
 end)
 
-describe("the positions of a trip for which some arrived without waiting", function()
-  it("are given out among those who wait, in order of arrival, without gaps", function()
+describe("the positions of a trip to which some came without waiting", function()
+  it("go to the waiters alone, in order of arrival, without gaps", function()
     local b, log = barrier.new(6), {}
     b:arrive()
     b:wait(listener(log, "a"))
@@ -140,7 +140,7 @@ describe("the positions of a trip for which some arrived without waiting", funct
     assert.are.same({ "a 0", "b 1", "c 2" }, log)
   end)
 
-  it("end with that of the last arrival, which passes at once", function()
+  it("end with that of a last arrival, which passes at once", function()
     local b, log = barrier.new(4), {}
     b:wait(listener(log, "w"))
     b:arrive()
@@ -152,7 +152,7 @@ describe("the positions of a trip for which some arrived without waiting", funct
     assert.are.same({ "last 1", "w 0" }, log)
   end)
 
-  it("are one, 0, where only the last arrival waits: the barrier is filling at once", function()
+  it("are just 0 if only the last arrival waits: the barrier is filling at once", function()
     local b, log = barrier.new(3), {}
     b:arrive()
     b:arrive()
@@ -171,7 +171,7 @@ describe("the positions of a trip for which some arrived without waiting", funct
 end)
 
 describe("n_arrived", function()
-  it("tells how many have arrived in a phase, waiting or not", function()
+  it("counts those that have arrived in a phase, waiting or not", function()
     local b, seen = barrier.new(4), {}
     add(seen, b.n_arrived)
     for _, method in ipairs { "wait", "arrive", "wait" } do
@@ -185,7 +185,7 @@ describe("n_arrived", function()
     end
   end)
 
-  it("is 0 while the barrier drains, is reset or broken, whoever is in it", function()
+  it("is 0 while the barrier is draining, resetting or broken", function()
     local b = draining(2, {})
     b:wait(nobody)
     b:arrive()
@@ -203,7 +203,7 @@ describe("n_arrived", function()
     assert.are.equal(0, b.n_arrived)
   end)
 
-  it("is told in the barrier's tostring where some did not wait", function()
+  it("is in the barrier's tostring if some did not wait", function()
     local b = barrier.new(5)
     local function shown()
       return tostring(b):match "%[.*%]"
@@ -226,7 +226,7 @@ describe("n_arrived", function()
   end)
 end)
 
-describe("who arrives without waiting while the barrier drains", function()
+describe("an arrival without waiting while the barrier drains", function()
   it("is blocked, and counts in the next phase", function()
     local log = {}
     local b = draining(2, log)
@@ -244,7 +244,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal("w3 0", log[3])
   end)
 
-  it("shares one order of arrival with those who wait", function()
+  it("keeps its place among those that wait", function()
     local log = {}
     local b = draining(2, log)
     b:wait(listener(log, "a"))
@@ -260,7 +260,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal(4, b.generation)
   end)
 
-  it("is let in only as far as the phase has need of it", function()
+  it("is let in only as far as the phase needs it", function()
     local log = {}
     local b = draining(3, log)
     b:arrive()
@@ -274,7 +274,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal(2, b.n_arrived)
   end)
 
-  it("is let in before who arrives later", function()
+  it("is let in before later arrivals", function()
     local log = {}
     local b = draining(3, log)
     b:arrive()
@@ -286,7 +286,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("trips the barrier again and again where enough come, a trip a turn", function()
+  it("trips the barrier again and again if there are enough, once a turn", function()
     local b, generations = nil, {}
     b = barrier.new(2, { schedule = function(drain)
       add(generations, b.generation)
@@ -304,7 +304,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal(1, b.n_arrived)
   end)
 
-  it("comes after the blocked when it is the last leaver who arrives", function()
+  it("comes after the blocked if the last leaver makes it", function()
     local log = {}
     local b = barrier.new(3)
     b:wait(nobody)
@@ -322,7 +322,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("is let in on the next turn when the last one inside leaves by itself", function()
+  it("is let in on the next turn if the last one inside leaves early", function()
     local b = barrier.new(2)
     local first, second = b:wait(nobody), b:wait(nobody)
     b:arrive()
@@ -338,7 +338,7 @@ describe("who arrives without waiting while the barrier drains", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("is let in on the turn after a trip that had nobody to let out", function()
+  it("is let in a turn after a trip that lets nobody out", function()
     local b, turns = counted(1)
     b:wait(nobody)
     b:arrive()
@@ -352,7 +352,7 @@ describe("who arrives without waiting while the barrier drains", function()
 end)
 
 describe("reset", function()
-  it("forgets who has arrived without waiting", function()
+  it("forgets arrivals without waiting", function()
     local b = barrier.new(3)
     b:arrive()
     b:arrive()
@@ -365,7 +365,7 @@ describe("reset", function()
     assert.are.equal(1, b.n_arrived)
   end)
 
-  it("forgets them also where others wait, who fail", function()
+  it("forgets them even if others wait, which fail", function()
     local b, log = barrier.new(3), {}
     b:arrive()
     b:wait(listener(log, "w"))
@@ -378,7 +378,7 @@ describe("reset", function()
     assert.are.equal(1, b.n_arrived)
   end)
 
-  it("leaves those blocked who have arrived without waiting", function()
+  it("leaves blocked arrivals blocked", function()
     local log = {}
     local b = draining(2, log)
     b:arrive()
@@ -390,7 +390,7 @@ describe("reset", function()
 end)
 
 describe("abort", function()
-  it("forgets who has arrived without waiting, the blocked too", function()
+  it("forgets arrivals without waiting, including the blocked", function()
     local log = {}
     local b = draining(2, log)
     b:arrive()
@@ -406,7 +406,7 @@ describe("abort", function()
     assert.are.same({ "w1" .. ABORTED, "w2" .. ABORTED }, log)
   end)
 
-  it("spares the blocked if a reset in the same turn comes after it", function()
+  it("spares the blocked if a reset follows in the same turn", function()
     local log = {}
     local b = draining(2, log)
     b:arrive()
@@ -417,7 +417,7 @@ describe("abort", function()
     assert.are.equal(1, b.n_arrived)
   end)
 
-  it("forgets the blocked in their place: a reset by one before them spares them", function()
+  it("forgets the blocked in their turn: a reset before that spares them", function()
     for which = 1, 2 do
       local b = draining(2, {})
       local function reset()
@@ -439,7 +439,7 @@ describe("abort", function()
 end)
 
 describe("arrive on a broken barrier", function()
-  it("returns nil and the error, each time another one", function()
+  it("returns nil and an error, a new one each time", function()
     local b, reason = barrier.new(2), {}
     b:abort(reason)
     local first, second = pack(b:arrive()), pack(b:arrive())
@@ -454,7 +454,7 @@ describe("arrive on a broken barrier", function()
     assert.is_false(rawequal(first[2], second[2]))
   end)
 
-  it("counts nowhere, and starts nothing", function()
+  it("is not counted, and starts nothing", function()
     local b = barrier.new(2)
     b:abort()
     b:arrive()
@@ -470,7 +470,7 @@ describe("arrive on a broken barrier", function()
 end)
 
 describe("the action of a trip by arrive", function()
-  it("runs within the call, while all parties are there and nobody has gone on", function()
+  it("runs within the call, before anybody goes on", function()
     local log = {}
     local b = barrier.new(4, { action = function(self)
       add(log, self.state .. " " .. self.n_waiting .. " " .. self.n_arrived .. " "
@@ -486,7 +486,7 @@ describe("the action of a trip by arrive", function()
     assert.are.same({ "filling 2 4 2 0", "w1 0", "w2 1" }, log)
   end)
 
-  it("gives arrive its own error when it raises, and the others a reason", function()
+  it("makes arrive return its error, which is the others' reason", function()
     local log, calls, thrown = {}, 0, {}
     local b = barrier.new(2, { action = function()
       calls = calls + 1
@@ -507,7 +507,7 @@ describe("the action of a trip by arrive", function()
     assert.are.equal(1, calls)
   end)
 
-  it("is not reported when it raises: arrive has returned the error", function()
+  it("does not have its error reported, since arrive returns it", function()
     local b = barrier.new(1, { action = function()
       error("returned", 0)
     end })
@@ -538,7 +538,7 @@ describe("the action of a trip by arrive", function()
     end)
   end
 
-  it("that calls both makes it return the last one's", function()
+  it("that calls both makes it return the later one's", function()
     for _, order in ipairs { { "reset", "abort", ABORTED }, { "abort", "reset", RESET } } do
       local b = barrier.new(1, { action = function(self)
         self[order[1]](self)
@@ -552,7 +552,7 @@ describe("the action of a trip by arrive", function()
     end
   end)
 
-  it("that resets and takes all parties away makes it return the error, too", function()
+  it("that resets and deregisters all parties makes it return the error too", function()
     local b = barrier.new(1, { action = function(self)
       self:reset()
       self:deregister()
@@ -564,7 +564,7 @@ describe("the action of a trip by arrive", function()
     assert.are.equal(0, b.parties)
   end)
 
-  it("that takes somebody out stops the trip; who arrived stays counted", function()
+  it("that takes a party out stops the trip; the arrival stays counted", function()
     local log, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function()
       calls = calls + 1
@@ -584,7 +584,7 @@ describe("the action of a trip by arrive", function()
     assert.are.same({ "w 0" }, log)
   end)
 
-  it("has who arrives meanwhile blocked", function()
+  it("blocks those that arrive meanwhile", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -604,7 +604,7 @@ describe("the action of a trip by arrive", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("has them let in on the next turn also where the trip lets nobody out", function()
+  it("lets them in on the next turn even if the trip lets nobody out", function()
     local calls = 0
     local b, turns = counted(2, { action = function(self)
       calls = calls + 1
@@ -622,7 +622,7 @@ describe("the action of a trip by arrive", function()
     assert.are.equal(1, b.n_arrived)
   end)
 
-  it("may be that of a barrier of its own, and arrive there as the last", function()
+  it("may arrive at another barrier, and trip it", function()
     local log = {}
     local other = barrier.new(2)
     local b = barrier.new(1, { action = function()
@@ -636,7 +636,7 @@ describe("the action of a trip by arrive", function()
   end)
 end)
 
-describe("an arrive that was blocked and is let in as the last", function()
+describe("a blocked arrival that is let in as the last", function()
   ---A barrier for two whose second trip, by one who waits and one who does not, runs
   ---`action` in the turn.
   local function let_in(log, action)
@@ -664,7 +664,7 @@ describe("an arrive that was blocked and is let in as the last", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("leaves the action's error to those who wait, and to them alone", function()
+  it("leaves the action's error to the waiters alone", function()
     local log = {}
     let_in(log, function()
       error("boom", 0)
@@ -672,7 +672,7 @@ describe("an arrive that was blocked and is let in as the last", function()
     assert.are.same({ "w1 0", "w2 1", "w3" .. ABORTED .. ": boom" }, log)
   end)
 
-  it("leaves it also to somebody who is blocked", function()
+  it("leaves it to a blocked waiter too", function()
     local log = {}
     local b = barrier.new(2, { action = function(self)
       if #log == 2 then
@@ -689,7 +689,7 @@ describe("an arrive that was blocked and is let in as the last", function()
     assert.are.same({ "w1 0", "w2 1", "blocked" .. ABORTED .. ": boom" }, log)
   end)
 
-  it("leaves it to somebody who is blocked also after blocked arrivals were forgotten", function()
+  it("leaves it to a blocked waiter even after blocked arrivals were forgotten", function()
     local log, failing = {}, false
     local b = barrier.new(1, { action = function(self)
       if failing then
@@ -710,7 +710,7 @@ describe("an arrive that was blocked and is let in as the last", function()
     assert.are.same({ "blocked" .. ABORTED .. ": boom" }, log)
   end)
 
-  it("has the action's error reported though another arrival is blocked", function()
+  it("has the action's error reported even if another arrival is blocked", function()
     local err = support.report_of [[
       local calls = 0
       local b = barrier.new(1, { action = function()
@@ -743,8 +743,8 @@ describe("an arrive that was blocked and is let in as the last", function()
   end)
 end)
 
-describe("a last arrival that suspends for the action's sake", function()
-  it("gets a position among those who wait in the trip that follows", function()
+describe("a last arrival whose action stops the trip", function()
+  it("gets a position among the waiters of the trip that follows", function()
     local log, first, calls = {}, nil, 0
     local b = barrier.new(3, { action = function()
       calls = calls + 1
@@ -764,7 +764,7 @@ describe("a last arrival that suspends for the action's sake", function()
   end)
 end)
 
-describe("those who are let out by an arrive", function()
+describe("the waiters that an arrive lets out", function()
   it("resume where schedule says", function()
     local log = {}
     local b, drains = keeping(2)

@@ -52,7 +52,7 @@ describe("await_trip in a coroutine", function()
     assert.are.equal("t 2", log[4])
   end)
 
-  it("makes it no party: nobody counts it, and the trip does not wait for it", function()
+  it("does not make it a party: it is not counted, nor waited for", function()
     local b, log = barrier.new(2), {}
     watcher(b, "t1", log)
     watcher(b, "t2", log)
@@ -70,7 +70,7 @@ describe("await_trip in a coroutine", function()
     assert.are.same({ "last 1", "t1 1", "t2 1" }, log)
   end)
 
-  it("yields no values, and returns one, an integer", function()
+  it("yields no values and returns an integer", function()
     local b, results = barrier.new(1), nil
     local x = coroutine.create(function()
       results = pack(b:await_trip())
@@ -85,7 +85,7 @@ describe("await_trip in a coroutine", function()
     end
   end)
 
-  it("waits for the trip that comes, not for one that has been", function()
+  it("waits for the next trip, not for one that is draining", function()
     local b, log = barrier.new(2), {}
     enter(b)
     assert.are.equal("draining", b.state)
@@ -97,7 +97,7 @@ describe("await_trip in a coroutine", function()
     assert.are.same({ "t 2" }, log)
   end)
 
-  it("may follow itself, trip after trip", function()
+  it("may await trip after trip", function()
     local b, generations = barrier.new(2), {}
     co(function()
       for _ = 1, 3 do
@@ -109,7 +109,7 @@ describe("await_trip in a coroutine", function()
     assert.are.same({ 1, 2, 3 }, generations)
   end)
 
-  it("may be that of a party, which arrives and then awaits the others", function()
+  it("may follow the arrival of a party that then awaits the others", function()
     local b, log = barrier.new(3), {}
     for i = 1, 2 do
       co(function()
@@ -173,7 +173,7 @@ describe("await_trip with a callback", function()
     assert.are.same({ "t 2 nil 1" }, log)
   end)
 
-  it("calls back with an error alone", function()
+  it("calls back with an error and nothing else", function()
     local b, log = barrier.new(3), {}
     b:await_trip(exact(log, "reset"))
     b:reset()
@@ -201,7 +201,7 @@ describe("await_trip with a callback", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("works where a coroutine could not suspend", function()
+  it("works where a coroutine cannot suspend", function()
     local b, log = barrier.new(1), {}
     ;("x"):gsub("x", function()
       b:await_trip(listener(log, "t"))
@@ -211,7 +211,7 @@ describe("await_trip with a callback", function()
     assert.are.same({ "t 1" }, log)
   end)
 
-  it("awaits the trip after that in its callback", function()
+  it("awaits the following trip if it is called in its own callback", function()
     local b, log = barrier.new(2), {}
     local function again(_, generation)
       add(log, generation)
@@ -227,8 +227,8 @@ describe("await_trip with a callback", function()
   end)
 end)
 
-describe("those who await a trip", function()
-  it("resume in the turn in which the parties do, after them, in order of their calls", function()
+describe("the watchers of a trip", function()
+  it("resume in the same turn as the parties, after them, in order", function()
     local b, turns = counted(3)
     local log = {}
     local function tell(name)
@@ -251,7 +251,7 @@ describe("those who await a trip", function()
     }, log)
   end)
 
-  it("resume also where nobody else has to: after a trip by arrive or deregister", function()
+  it("resume even if nobody else does: after a trip by arrive or deregister", function()
     local b, log = barrier.new(2), {}
     b:await_trip(listener(log, "t1"))
     b:arrive()
@@ -265,7 +265,7 @@ describe("those who await a trip", function()
     assert.are.same({ "t1 1", "t2 2" }, log)
   end)
 
-  it("resume also where the last arrival alone has passed", function()
+  it("resume even if only the last arrival has passed", function()
     local b, log = barrier.new(1), {}
     watcher(b, "t", log)
     party(b, "w", log)
@@ -274,7 +274,7 @@ describe("those who await a trip", function()
     assert.are.same({ "w 0", "t 1" }, log)
   end)
 
-  it("are told of the trip that they awaited, though others have followed", function()
+  it("are told of the trip that they awaited, even if others follow", function()
     local b, log = barrier.new(1), {}
     b:await_trip(listener(log, "t1"))
     b:arrive()
@@ -286,7 +286,7 @@ describe("those who await a trip", function()
     assert.are.equal(3, b.generation)
   end)
 
-  it("are told when all have left, before the blocked are let in", function()
+  it("resume when all have left, before the blocked are let in", function()
     local b, log = barrier.new(2), {}
     b:await_trip(function(_, generation)
       add(log, "t " .. generation .. " " .. b.state .. " " .. b.n_waiting .. " " .. #b:waiters())
@@ -298,7 +298,7 @@ describe("those who await a trip", function()
     assert.are.same({ "w1 0", "w2 1", "t 1 filling 0 2", "w3 0", "w4 1" }, log)
   end)
 
-  it("are told of a trip of the blocked in the turn in which those leave", function()
+  it("resume after a trip of the blocked in the turn in which those leave", function()
     local b, turns = counted(2)
     local log = {}
     enter(b, 4)
@@ -309,7 +309,7 @@ describe("those who await a trip", function()
     assert.are.same({ "2 in turn 2" }, log)
   end)
 
-  it("come after the last leaver, whose own next wait comes after the blocked still", function()
+  it("may wait, behind the blocked and the last leaver", function()
     local b, log = barrier.new(2), {}
     b:await_trip(function()
       b:wait(listener(log, "by t"))
@@ -324,7 +324,7 @@ describe("those who await a trip", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("are told in order with those of other barriers, a barrier after the other", function()
+  it("resume before the parties of the next barrier", function()
     local a, b, log = barrier.new(1), barrier.new(1), {}
     b:await_trip(listener(log, "b"))
     a:await_trip(listener(log, "a"))
@@ -334,7 +334,7 @@ describe("those who await a trip", function()
     assert.are.same({ "in a 0", "a 1", "in b 0", "b 1" }, log)
   end)
 
-  it("wait for a turn more if they came in this one", function()
+  it("resume on the next turn if they began to watch in this one", function()
     local b, log = barrier.new(1), {}
     b:wait(function()
       b:await_trip(listener(log, "t"))
@@ -360,7 +360,7 @@ describe("those who await a trip", function()
     assert.are.equal(5000, told)
   end)
 
-  it("do not stop each other when one fails", function()
+  it("do not stop each other if one fails", function()
     local err, out = support.report_of [[
       local b = barrier.new(1)
       b:await_trip(function() error "boom" end)
@@ -372,7 +372,7 @@ describe("those who await a trip", function()
     assert.is_truthy(err:find("boom", 1, true))
   end)
 
-  it_nests("are let out by a loop that one of them runs", function()
+  it_nests("resume in a loop that one of them runs", function()
     local b, log = barrier.new(1), {}
     for i = 1, 3 do
       b:await_trip(function()
@@ -409,7 +409,7 @@ describe("a reset or an abort", function()
       b[method](b, method == "abort" and "why" or nil)
     end
 
-    it(method .. " fails those who await a trip, on the next turn", function()
+    it(method .. " fails the watchers on the next turn", function()
       local b, log = barrier.new(2), {}
       b:await_trip(listener(log, "t1"))
       b:wait(listener(log, "w"))
@@ -479,7 +479,7 @@ describe("a reset or an abort", function()
     end)
   end
 
-  it("has the last one's say", function()
+  it("leaves the watchers with the later one's error", function()
     for _, order in ipairs { { "abort", "reset", RESET }, { "reset", "abort", ABORTED } } do
       for _, trip in ipairs { false, true } do
         local b, log = barrier.new(1), {}
@@ -495,7 +495,7 @@ describe("a reset or an abort", function()
     end
   end)
 
-  it("gives them errors of their own, which know the barrier", function()
+  it("gives each watcher an error of its own", function()
     local b, errors, reason = barrier.new(1), {}, {}
     for i = 1, 2 do
       b:await_trip(function(err)
@@ -512,7 +512,7 @@ describe("a reset or an abort", function()
     assert.is_false(rawequal(errors[1], errors[2]))
   end)
 
-  it("abort fails them after the blocked", function()
+  it("abort fails the watchers after the blocked", function()
     local b, log = barrier.new(2), {}
     b:await_trip(listener(log, "t1"))
     for i = 1, 3 do
@@ -527,7 +527,7 @@ describe("a reset or an abort", function()
     end
   end)
 
-  it("does not fail those who come when the barrier is mended", function()
+  it("does not fail watchers that come after a reset", function()
     local b, log = barrier.new(1), {}
     b:await_trip(listener(log, "t1"))
     b:abort()
@@ -538,7 +538,7 @@ describe("a reset or an abort", function()
     assert.are.same({ "t1" .. RESET, "t2 1" }, log)
   end)
 
-  it("made by an action fails them, and so does the action's error", function()
+  it("by an action fails the watchers, and so does the action's error", function()
     local actions = {
       [RESET] = function(self) self:reset() end,
       [ABORTED .. ": why"] = function(self) self:abort "why" end,
@@ -554,8 +554,8 @@ describe("a reset or an abort", function()
   end)
 end)
 
-describe("the error of an action that nobody can be handed", function()
-  it("is not reported where somebody awaits the trip, and gets it as the reason", function()
+describe("the error of an action that no party gets", function()
+  it("is not reported if a watcher gets it as the reason", function()
     local log = {}
     local b = barrier.new(1, { action = function()
       if #log == 1 then
@@ -573,7 +573,7 @@ describe("the error of an action that nobody can be handed", function()
 end)
 
 describe("await_trip on a broken barrier", function()
-  it("fails on the next turn for good, whatever follows", function()
+  it("fails for good on the next turn, whatever follows", function()
     local b, log = barrier.new(1), {}
     b:abort "why"
     b:await_trip(exact(log, "t"))
@@ -606,8 +606,8 @@ describe("await_trip on a broken barrier", function()
   end)
 end)
 
-describe("the timeout of one who awaits a trip", function()
-  it("takes it out alone, and does not count it among those who had arrived", function()
+describe("the timeout of a watcher", function()
+  it("takes out that watcher, which is not counted as arrived", function()
     local b, log = barrier.new(4), {}
     b:wait(listener(log, "w"))
     b:arrive()
@@ -631,7 +631,7 @@ describe("the timeout of one who awaits a trip", function()
     assert.are.equal(b, support.last_error.barrier)
   end)
 
-  it("says so where the barrier was draining or resetting", function()
+  it("says so if the barrier was draining or resetting", function()
     for _, state in ipairs { "draining", "resetting" } do
       local b, drains = keeping(2)
       local log = {}
@@ -676,7 +676,7 @@ describe("the timeout of one who awaits a trip", function()
     assert.are.same({ "t" .. timed_out(2, 0, 1) }, log)
   end)
 
-  it("passes in order with those of the parties", function()
+  it("expires in order with those of the parties", function()
     local b, log = barrier.new(9), {}
     b:wait(0, listener(log, "w1"))
     pass_time(2)
@@ -691,7 +691,7 @@ describe("the timeout of one who awaits a trip", function()
   end)
 end)
 
-describe("one who awaits a trip", function()
+describe("a watcher", function()
   it_catches("can be cancelled, once", function()
     local b, log = barrier.new(1), {}
     local x = watcher(b, "t", log)
@@ -704,7 +704,7 @@ describe("one who awaits a trip", function()
     assert.are.equal(b, support.last_error.barrier)
   end)
 
-  it_catches("can be cancelled also between the trip and its turn", function()
+  it_catches("can be cancelled even between the trip and its turn", function()
     local b, log = barrier.new(1), {}
     local x = watcher(b, "t", log)
     b:arrive()
@@ -714,7 +714,7 @@ describe("one who awaits a trip", function()
     assert.are.same({ "t" .. CANCELLED }, log)
   end)
 
-  it_catches("can be cancelled by a party that leaves in the same turn, for the next", function()
+  it_catches("can be cancelled by a party that leaves in the same turn", function()
     local b, turns = counted(1)
     local log = {}
     local x = co(function()
@@ -735,7 +735,7 @@ describe("one who awaits a trip", function()
     run_loop()
   end)
 
-  it("can be taken out by its Waiter, and is never called back", function()
+  it("can be taken out with its Waiter, and is never called back", function()
     local b, log = barrier.new(1), {}
     local early = b:await_trip(listener(log, "early"))
     local late = b:await_trip(listener(log, "late"))
@@ -795,7 +795,7 @@ describe("one who awaits a trip", function()
     assert.are.same({ "t nil", "w nil" }, log)
   end)
 
-  it("is kept alive by its barrier, and by nothing else", function()
+  it("is kept alive by its barrier and by nothing else", function()
     local log, b = {}, barrier.new(1)
     assert.is_false(collected(function()
       return watcher(b, "t1", log)
@@ -818,7 +818,7 @@ describe("one who awaits a trip", function()
     end))
   end)
 
-  it("is let go when it has been told", function()
+  it("is released once it has been called back", function()
     local b = barrier.new(1)
     for _, how in ipairs { "arrive", "reset" } do
       local seen = setmetatable({}, { __mode = "k" })
@@ -834,7 +834,7 @@ describe("one who awaits a trip", function()
     end
   end)
 
-  it("keeps a barrier that has tripped alive until it is told, a timed one until then", function()
+  it("keeps the barrier alive after a trip, and while it has a timeout", function()
     local log = {}
     assert.is_false(collected(function()
       local b = barrier.new(1)

@@ -439,7 +439,7 @@ describe("is_closing of a Waiter", function()
     assert.is_true(waiters[1]:is_closing())
   end)
 
-  it("is true at once when it is closed, whatever became of its wait", function()
+  it("is true as soon as it is closed, whatever became of its wait", function()
     local b = barrier.new(2)
     local waiting, reset, watching = b:wait(nobody), b:wait(1, nobody), b:await_trip(nobody)
     b:reset()

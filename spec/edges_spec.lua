@@ -9,7 +9,7 @@ local timed_out = support.timed_out
 
 local function nobody() end
 
-describe("a loop whose clock is late, as after a computation,", function()
+describe("a loop whose clock is late after a computation", function()
   ---Has `start` begin something that ends 40 ms later, after 60 ms of computing. It has to
   ---end after a timer of 1 ms that is started then.
   local function ends_later(start, expected)
@@ -41,7 +41,7 @@ describe("a loop whose clock is late, as after a computation,", function()
     end, "w" .. timed_out(40, 1, 2))
   end)
 
-  it("does not shorten that of one who awaits a trip", function()
+  it("does not shorten that of a watcher", function()
     local b = barrier.new(2)
     ends_later(function(log)
       b:await_trip(40, listener(log, "t"))
@@ -108,7 +108,7 @@ describe("a clock of 32 bits", function()
   end
 
   for name, edge in pairs { ["2^31"] = 2 ^ 31, ["2^32"] = 2 ^ 32 } do
-    it("may wrap: timeouts pass in order, none too early, none never; at " .. name, function()
+    it("may wrap around, and timeouts still pass in order: at " .. name, function()
       local out = output_of(edge, [[
         local b = barrier.new(9)
         b:wait(60, listener "60")
@@ -142,7 +142,7 @@ describe("a clock of 32 bits", function()
       assert.are.equal(2, select(2, out:gsub("long\tBrokenBarrierError: barrier reset\n", "")))
     end)
 
-    it("may wrap during the time of a phase; at " .. name, function()
+    it("may wrap around during the time of a phase: at " .. name, function()
       assert.are.equal("w\tBrokenBarrierError: barrier aborted: timed out after 50 ms, "
         .. "1 of 2 had arrived\n", output_of(edge, [[
         local long = barrier.new(2, { timeout = 3600000 })
@@ -157,7 +157,7 @@ describe("a clock of 32 bits", function()
       ]]))
     end)
 
-    it("may wrap while nobody waits; at " .. name, function()
+    it("may wrap around while nobody waits: at " .. name, function()
       assert.are.equal("1\tTimeoutError\n2\tTimeoutError\nfalse\n", output_of(edge, [[
         local b = barrier.new(2)
         b:wait(1, function(err) print(1, err.name) end)
@@ -175,7 +175,7 @@ describe("a clock of 32 bits", function()
   end
 end)
 
-describe("somebody who stops or unrefs every timer", function()
+describe("a stranger who stops or unrefs every handle", function()
   local STRANGERS = {
     ["stops"] = "h:stop()",
     ["unrefs"] = "h:unref()",
@@ -264,7 +264,7 @@ describe("somebody who stops or unrefs every timer", function()
 end)
 
 describe("an error whose __tostring fails", function()
-  it("is reported with the traceback of who died, and with what failed", function()
+  it("is reported with its traceback and with what failed", function()
     for _, failing in ipairs { "error 'in tostring'", "error('in tostring', 0)" } do
       for _, place in ipairs {
         "coroutine.wrap(function() b:wait() dying_place() end)()",
@@ -287,7 +287,7 @@ describe("an error whose __tostring fails", function()
     end
   end)
 
-  it("is reported with what failed if schedule raises it, or an action to nobody", function()
+  it("is reported the same way if it is that of schedule or an action", function()
     for _, code in ipairs {
       [[
         local b = barrier.new(1, { schedule = function() dying_place() end })
@@ -333,7 +333,7 @@ describe("barrier.close", function()
     assert.is_truthy(out:find "^true\n0\n0\n0\n" or out:find "^true\n0\n0\ntrue\n", out)
   end)
 
-  it("does nothing where there are no handles, or closes them once", function()
+  it("does nothing if there are no handles", function()
     assert.are.equal("0\n0\n", support.output_of [[
       local function print_handles()
         local n = 0
@@ -352,7 +352,7 @@ describe("barrier.close", function()
     ]])
   end)
 
-  it("leaves later waits to make new ones", function()
+  it("lets later waits make new ones", function()
     assert.are.equal("1\t0\n2\tTimeoutError\n3\t0\n", support.output_of [[
       local function listener(name)
         return function(err, position) print(name, err and err.name or position) end
@@ -372,7 +372,7 @@ describe("barrier.close", function()
     ]])
   end)
 
-  it("delays those who are ready until the next trip, which loses nobody", function()
+  it("delays those that are ready until the next trip, and loses nobody", function()
     assert.are.equal("closed\nleft behind\t0\nother\t0\ntimed\tTimeoutError\nfalse\n",
       support.output_of [[
         local function listener(name)
@@ -390,7 +390,7 @@ describe("barrier.close", function()
       ]])
   end)
 
-  it("may be called by somebody who leaves: the others of the turn leave too", function()
+  it("may be called in a turn: the others of that turn still leave", function()
     assert.are.equal("1\n2\n3\nclosed\n4\t0\n", support.output_of [[
       local b = barrier.new(3)
       for i = 1, 3 do
@@ -420,7 +420,7 @@ describe("barrier.close", function()
 end)
 
 describe("after a burst", function()
-  it("a barrier gives back the memory of its waits, once a small trip has followed", function()
+  it("a barrier gives its memory back once a small trip has followed", function()
     local out = support.output_of [[
       local function collect()
         if jit then jit.flush() end
@@ -446,7 +446,7 @@ describe("after a burst", function()
     assert.is_truthy(out:find "^true\ttrue\t", out)
   end)
 
-  it("waiters() makes no more than it returns", function()
+  it("waiters() allocates no more than it returns", function()
     assert.are.equal("1\ttrue\n", support.output_of [[
       local b, waiters = barrier.new(100001), {}
       for i = 1, 100000 do waiters[i] = b:wait(function() end) end
@@ -463,7 +463,7 @@ describe("after a burst", function()
     ]])
   end)
 
-  it("barriers do not keep what each needed at its peak", function()
+  it("barriers do not keep the memory of their peaks", function()
     local out = support.output_of [[
       local function nobody() end
       local N = 100000
@@ -488,7 +488,7 @@ describe("after a burst", function()
     assert.is_truthy(out:find "^true\t", out)
   end)
 
-  it("goes on as before: those who come next are in order, and time out", function()
+  it("a barrier goes on as before", function()
     local b, log, order = barrier.new(30001), {}, 0
     for i = 1, 30000 do
       b:wait(1000000, function()
@@ -512,7 +512,7 @@ describe("after a burst", function()
     assert.are.equal("w 0", log[4])
   end)
 
-  it("may swell and shrink again and again, while some stay", function()
+  it("a barrier may grow and shrink again and again while some stay", function()
     local b, stay = barrier.new(100000), {}
     for round = 1, 20 do
       local list = {}
@@ -534,7 +534,7 @@ describe("after a burst", function()
 end)
 
 describe("a copy that luv makes of a barrier or a Waiter for a thread", function()
-  it("is no barrier and no Waiter there: an error, and nothing happens", function()
+  it("is not a barrier or a Waiter there: it raises errors, and nothing happens", function()
     assert.are.equal("thread\nmine\t1\n0\n1\n", support.output_of [[
       local b = barrier.new(2)
       local waiter = b:wait(function(_, position) print(position) end)

@@ -134,7 +134,7 @@ describe("an error", function()
     end
   end)
 
-  it("can be concatenated with strings and numbers, as its tostring can", function()
+  it("can be concatenated with strings, numbers and errors", function()
     for message, class in pairs(CLASSES) do
       local err = errors_of_all_kinds()[message]
       local shown = class .. ": " .. message
@@ -150,7 +150,7 @@ describe("an error", function()
 end)
 
 describe("an error that is concatenated", function()
-  it("reads with its reason, whose tostring may fail, as tostring does", function()
+  it("includes its reason, as tostring does", function()
     local b, errors = barrier.new(2), {}
     local mt = { __tostring = function() error("in tostring", 0) end }
     for _, reason in ipairs { "disk full", setmetatable({}, mt) } do
@@ -170,7 +170,7 @@ describe("an error that is concatenated", function()
     assert.are.same(told, concatenated)
   end)
 
-  it("with anything else is an error, as for strings", function()
+  it("is a Lua error if the other operand is neither string nor error", function()
     local err
     local b = barrier.new(2)
     b:wait(function(e)

@@ -55,7 +55,7 @@ for name, way in pairs(FAILING) do
   describe("a wait " .. name, function()
     local make, expected = way[1], way[2]
 
-    it("suspends its coroutine, which dies when the loop resumes it", function()
+    it("suspends its coroutine, which fails when the loop resumes it", function()
       for _, timeout in ipairs { false, LONG } do
         local b, drains = make()
         local x = coroutine.create(function()
@@ -74,7 +74,7 @@ for name, way in pairs(FAILING) do
       end
     end)
 
-    it("suspends it in `with` as well, whose body is not called", function()
+    it("suspends it in `with` too, whose body is not called", function()
       local b, drains = make()
       local called = false
       local x = co(function()
@@ -88,7 +88,7 @@ for name, way in pairs(FAILING) do
       assert.is_false(called)
     end)
 
-    it_catches("raises what can be caught, once", function()
+    it_catches("raises an error that can be caught, once", function()
       local b, drains = make()
       local log = {}
       co(function()
@@ -104,7 +104,7 @@ for name, way in pairs(FAILING) do
       assert.are.equal(1, #drains)
     end)
 
-    it_catches("keeps the barrier and the coroutine alive until it has failed", function()
+    it_catches("keeps the barrier and the coroutine alive until it fails", function()
       local log, seen = {}, setmetatable({}, { __mode = "v" })
       local function tell()
         local b, drains = make()
@@ -126,7 +126,7 @@ for name, way in pairs(FAILING) do
       drain()
     end)
 
-    it_closes("can be closed before it has failed", function()
+    it_closes("can be closed before it fails", function()
       local b = make()
       local log = {}
       local x = party(b, "x", log)
@@ -149,7 +149,7 @@ describe("a coroutine that waits on a broken barrier", function()
     assert.are.same({ "x" .. ABORTED .. ": why" }, log)
   end)
 
-  it_catches("is in the barrier no more, and cannot be cancelled", function()
+  it_catches("is not in the barrier, and cannot be cancelled", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "w"))
     b:abort "why"
@@ -162,7 +162,7 @@ describe("a coroutine that waits on a broken barrier", function()
     assert.are.same({ "x" .. ABORTED .. ": why", "w" .. ABORTED .. ": why" }, log)
   end)
 
-  it_catches("fails among those who leave early, in order of leaving", function()
+  it_catches("fails among those that left early, in order of leaving", function()
     local b, log = barrier.new(4), {}
     local x1, x2 = party(b, "x1", log), party(b, "x2", log)
     b:wait(listener(log, "w"))
@@ -179,7 +179,7 @@ describe("a coroutine that waits on a broken barrier", function()
     }, log)
   end)
 
-  it_catches("stays suspended when somebody else resumes it, and gets its error", function()
+  it_catches("stays suspended if somebody else resumes it", function()
     local b, log = barrier.new(2), {}
     b:abort "why"
     local x = party(b, "x", log)
@@ -206,7 +206,7 @@ describe("a coroutine that waits on a broken barrier", function()
     assert.are.same({ 1, 2, 3 }, log)
   end)
 
-  it_catches("gets an error of its own", function()
+  it_catches("gets a new error each time", function()
     local b, errors = barrier.new(1), {}
     b:abort()
     for i = 1, 2 do
@@ -221,7 +221,7 @@ describe("a coroutine that waits on a broken barrier", function()
 end)
 
 describe("a last arrival whose action fails", function()
-  it("gets its error in order of arrival, after those who came before it", function()
+  it("gets its error in order of arrival", function()
     local log = {}
     local b = barrier.new(3, { action = function()
       error("boom", 0)
@@ -234,7 +234,7 @@ describe("a last arrival whose action fails", function()
     assert.are.same({ "w1" .. ABORTED .. ": boom", "w2" .. ABORTED .. ": boom", "last boom" }, log)
   end)
 
-  it("gets what is decided when it leaves, if the action did not raise", function()
+  it("gets what is decided when it leaves if the action did not raise", function()
     for _, order in ipairs { { "reset", "abort", ABORTED }, { "abort", "reset", RESET } } do
       local log = {}
       local b = barrier.new(2, { action = function(self)
@@ -248,7 +248,7 @@ describe("a last arrival whose action fails", function()
     end
   end)
 
-  it("gets the action's own error though the barrier is reset before its turn", function()
+  it("gets the action's own error even if a reset follows", function()
     local log = {}
     local b = barrier.new(2, { action = function()
       error("boom", 0)
@@ -273,7 +273,7 @@ describe("a last arrival whose action fails", function()
     assert.are.same({ "last" .. CANCELLED, "w" .. ABORTED }, log)
   end)
 
-  it("passes at once where the action lets it", function()
+  it("passes at once if the action does not fail", function()
     local b = barrier.new(2, { action = nobody })
     b:wait(nobody)
     local position
@@ -385,7 +385,7 @@ describe("the CancelledError that cancel made", function()
     assert.are.equal("dead", coroutine.status(x))
   end)
 
-  it("does not keep what others die of from being reported", function()
+  it("does not hide what others die of", function()
     local err, out = support.report_of [[
       local b = barrier.new(4)
       local function start(f)
@@ -405,7 +405,7 @@ describe("the CancelledError that cancel made", function()
     assert.is_nil(err:find("CancelledError", 1, true), err)
   end)
 
-  it_catches("is not reported either when it was caught and raised again", function()
+  it_catches("is not reported even if it is caught and raised again", function()
     assert.are.equal("caught\n", support.output_of [[
       local b = barrier.new(2)
       local x = coroutine.create(function()
@@ -419,7 +419,7 @@ describe("the CancelledError that cancel made", function()
     ]])
   end)
 
-  it_catches("is reported as text, or where another coroutine dies of it", function()
+  it_catches("is reported as text, or if another coroutine dies of it", function()
     local prelude = [[
       local b = barrier.new(9)
       local caught
@@ -447,7 +447,7 @@ describe("the CancelledError that cancel made", function()
     assert.is_truthy(err:find("CancelledError: wait cancelled\nstack traceback:", 1, true), err)
   end)
 
-  it_catches("is reported where a coroutine dies of it whom the barrier let pass", function()
+  it_catches("is reported if a coroutine that has passed dies of it", function()
     local err = support.report_of [[
       local b = barrier.new(2)
       local x = coroutine.create(function()
@@ -463,7 +463,7 @@ describe("the CancelledError that cancel made", function()
     assert.is_truthy(err:find("CancelledError: wait cancelled\nstack traceback:", 1, true), err)
   end)
 
-  it_catches("is reported where another coroutine dies of it at the same address", function()
+  it_catches("is reported if another coroutine at the same address dies of it", function()
     local b, caught, reports = barrier.new(2), nil, 0
     local function cancelled()
       local x = co(function()
@@ -489,7 +489,7 @@ describe("the CancelledError that cancel made", function()
     assert.are.equal(50, reports)
   end)
 
-  it_closes("has the coroutine's pending variables closed, whose errors are reported", function()
+  it_closes("does not stop its variables from being closed, nor reports of that", function()
     local body = [=[
       local b = barrier.new(2)
       local x = coroutine.create(load [[
@@ -507,7 +507,7 @@ describe("the CancelledError that cancel made", function()
     assert.is_truthy(err:find("while closing", 1, true), err)
   end)
 
-  it("is not reported, but TimeoutError and a reset are", function()
+  it("is not reported, though other errors are", function()
     local err = support.report_of [[
       local b = barrier.new(3)
       coroutine.wrap(function() b:wait(1) end)()
@@ -526,8 +526,8 @@ describe("the CancelledError that cancel made", function()
   end)
 end)
 
-describe("raised by the call itself, also on a broken barrier, are errors", function()
-  it("of arguments, and of places where a coroutine could not suspend", function()
+describe("a call on a broken barrier", function()
+  it("raises errors of its arguments and of its place at once", function()
     local b, log = barrier.new(2), {}
     b:abort()
     for _, call in ipairs {

@@ -108,7 +108,7 @@ describe("timers and I/O of the same loop are not starved by", function()
     ]]
   end)
 
-  it("trips that are awaited for ever, by arrivals that do not wait", function()
+  it("watchers and arrivals that trip a barrier for ever", function()
     leaves_others_alive [[
       local b = barrier.new(1)
       local function again() b:await_trip(again) b:arrive() end
@@ -116,14 +116,14 @@ describe("timers and I/O of the same loop are not starved by", function()
     ]]
   end)
 
-  it("blocked arrivals of which each trips the barrier", function()
+  it("blocked arrivals that trip the barrier for ever", function()
     leaves_others_alive [[
       local b = barrier.new(1, { action = function(self) self:arrive() end })
       b:arrive()
     ]]
   end)
 
-  it("phases that take too long for ever", function()
+  it("phases that time out for ever", function()
     leaves_others_alive [[
       local b = barrier.new(2, { timeout = 0 })
       local function again() b:reset() b:wait(again) end

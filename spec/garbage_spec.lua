@@ -202,7 +202,7 @@ describe("a waiting coroutine", function()
     assert.is_true(passed)
   end)
 
-  support.it_nests("is let go once it has left, even if it ran the loop meanwhile", function()
+  support.it_nests("is released once it has left, even if it ran the loop meanwhile", function()
     local b = barrier.new(4)
     local seen, left = setmetatable({}, { __mode = "v" }), 0
     for i = 1, 3 do
@@ -361,7 +361,7 @@ describe("what a barrier no longer needs", function()
     end
   end)
 
-  it("is not kept by it: the error of somebody who did not stay to get it", function()
+  it("is not kept by it: the error of a wait that was closed before its turn", function()
     local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
     local waiters = {}
     for i = 1, 3 do

@@ -442,7 +442,7 @@ broken	CancelledError: wait cancelled: resumed by somebody else
     ]]
   end)
 
-  it("may call __gc by hand while a turn or deadlines are due: others use its memory", function()
+  it("may call __gc by hand while a turn or a timeout is due", function()
     survives [[
       local function nobody() end
       local gc = debug.getmetatable(other).__gc
@@ -546,7 +546,7 @@ describe("a finalizer", function()
     ]])
   end)
 
-  it("may wait while a coroutine goes on: that gets what it is due", function()
+  it("may wait while a coroutine goes on, which still gets its result", function()
     prints("", [[
       local other = barrier.new(3)
       for round = 1, 300 do
@@ -682,7 +682,7 @@ describe("a hook", function()
     ]])
   end)
 
-  it("may wait while a coroutine goes on: that gets what it is due", function()
+  it("may wait while a coroutine goes on, which still gets its result", function()
     for _, event in ipairs { '"l"', '"c"', '"r"', '"lcr", 1' } do
       local script = [[
         local b, other = barrier.new(2), barrier.new(9)

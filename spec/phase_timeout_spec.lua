@@ -48,7 +48,7 @@ describe("the option timeout", function()
     assert.are.equal(b, err.barrier)
   end)
 
-  it("fails as an abort does: those who come later, the watchers, until a reset", function()
+  it("fails watchers and later waits too, as abort does", function()
     local b, log = timed(4, 2), {}
     b:await_trip(listener(log, "t"))
     b:wait(listener(log, "w"))
@@ -69,7 +69,7 @@ describe("the option timeout", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("counts those who have arrived without waiting, who start it too", function()
+  it("counts arrivals without waiting, and starts with them", function()
     local b, log = timed(4, 2), {}
     b:arrive()
     b:arrive()
@@ -85,7 +85,7 @@ describe("the option timeout", function()
     assert.are.same({ "w" .. failed(2, 3, 4) }, log)
   end)
 
-  it("tells for how many the barrier is when it passes", function()
+  it("tells the number of parties at the time when it passes", function()
     local b, log = timed(3, 2), {}
     b:wait(listener(log, "w"))
     b:register(4)
@@ -93,7 +93,7 @@ describe("the option timeout", function()
     assert.are.same({ "w" .. failed(2, 1, 7) }, log)
   end)
 
-  it("may be 0: a trip before the loop turns is in time", function()
+  it("may be 0: a trip before the loop's next turn is in time", function()
     local b, log = timed(2, 0), {}
     b:wait(listener(log, "w1"))
     b:wait(listener(log, "w2"))
@@ -104,7 +104,7 @@ describe("the option timeout", function()
     assert.are.equal("w3" .. failed(0, 1, 2), log[3])
   end)
 
-  it("may be as long as none", function()
+  it("may be so long that it never passes", function()
     for _, timeout in ipairs { 2 ^ 31, 2 ^ 32 + 1, 2 ^ 53 } do
       local b, log = timed(2, timeout), {}
       b:wait(listener(log, "w1"))
@@ -117,7 +117,7 @@ describe("the option timeout", function()
     end
   end)
 
-  it("is refused if it is no integer >= 0", function()
+  it("must be an integer >= 0", function()
     for _, bad in ipairs { -1, 0.5, 1 / 0, 0 / 0, "5", true, false, {}, print } do
       local ok, message = pcall(barrier.new, 2, { timeout = bad })
       assert.is_false(ok)
@@ -129,7 +129,7 @@ describe("the option timeout", function()
 end)
 
 describe("the time of a phase", function()
-  it("does not run before somebody has arrived", function()
+  it("does not run before the first arrival", function()
     local b = timed(2, 1)
     b:await_trip(nobody)
     assert.is_false(uv.loop_alive())
@@ -138,7 +138,7 @@ describe("the time of a phase", function()
     assert.is_false(b.broken)
   end)
 
-  it("runs from the first arrival, whoever comes and goes meanwhile", function()
+  it("runs from the first arrival, whoever comes and goes", function()
     local b, log = timed(4, 20), {}
     local first = b:wait(nobody)
     pass_time(10)
@@ -148,7 +148,7 @@ describe("the time of a phase", function()
     assert.are.same({ "w" .. failed(20, 1, 4) }, log)
   end)
 
-  it("starts anew with the next arrival where nobody was left", function()
+  it("starts anew with the next arrival if nobody was left", function()
     local b, log = timed(4, 20), {}
     local first = b:wait(nobody)
     pass_time(10)
@@ -159,7 +159,7 @@ describe("the time of a phase", function()
     assert.is_false(b.broken)
   end)
 
-  it("goes on while one is counted who did not wait", function()
+  it("goes on while an arrival without waiting is counted", function()
     local b, log = timed(4, 20), {}
     b:arrive()
     local first = b:wait(nobody)
@@ -170,7 +170,7 @@ describe("the time of a phase", function()
     assert.are.same({ "w" .. failed(20, 2, 4) }, log)
   end)
 
-  it("ends when the last one who is counted leaves, in whichever way", function()
+  it("ends when nobody is counted any more, in whichever way", function()
     local ways = {
       function(b)
         b:wait(nobody):close()
@@ -210,7 +210,7 @@ describe("the time of a phase", function()
     end
   end)
 
-  it("ends with the trip, and begins again with the next phase", function()
+  it("ends with the trip, and begins anew in the next phase", function()
     local b, log = timed(2, 20), {}
     b:wait(listener(log, "w1"))
     pass_time(10)
@@ -225,7 +225,7 @@ describe("the time of a phase", function()
     assert.are.equal("w4" .. failed(20, 1, 2), log[4])
   end)
 
-  it("leaves nothing to wait for where each arrival passes alone", function()
+  it("leaves the loop nothing to wait for if each arrival passes alone", function()
     local b, log = timed(1, LONG), {}
     party(b, "w", log)
     b:arrive()
@@ -251,7 +251,7 @@ describe("the time of a phase", function()
     assert.are.equal("blocked" .. failed(2, 1, 2), log[3])
   end)
 
-  it("has nothing to wake the loop for while others are blocked", function()
+  it("does not keep the loop alive while others are blocked", function()
     local b, drains = keeping(2, { timeout = LONG })
     b:wait(nobody)
     b:wait(nobody)
@@ -269,7 +269,7 @@ describe("the time of a phase", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("does not stop a trip that comes when it has passed, but before the loop turns", function()
+  it("does not stop a trip before the loop's next turn", function()
     local b, log = timed(2, 1), {}
     b:wait(listener(log, "w1"))
     pass_time(5)
@@ -278,7 +278,7 @@ describe("the time of a phase", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it("may pass in a loop that the action runs: everybody fails, the last one too", function()
+  it("may pass in a loop that the action runs: everybody fails", function()
     local log, calls = {}, 0
     local b = timed(2, 2, function(self)
       calls = calls + 1
@@ -294,7 +294,7 @@ describe("the time of a phase", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("goes on when the action has stopped the trip", function()
+  it("goes on if the action stops the trip", function()
     local log, first = {}, nil
     local b = timed(2, 5, function()
       first:close()
@@ -305,7 +305,7 @@ describe("the time of a phase", function()
     assert.are.same({ "w" .. failed(5, 1, 2) }, log)
   end)
 
-  it("goes on after the timeout of a single wait, which takes out that one alone", function()
+  it("goes on after the timeout of a single wait", function()
     local b, log = timed(4, 20), {}
     b:wait(5, listener(log, "hasty"))
     b:wait(listener(log, "w"))
@@ -313,7 +313,7 @@ describe("the time of a phase", function()
     assert.are.same({ "hasty" .. timed_out(5, 2, 4), "w" .. failed(20, 1, 4) }, log)
   end)
 
-  it("is that of each barrier, beside others", function()
+  it("is counted for each barrier separately", function()
     local log = {}
     for i, timeout in ipairs { 30, 1, LONG, 15 } do
       local b = timed(2, timeout)

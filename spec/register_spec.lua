@@ -42,7 +42,7 @@ describe("register", function()
     assert.is_truthy(tostring(b):find("waiters:0/8", 1, true))
   end)
 
-  it("has the phase that is filling wait for them too", function()
+  it("makes the phase that is filling wait for them too", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "w1"))
     b:register()
@@ -58,7 +58,7 @@ describe("register", function()
     assert.are.same({ "w1 0", "w2 1", "w3 2", "w4 3" }, log)
   end)
 
-  it("spares those who have tripped: it counts for those who are let in after them", function()
+  it("does not affect a trip that has happened, but those let in after it", function()
     local b, log = barrier.new(2), {}
     for i = 1, 4 do
       b:wait(listener(log, "w" .. i))
@@ -95,7 +95,7 @@ describe("register", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("has nobody to wake, and starts nothing", function()
+  it("starts nothing", function()
     local b = barrier.new(1)
     b:register()
     assert.is_false(uv.loop_alive())
@@ -103,7 +103,7 @@ describe("register", function()
 end)
 
 describe("deregister", function()
-  it("takes a party away, or several, that have yet to arrive, and returns true", function()
+  it("removes a party, or several, that have yet to arrive, and returns true", function()
     local b = barrier.new(9)
     b:wait(nobody)
     b:arrive()
@@ -119,7 +119,7 @@ describe("deregister", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("trips the barrier when everybody who is left has arrived", function()
+  it("trips the barrier if all that are left have arrived", function()
     local b, log = barrier.new(4), {}
     b:wait(listener(log, "w1"))
     b:arrive()
@@ -134,7 +134,7 @@ describe("deregister", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("trips one in which nobody waits, which is filling again at once", function()
+  it("trips one in which nobody waits, which is then filling at once", function()
     local b = barrier.new(3)
     b:arrive()
     b:arrive()
@@ -145,7 +145,7 @@ describe("deregister", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("does not trip one in which nobody has arrived, unless nobody is left", function()
+  it("does not trip one to which nobody has come, unless no party is left", function()
     local b = barrier.new(3)
     b:deregister(2)
     assert.are.equal(0, b.generation)
@@ -166,7 +166,7 @@ describe("deregister", function()
     assert.are.same({ "w 0" }, log)
   end)
 
-  it("may take all parties of the next phase while the barrier drains", function()
+  it("may remove all parties of the next phase while the barrier drains", function()
     local b, log = barrier.new(2), {}
     for i = 1, 3 do
       b:wait(listener(log, "w" .. i))
@@ -180,7 +180,7 @@ describe("deregister", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("may take them all while it is reset", function()
+  it("may remove them all while it is resetting", function()
     local b, log = barrier.new(3), {}
     b:wait(listener(log, "w"))
     b:reset()
@@ -192,7 +192,7 @@ describe("deregister", function()
     assert.are.same({ "w" .. RESET, "blocked 0" }, log)
   end)
 
-  it("returns nil and the error on a broken barrier, from which it takes them too", function()
+  it("returns nil and the error on a broken barrier, but removes them", function()
     local b = barrier.new(3)
     b:abort("why")
     refused(b, "deregister", 4)
@@ -210,7 +210,7 @@ describe("deregister", function()
     assert.is_true(b.broken)
   end)
 
-  it("does not count the blocked among those who have arrived", function()
+  it("does not count the blocked as arrived", function()
     local b, log = barrier.new(2), {}
     for i = 1, 4 do
       b:wait(listener(log, "w" .. i))
@@ -224,7 +224,7 @@ describe("deregister", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("trips the barrier also when others are blocked, who pass after that", function()
+  it("trips the barrier even if others are blocked, which pass after that", function()
     local b, log = barrier.new(1), {}
     local inside = b:wait(nobody)
     b:wait(listener(log, "blocked"))
@@ -238,7 +238,7 @@ describe("deregister", function()
     assert.are.equal(3, b.generation)
   end)
 
-  it("may be called by one who has passed, who comes no more", function()
+  it("may be called by a party that has passed and does not come back", function()
     local b, log = barrier.new(3), {}
     for i = 1, 3 do
       co(function()
@@ -273,7 +273,7 @@ describe("the action of a trip by deregister", function()
     assert.are.same({ "filling 1 2 2", "w 0" }, log)
   end)
 
-  it("gives deregister its own error when it raises, and the others a reason", function()
+  it("makes deregister return its error, which is the others' reason", function()
     local log, thrown = {}, {}
     local b = barrier.new(2, { action = function()
       error(thrown)
@@ -291,7 +291,7 @@ describe("the action of a trip by deregister", function()
     assert.are.same({ thrown }, log)
   end)
 
-  it("is not reported when it raises: deregister has returned the error", function()
+  it("does not have its error reported, since deregister returns it", function()
     local b = barrier.new(2, { action = function()
       error("returned", 0)
     end })
@@ -354,7 +354,7 @@ describe("in an action", function()
     assert.are.equal(2, b.generation)
   end)
 
-  it("deregister may take all parties of the next phase, and trips nothing", function()
+  it("deregister may remove all parties of the next phase, and trips nothing", function()
     local log = {}
     local b = acting(log, function(self)
       refused(self, "deregister", 3)
@@ -369,7 +369,7 @@ describe("in an action", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("deregister lets those pass who are left when somebody is taken out as well", function()
+  it("deregister lets the others pass if a party is taken out as well", function()
     local log = {}
     local b = acting(log, function(self)
       self:waiters()[1]:close()
@@ -380,7 +380,7 @@ describe("in an action", function()
     assert.are.same({ "w2 0" }, log)
   end)
 
-  it("register counts at once where the action has stopped the trip", function()
+  it("register counts at once if the action stops the trip", function()
     local log = {}
     local b = acting(log, function(self)
       self:register()
@@ -406,7 +406,7 @@ describe("a barrier without parties", function()
     return b
   end
 
-  it("has tripped by its last deregister, and its action has run", function()
+  it("was tripped by the last deregister, and its action has run", function()
     local calls = 0
     local b = without(function(self)
       calls = calls + 1
@@ -420,7 +420,7 @@ describe("a barrier without parties", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it("has no party to take away", function()
+  it("has no party to remove", function()
     refused(without(), "deregister")
   end)
 
@@ -439,7 +439,7 @@ describe("a barrier without parties", function()
     assert.are.equal(5, b.generation)
   end)
 
-  it("lets those pass one by one, a turn each, who are let in", function()
+  it("lets the blocked pass one by one, a turn each", function()
     local b, turns = support.counted(2)
     local log = {}
     for i = 1, 5 do
@@ -454,7 +454,7 @@ describe("a barrier without parties", function()
     }, log)
   end)
 
-  it("waits for parties again once some have registered", function()
+  it("waits for parties again once some register", function()
     local b = without()
     b:register(2)
     b:arrive()
@@ -481,7 +481,7 @@ describe("a barrier without parties", function()
 end)
 
 describe("the number of parties that register and deregister take", function()
-  it("is an integer from 1 on: anything else is an error that says so", function()
+  it("must be an integer >= 1: anything else is an error that says so", function()
     for _, method in ipairs { "register", "deregister" } do
       local b = barrier.new(3)
       b:arrive()

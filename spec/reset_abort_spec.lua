@@ -230,7 +230,7 @@ describe("abort", function()
     assert.are.same({ "one", "one", "none", "false", "false" }, reasons)
   end)
 
-  it("keeps the first reason also where each worker aborts with the error that it got", function()
+  it("keeps the first reason even if each waiter aborts with its own error", function()
     local b, errors = barrier.new(4), {}
     for i = 1, 3 do
       b:wait(function(err)
@@ -249,7 +249,7 @@ describe("abort", function()
     end
   end)
 
-  it("of a broken barrier changes nothing: whom a reset has failed meanwhile, too", function()
+  it("of a broken barrier changes nothing, even after a reset", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "a"))
     b:abort("why")
@@ -260,7 +260,7 @@ describe("abort", function()
     assert.are.same({ "a" .. ABORTED .. ": later" }, log)
   end)
 
-  it("of a broken barrier starts nothing that the loop would have to do", function()
+  it("of a broken barrier leaves the loop nothing to do", function()
     local b = barrier.new(2)
     b:abort()
     b:abort("again")

@@ -751,7 +751,7 @@ describe("drain", function()
     end
   end)
 
-  it_overflows("puts it back with the error that it is to get", function()
+  it_overflows("puts it back with its error", function()
     for _, way in ipairs {
       { ABORTED .. ": why", function(b, log)
         b:abort "why"
@@ -772,7 +772,7 @@ describe("drain", function()
     end
   end)
 
-  it_overflows("puts it back in a turn that another coroutine runs, which is let go", function()
+  it_overflows("puts it back in a turn that another coroutine runs, which is released", function()
     local log, b, drains = {}, keeping(4)
     local seen, failed = setmetatable({}, { __mode = "v" }), nil
     seen[1] = co(function()
@@ -1078,7 +1078,7 @@ describe("a loop that runs inside", function()
 end)
 
 describe("a schedule", function()
-  it("is called again if somebody else comes before drain is called", function()
+  it("is called again if somebody new has to leave before drain is called", function()
     for _, reset in ipairs { false, true } do
       local log, b, drains = {}, keeping(2)
       b:abort()
@@ -1100,7 +1100,7 @@ describe("a schedule", function()
     end
   end)
 
-  it("has nobody to be called for again when a broken barrier is aborted", function()
+  it("is not needed when a broken barrier is aborted again", function()
     local log, b, drains = {}, keeping(2)
     b:abort()
     b:wait(listener(log, "a"))
@@ -1111,7 +1111,7 @@ describe("a schedule", function()
     assert.are.same({ "a" .. ABORTED }, log)
   end)
 
-  it("is not called again for the blocked, whatever turns other barriers have", function()
+  it("is not called again for the blocked, even if other barriers have turns", function()
     local log = {}
     local b, drains = keeping(1)
     local other = barrier.new(1)

@@ -20,7 +20,7 @@ local function meddle(x, ...)
 end
 
 describe("a waiting coroutine that somebody else resumes", function()
-  it("leaves the barrier at once, is suspended again, and fails on the next turn", function()
+  it("leaves at once, is suspended again, and fails on the next turn", function()
     local b, drains = keeping(2)
     local log = {}
     local x = co(function()
@@ -43,7 +43,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ "w1 0", "w2 1" }, log)
   end)
 
-  it_catches("gets a CancelledError, which knows its barrier", function()
+  it_catches("gets a CancelledError", function()
     local b, log = barrier.new(2), {}
     meddle(party(b, "x", log))
     assert.are.same({}, log)
@@ -85,7 +85,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ "x" .. RESUMED }, log)
   end)
 
-  it_catches("is in the array of waiters until it has resumed, at its place", function()
+  it_catches("keeps its place in the array of waiters until it resumes", function()
     local b, log = barrier.new(5), {}
     local list = {}
     for i = 1, 3 do
@@ -111,7 +111,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.equal("dead", coroutine.status(x))
   end)
 
-  it_catches("returns nothing to who called a function of coroutine.wrap", function()
+  it_catches("returns nothing to the caller of coroutine.wrap's function", function()
     local b, log = barrier.new(2), {}
     local f = coroutine.wrap(function()
       add(log, tostring(select(2, pcall(b.wait, b))))
@@ -123,7 +123,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ RESUMED:sub(2) }, log)
   end)
 
-  it_catches("may wait again when it has caught the error, behind those who came", function()
+  it_catches("may wait again after it has caught the error", function()
     local b, log = barrier.new(3), {}
     local x = co(function()
       pcall(b.wait, b)
@@ -138,7 +138,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ "w1 0", "x 1", "w2 2" }, log)
   end)
 
-  it_catches("may go to another barrier, which alone counts it then", function()
+  it_catches("may wait at another barrier after that", function()
     local b, other, log = barrier.new(2), barrier.new(2), {}
     local x = co(function()
       pcall(b.wait, b)
@@ -164,7 +164,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.is_false(uv.loop_alive())
   end)
 
-  it_catches("leaves gaps neither in the positions nor in the order, whoever it was", function()
+  it_catches("leaves no gaps in the positions", function()
     for which = 1, 4 do
       local b, log, parties = barrier.new(4), {}, {}
       for i = 1, 3 do
@@ -184,7 +184,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     end
   end)
 
-  it_catches("fails in order with the others who leave early", function()
+  it_catches("fails in order with others that leave early", function()
     local b, log = barrier.new(5), {}
     local x, y = party(b, "x", log), party(b, "y", log)
     local z, w = party(b, "z", log), b:wait(nobody)
@@ -196,7 +196,7 @@ describe("a waiting coroutine that somebody else resumes", function()
     assert.are.same({ "z" .. CANCELLED, "x" .. RESUMED, "w nil", "y" .. RESUMED }, log)
   end)
 
-  it_catches("keeps its barrier alive until it has resumed", function()
+  it_catches("keeps its barrier alive until it resumes", function()
     local log, seen = {}, setmetatable({}, { __mode = "v" })
     do
       local b = barrier.new(2)
@@ -301,7 +301,7 @@ describe("somebody else may also resume a coroutine that is", function()
     assert.are.same({ "x" .. CANCELLED }, log)
   end)
 
-  it("cancelled, and dies of that error without a report", function()
+  it("cancelled: it dies of that error without a report", function()
     local out = support.output_of [[
       local b = barrier.new(2)
       local x = coroutine.create(function() b:wait() end)
@@ -336,7 +336,7 @@ describe("somebody else may also resume a coroutine that is", function()
     assert.are.same({ "x" .. RESUMED, "w" .. ABORTED .. ": why" }, log)
   end)
 
-  it_catches("let in as the last, by the action", function()
+  it_catches("let in as the last arrival, while the action runs", function()
     local log, x = {}, nil
     local b = barrier.new(2, { action = function()
       if #log == 2 then
@@ -355,7 +355,7 @@ describe("somebody else may also resume a coroutine that is", function()
 end)
 
 describe("somebody who leaves the barrier", function()
-  it_catches("may resume one who is to leave after it: that fails on the next turn", function()
+  it_catches("may resume one that leaves after it: that fails on the next turn", function()
     local b, turns = support.counted(4)
     local log, x = {}, nil
     b:wait(function(_, position)
@@ -372,7 +372,7 @@ describe("somebody who leaves the barrier", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it_catches("may resume one who waits again already", function()
+  it_catches("may resume one that waits again already", function()
     local b, log = barrier.new(2), {}
     local x = co(function()
       add(log, "x " .. b:wait())

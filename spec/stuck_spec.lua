@@ -32,7 +32,7 @@ local function succeeds(code)
 end
 
 describe("barrier.stuck", function()
-  it("returns nil where nobody is in a barrier", function()
+  it("returns nil if nobody is in a barrier", function()
     succeeds [[
       assert(select("#", barrier.stuck()) == 1 and barrier.stuck() == nil)
       local b, other = barrier.new(2), barrier.new(3)
@@ -49,7 +49,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("shows each barrier that somebody is in, and how many are missing", function()
+  it("shows each barrier with somebody in it, and how many are missing", function()
     succeeds [[
       local a, b, empty = barrier.new(1009), barrier.new(2003), barrier.new(1)
       for _ = 1, 3 do a:wait(function() end) end
@@ -89,7 +89,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("shows who awaits a trip, in both styles", function()
+  it("shows watchers in both styles", function()
     succeeds [[
       local b = barrier.new(4001)
       local function watching_place() b:await_trip() end
@@ -106,7 +106,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("shows the blocked, and those who have to leave but have not resumed", function()
+  it("shows the blocked, and those that have yet to resume", function()
     succeeds [[
       local drains = {}
       local b = barrier.new(2, { schedule = function(drain) drains[#drains + 1] = drain end })
@@ -124,7 +124,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("shows a coroutine that is cancelled until it has resumed", function()
+  it("shows a cancelled coroutine until it resumes", function()
     succeeds [[
       local b = barrier.new(2)
       local function place() b:wait() end
@@ -136,7 +136,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("changes nothing: those whom it shows go on as if it had not been called", function()
+  it("changes nothing", function()
     succeeds [[
       local b, log = barrier.new(3), {}
       for i = 1, 2 do
@@ -215,7 +215,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("tells at the end of a program why it did not get on", function()
+  it("tells at the end of a program where it got stuck", function()
     local out = support.output_of [[
       local b = barrier.new(3)
       local function worker() b:wait() print "not reached" end

@@ -578,7 +578,7 @@ describe("until it passes, a wait with a timeout", function()
 end)
 
 describe("the message of a TimeoutError", function()
-  it("counts those who had arrived, waiting or not, but not the blocked or the watchers", function()
+  it("counts arrivals, waiting or not, but no watchers", function()
     local b, log = barrier.new(7), {}
     b:wait(nobody)
     b:arrive()
@@ -589,7 +589,7 @@ describe("the message of a TimeoutError", function()
     assert.are.same({ "x" .. timed_out(2, 4, 7) }, log)
   end)
 
-  it("counts out those who timed out before, one by one", function()
+  it("no longer counts those that timed out before", function()
     local b, log = barrier.new(4), {}
     for i = 1, 3 do
       b:wait(0, listener(log, i))
@@ -600,7 +600,7 @@ describe("the message of a TimeoutError", function()
       "3" .. timed_out(0, 1, 4) }, log)
   end)
 
-  it("tells how it was when it timed out, not when it resumes", function()
+  it("tells how it was at the timeout, not when it resumes", function()
     local b, drains = keeping(3)
     local log = {}
     b:wait(1, listener(log, "x"))
@@ -612,7 +612,7 @@ describe("the message of a TimeoutError", function()
     assert.are.same({ "x" .. timed_out(1, 1, 3) }, log)
   end)
 
-  it("counts for one who is blocked as well, where the barrier is filling", function()
+  it("counts for a blocked waiter too if the barrier is filling", function()
     local b, drains = keeping(1)
     local log = {}
     local inside = b:wait(nobody)
@@ -626,7 +626,7 @@ describe("the message of a TimeoutError", function()
     assert.are.same({ "blocked" .. timed_out(2, 0, 1) }, log)
   end)
 
-  it("tells the parties that there are when it times out", function()
+  it("tells the number of parties at the timeout", function()
     local b, log = barrier.new(3), {}
     b:wait(1, listener(log, "x"))
     b:register(6)

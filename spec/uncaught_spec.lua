@@ -84,7 +84,7 @@ describe("a coroutine that dies after it was resumed", function()
     assert.is_truthy(err:find("Uncaught Error: boom", 1, true), err)
   end)
 
-  it("is reported for the errors of its waits too, but not for cancel's CancelledError", function()
+  it("is reported for TimeoutError, but not for cancel's CancelledError", function()
     assert.is_truthy(report_of([[
       local b = barrier.new(2)
       local co = coroutine.create(function() b:wait() end)

@@ -262,7 +262,7 @@ describe("the array of waiters has those", function()
     assert_waiters({ list[1], list[3] }, b)
   end)
 
-  it_catches("whom somebody else has resumed, at their place, until they resume", function()
+  it_catches("whom a stranger has resumed, at their place, until their turn", function()
     local b, list = barrier.new(5), {}
     for i = 1, 4 do
       list[i] = party(b, "p" .. i, {})
@@ -314,7 +314,7 @@ describe("the array of waiters has none of those", function()
     assert_waiters(list, b)
   end)
 
-  it("who arrived without waiting, or who await a trip", function()
+  it("who arrived without waiting, or who watch", function()
     local b = barrier.new(4)
     local list = {}
     local function enter()
@@ -335,7 +335,7 @@ describe("the array of waiters has none of those", function()
     assert_waiters({}, b)
   end)
 
-  it_catches("who await a trip and leave early, before it or after", function()
+  it_catches("who watch and leave early, before the trip or after it", function()
     for _, trip in ipairs { false, true } do
       local b, drains = keeping(1)
       local cancelled, resumed = support.watcher(b, "t", {}), support.watcher(b, "t", {})
@@ -427,7 +427,7 @@ describe("while the action runs, the array of waiters", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it_catches("has the last arrival that is cancelled, until it resumes", function()
+  it_catches("has a cancelled last arrival until it resumes", function()
     local b, list = acting(function(self, list)
       list[3] = coroutine.running()
       self:cancel(list[3])
@@ -442,7 +442,7 @@ describe("while the action runs, the array of waiters", function()
     assert_waiters({ list[1], list[2] }, b)
   end)
 
-  it("lacks the last arrival whose Waiter is closed", function()
+  it("lacks a last arrival whose Waiter is closed", function()
     local b, list = acting(function(self, list)
       self:waiters()[3]:close()
       assert_waiters(list, self)
