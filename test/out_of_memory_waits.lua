@@ -79,6 +79,12 @@ function sections.late_clock()
   run()
   equal(joined(log), "wait timed out after 30 ms, 2 of 3 had arrived, "
     .. "wait timed out after 15 ms, 1 of 3 had arrived")
+  log = {}
+  local function callback(e, position) add(log, e and e.message or position) end
+  for timeout = 1, 4 do b:wait(timeout, callback) end
+  uv.sleep(20) -- too late for those who have passed
+  run()
+  equal(joined(log), "wait timed out after 4 ms while the barrier was draining, 0, 1, 2")
 end
 
 function sections.blocked()
