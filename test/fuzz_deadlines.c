@@ -63,9 +63,10 @@ static const struct deadline *earliest(void) {
 static void check(void) {
   CHECK(d.count == count && live == d.capacity * sizeof(struct deadline));
   for (uint32_t i = 0; i < MOST; i++) {
-    const struct deadline *x = &expected[i], *y = &d.heap[place(i)];
+    const struct deadline *x = &expected[i], *y;
     CHECK((place(i) != 0) == (x->order != 0) && place(i) <= count);
     if (x->order == 0) continue;
+    y = &d.heap[place(i)];
     CHECK(y->when == x->when && y->timeout == x->timeout && y->order == x->order);
     CHECK(y->job == x->job && y->node == x->node);
   }

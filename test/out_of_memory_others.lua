@@ -62,6 +62,21 @@ function sections.failing_actions()
   end
 end
 
+-- An action that aborts and then fails: the first reason stays.
+function sections.aborting_actions()
+  local b, log = nil, {}
+  b = new(2, { action = function()
+    b:abort "first"
+    error("oops", 0)
+  end })
+  local function callback(e) add(log, tostring(e)) end
+  b:wait(callback)
+  b:wait(callback)
+  run()
+  equal(joined(log), "BrokenBarrierError: barrier aborted: first, oops")
+  equal(failed(b:arrive()), "BrokenBarrierError: barrier aborted: first")
+end
+
 function sections.actions_of_the_blocked()
   local log, fail = {}, false
   local b = new(2, { action = function() if fail then error("oops", 0) end end })
