@@ -1,20 +1,10 @@
 #include "scheduler.h"
 
-/* The elements of the scheduler's table. */
-enum {
-  SLOT_ANCHORS = 1, /* barriers that have to stay, by job.anchor; otherwise false */
-  SLOT_ALL,         /* all barriers, weak, by job.anchor */
-  SLOT_SPARE,
-  SLOT_LAST
-};
-
 /* {=== the run queue === */
 
 /* [-0, +1] */
-static void push_slot(lua_State *L, const struct scheduler *s, int slot) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, s->ref);
-  lua_rawgeti(L, -1, slot);
-  lua_remove(L, -2);
+static void push_anchors(lua_State *L, const struct scheduler *s) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
 }
 
 static void append_job(struct scheduler *s, struct job *job) {
@@ -45,7 +35,7 @@ static void unlink_job(struct scheduler *s, struct job *job) {
 ** this allocates nothing. [-0, +0] */
 static void anchor(lua_State *L, struct scheduler *s, struct job *job, int self) {
   if (self) self = lua_absindex(L, self);
-  push_slot(L, s, SLOT_ANCHORS);
+  push_anchors(L, s);
   if (self)
     lua_pushvalue(L, self);
   else
@@ -67,12 +57,12 @@ void scheduler_dismiss(lua_State *L, struct scheduler *s, struct job *job) {
 }
 
 void scheduler_adopt(lua_State *L, struct scheduler *s, struct job *job) {
-  push_slot(L, s, SLOT_ANCHORS);
+  push_anchors(L, s);
   lua_pushboolean(L, 0);
   job->anchor = luaL_ref(L, -2);
   if (job->anchor > s->bound) s->bound = job->anchor;
   lua_pop(L, 1);
-  push_slot(L, s, SLOT_ALL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   lua_pushvalue(L, -2);
   lua_rawseti(L, -2, job->anchor);
   lua_pop(L, 1);
@@ -114,11 +104,11 @@ void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct job *job
 void scheduler_abandon(lua_State *L, struct scheduler *s, struct job *job) {
   if (job->queued) unlink_job(s, job);
   for (uint32_t n = 0; job->timed && n <= job->machine.nodes.used; n++) remove_deadline(s, job, n);
-  push_slot(L, s, SLOT_ALL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   lua_pushnil(L);
   lua_rawseti(L, -2, job->anchor);
   lua_pop(L, 1);
-  push_slot(L, s, SLOT_ANCHORS);
+  push_anchors(L, s);
   luaL_unref(L, -1, job->anchor);
   lua_pop(L, 1);
   job->anchor = 0;
@@ -131,7 +121,7 @@ static void expire(lua_State *L, struct scheduler *s) {
   ms = loop_now(L, &s->loop);
   while (s->deadlines.count && s->deadlines.heap[1].when <= ms) {
     struct deadline x = s->deadlines.heap[1];
-    push_slot(L, s, SLOT_ANCHORS);
+    push_anchors(L, s);
     lua_rawgeti(L, -1, x.job->anchor);
     if (s->expire(L, &x)) scheduler_clear_deadline(L, s, x.job, x.node);
     lua_pop(L, 2);
@@ -167,7 +157,7 @@ static void serve_job(lua_State *L, struct scheduler *s, struct job *job, uint32
   loop_spend(&s->loop);
   unlink_job(s, job); /* behind the others, where a nested turn finds it */
   append_job(s, job);
-  push_slot(L, s, SLOT_ANCHORS);
+  push_anchors(L, s);
   lua_rawgeti(L, -1, job->anchor);
   s->serve(L, job, turn, report);
   if (!machine_busy(&job->machine)) scheduler_dismiss(L, s, job);
@@ -197,21 +187,19 @@ static int on_timer(lua_State *L) {
 /* }=== */
 
 /* [-0, +0] */
-static void make_table(lua_State *L, struct scheduler *s) {
-  lua_createtable(L, SLOT_LAST - 1, 0);
+static void make_tables(lua_State *L, struct scheduler *s) {
   lua_newtable(L);
-  lua_rawseti(L, -2, SLOT_ANCHORS);
+  s->anchors = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushliteral(L, "v");
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
-  lua_rawseti(L, -2, SLOT_ALL);
+  s->all = luaL_ref(L, LUA_REGISTRYINDEX);
 #if LUA_VERSION_NUM == 501
   s->spare = lua_newthread(L);
-  lua_rawseti(L, -2, SLOT_SPARE);
+  luaL_ref(L, LUA_REGISTRYINDEX);
 #endif
-  s->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
@@ -224,7 +212,7 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   s->bound = 0;
   s->serve = serve;
   s->expire = on_expiry;
-  make_table(L, s);
+  make_tables(L, s);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_timer, 1);
   loop_open(L, &s->loop);
@@ -233,6 +221,6 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
 void scheduler_destroy(struct scheduler *s) { deadlines_destroy(&s->deadlines); }
 
 int scheduler_push_all(lua_State *L, const struct scheduler *s) {
-  push_slot(L, s, SLOT_ALL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   return s->bound;
 }

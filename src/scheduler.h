@@ -25,8 +25,9 @@ struct scheduler {
   struct deadlines deadlines;
   struct loop loop;
   uint32_t turn;
-  int ref;   /* its table in the registry */
-  int bound; /* no job.anchor was ever greater */
+  int anchors; /* in the registry: barriers that have to stay, by job.anchor; else false */
+  int all;     /* in the registry: all barriers, weak, by job.anchor */
+  int bound;   /* no job.anchor was ever greater */
 #if LUA_VERSION_NUM == 501
   lua_State *spare; /* see coroutine_stack */
 #endif
