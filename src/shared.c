@@ -83,12 +83,9 @@ static void shared_go_in(struct shared_arrival *a) {
   shared_append(&b->inside, a, SHARED_IN_BARRIER);
   a->place = SHARED_INSIDE;
   b->n_arrived++;
-  if (a->waits) {
-    b->n_waiting++;
-    a->state->waits++;
-  } else {
-    a->owner = NULL;
-  }
+  if (!a->waits) return;
+  b->n_waiting++;
+  a->state->waits++;
 }
 
 static void shared_go_out(struct shared_arrival *a) {

@@ -70,7 +70,7 @@ struct shared_arrival {
   uint64_t turn;  /* of its state, when it became ready */
   struct shared_reason *reason;
   bool waits;
-  void *owner; /* the caller's; NULL once it is the barrier's */
+  void *owner; /* the caller's */
 };
 
 struct shared_queue {

@@ -61,7 +61,7 @@ local function forget(record)
   if record.key then
     records[record.key] = nil
   end
-  if co and records[co] == record then
+  if co then
     records[co] = nil
   end
   if timer then
