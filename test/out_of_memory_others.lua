@@ -75,6 +75,13 @@ function sections.aborting_actions()
   run()
   equal(joined(log), "BrokenBarrierError: barrier aborted: first, oops")
   equal(failed(b:arrive()), "BrokenBarrierError: barrier aborted: first")
+  b:reset()
+  log = {}
+  b:wait(callback)
+  local c = co(wait, b, {})
+  equal(b:cancel(c), true) -- instead of the action's error, which nothing keeps then
+  run()
+  equal(joined(log), "BrokenBarrierError: barrier aborted: first")
 end
 
 function sections.actions_of_the_blocked()
