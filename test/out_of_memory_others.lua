@@ -184,7 +184,9 @@ function sections.lost_errors()
       error("oops", 0)
     end
   end })
-  local function callback() end
+  local function callback(e) -- which the last arrival gets if its action could not even begin
+    if is_memory_error(tostring(e)) then error(tostring(e), 0) end
+  end
   for style = 1, 3 do
     check(b:arrive())
     if style == 1 then
