@@ -19,7 +19,8 @@ local function run(cwd, name, ...)
   local result = support.script(examples .. name .. ".lua", { ... }, { cwd = cwd })
   package.path, package.cpath = path, cpath
   assert.are.equal(0, result.signal, name .. " did not end")
-  local out = result.out:gsub("object at %w+", "object at 0x..."):gsub("thread: %w+", "thread: 0x...")
+  local out = result.out:gsub("object at %w+", "object at 0x...")
+  out = out:gsub("thread: %w+", "thread: 0x...")
   return out, result.err, result.code
 end
 

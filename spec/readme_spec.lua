@@ -272,8 +272,9 @@ local function describe_blocks(path)
   for _, block in ipairs(read_blocks(path)) do
     local kind = block.needs or "nothing"
     kinds[kind] = (kinds[kind] or 0) + 1
-    it("has code that works as stated in line " .. block.line, function()
-      local code = text(block)
+    local code = text(block)
+    local threads = code:find("new_thread", 1, true) and ", in another thread" or ""
+    it("has code that works as stated in line " .. block.line .. threads, function()
       if kind == "nothing" then
         check(block, run(code))
         return

@@ -211,11 +211,10 @@ static void check_elements(lua_State *L, const struct barrier *b) {
 /* Is the barrier kept alive? */
 static bool is_anchored(lua_State *L, const struct barrier *b) {
   bool anchored;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, b->scheduler->ref);
-  lua_rawgeti(L, -1, SLOT_ANCHORS);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->scheduler->anchors);
   lua_rawgeti(L, -1, b->job.anchor);
   anchored = lua_toboolean(L, -1);
-  lua_pop(L, 3);
+  lua_pop(L, 2);
   return anchored;
 }
 
