@@ -236,6 +236,18 @@ describe("a waiting coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
+  support.it_catches("is let go when it is cancelled, even if somebody keeps its error", function()
+    local b = barrier.new(2)
+    local seen = setmetatable({}, { __mode = "v" })
+    seen[1] = support.party(b, "p", {})
+    b:cancel(seen[1])
+    uv.run()
+    local err = support.last_error
+    collect()
+    assert.is_nil(seen[1])
+    assert.are.equal("wait cancelled", err.message)
+  end)
+
   support.it_catches("is let go when it is cancelled or resumed by a stranger", function()
     local b = barrier.new(3)
     local seen = setmetatable({}, { __mode = "v" })
