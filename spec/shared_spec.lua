@@ -708,6 +708,55 @@ describe("the loop of a shared barrier's waiters", function()
     assert.are_not.equal(0, result.code)
   end)
 
+  it_catches("reports what a cancelled coroutine dies of, unless it is that", function()
+    local result = support.chunk [[
+      local b = barrier.shared("x", 2)
+      local c = coroutine.create(function()
+        pcall(b.wait, b)
+        error "another"
+      end)
+      coroutine.resume(c)
+      b:cancel(c)
+      uv.run()
+    ]]
+    assert.is_truthy(result.err:find("another\nstack traceback:", 1, true), result.err)
+  end)
+
+  it_closes("closes the pending variables of a coroutine that dies", function()
+    local result = support.chunk [[
+      local b = barrier.shared("x", 2)
+      coroutine.wrap(load [=[
+        local b = ...
+        local first <close> = setmetatable({}, { __close = function() error "in close" end })
+        local second <close> = setmetatable({}, { __close = function() print "closed" end })
+        b:wait()
+        error "died"
+      ]=])(b)
+      b:arrive()
+      uv.run()
+    ]]
+    assert.are.equal("closed\n", result.out)
+    assert.is_truthy(result.err:find("died\nstack traceback:", 1, true), result.err)
+    assert.is_truthy(result.err:find("in close\nstack traceback:", 1, true), result.err)
+  end)
+
+  it("does not run for a wait that failed to enter", function()
+    for _, wait in ipairs {
+      "pcall(b.wait, b, print)",
+      "coroutine.resume(coroutine.create(function() b:wait() end))",
+    } do
+      local result = support.chunk([[
+        uv.ref = function() error("no ref", 0) end
+        local b = barrier.shared("x", 2)
+        print(]] .. wait .. [[)
+        uv.run()
+        print(b.n_waiting)
+      ]])
+      assert.are.equal("", result.err)
+      assert.are.equal("false\tno ref\n0\n", result.out)
+    end
+  end)
+
   it("reports the error of a broken barrier as text", function()
     local result = support.chunk [[
       local b = barrier.shared("x", 2)
