@@ -308,17 +308,17 @@ describe("wait of a shared barrier", function()
     if _VERSION ~= "Lua 5.1" or jit then
       pending "only Lua 5.1 cannot yield there"
     end
-    local b = barrier.shared("metamethod", 2)
-    local c = coroutine.create(function()
-      return setmetatable({}, { __index = function() b:wait(10) end }).field
-    end)
-    local ok, message = coroutine.resume(c)
-    assert.is_false(ok)
-    assert.is_truthy(message:find("attempt to yield across metamethod", 1, true), message)
-    assert.are.equal(0, b.n_waiting)
-    run_loop()
-    assert.is_false(b:cancel(c))
-    b = nil
+    do
+      local b = barrier.shared("metamethod", 2)
+      local object = setmetatable({}, { __index = function() b:wait(10) end })
+      local c = coroutine.create(function() return object.field end)
+      local ok, message = coroutine.resume(c)
+      assert.is_false(ok)
+      assert.is_truthy(message:find("attempt to yield across metamethod", 1, true), message)
+      assert.are.equal(0, b.n_waiting)
+      run_loop()
+      assert.is_false(b:cancel(c))
+    end
     assert.is_true(is_gone "metamethod")
   end)
 
@@ -357,6 +357,21 @@ describe("a timeout at a shared barrier", function()
     run_loop()
     assert.are.same({ "a TimeoutError: wait timed out after 0 ms, 1 of 2 had arrived" }, log)
     assert.are.equal(0, b.n_arrived)
+  end)
+
+  it("counts from the call, even if the loop's clock is behind", function()
+    local b, log = new(2), {}
+    local timer = uv.new_timer()
+    uv.update_time()
+    timer:start(35, 0, function()
+      timer:close()
+      add(log, "timer")
+    end)
+    local now = uv.hrtime()
+    while uv.hrtime() - now < 30e6 do end
+    b:wait(20, function(err) add(log, err.name) end)
+    run_loop()
+    assert.are.same({ "timer", "TimeoutError" }, log)
   end)
 
   it("does not count any more after the trip", function()
@@ -851,34 +866,49 @@ describe("a shared barrier where waiters have to be scheduled", function()
     ]])
   end)
 
+  -- See schedule_spec.lua.
+  local with_full_stack = [[
+    local function with_full_stack(f)
+      local function overflow() return (("x"):gsub("x", overflow)) end
+      local called = false
+      xpcall(overflow, function()
+        if not called then
+          called = true
+          f()
+        end
+      end)
+    end
+  ]]
+
   it("puts a coroutine off that cannot be resumed", function()
     if _VERSION == "Lua 5.1" then
       pending "here a coroutine has a C stack of its own, or none"
     end
-    prints("first\t1\nin a full stack\n1\nb\t0\nagain\t0\n", [[
-      ---See schedule_spec.lua.
-      local function with_full_stack(f)
-        local function overflow() return (("x"):gsub("x", overflow)) end
-        local called = false
-        xpcall(overflow, function()
-          if not called then
-            called = true
-            f()
-          end
-        end)
-      end
+    prints("first\t1\nin a full stack\n1\nb\t0\n", with_full_stack .. [[
       co "b" co "first"
-      co "again"
       uv.run "once"
       with_full_stack(run_queue)
       print "in a full stack"
       uv.run "once"
       print(#queue)
       run_queue()
-      b:arrive()
-      uv.run "nowait"
-      run_queue()
       uv.run() -- nobody waits
+    ]])
+  end)
+
+  it_closes("forgets one that was put off when it is closed", function()
+    prints("1\ndone\n", with_full_stack .. [[
+      local c = coroutine.create(function() b:wait() end)
+      coroutine.resume(c)
+      b:arrive()
+      uv.run "once"
+      with_full_stack(run_queue)
+      coroutine.close(c)
+      uv.run "once"
+      print(#queue)
+      run_queue()
+      uv.run()
+      print "done"
     ]])
   end)
 
