@@ -197,11 +197,11 @@ static void rest(lua_State *L, const struct pass *p) {
 }
 
 /* Lets out and in whoever is ready, of the barrier at `self`. [-0, +0] */
-static void drain(lua_State *L, int self, uint32_t turn, int report) {
+static void drain(lua_State *L, struct barrier *b, int self, uint32_t turn, int report) {
   struct pass p;
   struct machine_leaver leaver;
   luaL_checkstack(L, LUA_MINSTACK + 2 * SPENT, NULL);
-  p.b = barrier_at(L, self);
+  p.b = b;
   p.self = self;
   p.report = report;
   p.spent = 0;
@@ -242,7 +242,7 @@ static int drain_now(lua_State *L) {
   lua_pushnil(L);
   lua_replace(L, lua_upvalueindex(1));
   if (!busy) return 0;
-  drain(L, 2, scheduler_begin(b->scheduler), 1);
+  drain(L, b, 2, scheduler_begin(b->scheduler), 1);
   if (!machine_busy(&b->job.machine)) scheduler_dismiss(L, b->scheduler, &b->job);
   scheduler_settle(L, b->scheduler);
   lua_settop(L, 1);
@@ -282,7 +282,7 @@ void drain_serve(lua_State *L, struct job *job, uint32_t turn, int report) {
     scheduler_prepare(L, b->scheduler); /* schedule may have run the loop */
     scheduler_request(L, b->scheduler, job, self);
   }
-  drain(L, self, turn, report);
+  drain(L, b, self, turn, report);
 }
 
 /* }=== */

@@ -90,6 +90,9 @@ function M.core()
     return result
   end
   forget "barrier.core"
+  if tostring(result):find("not enough memory", 1, true) then
+    fail(result)
+  end
   local path, tried = find_core()
   if not path then
     fail("barrier: its C core is not installed for " .. _VERSION .. ". package.cpath"
