@@ -119,8 +119,9 @@ void barrier_own_metatable(lua_State *L, struct barrier *b, int self) {
 void barrier_push_elements(lua_State *L, int self) {
   self = lua_absindex(L, self);
   if (compat_getuservalue(L, self)) return;
-  lua_pop(L, 1);
-  lua_newtable(L); /* the debug library took it away; everybody in it is lost */
+  /* The debug library took it away; everybody in it is lost. */
+  lua_pop(L, 1); /* no coverage on Lua 5.1, where it is always a table */
+  lua_newtable(L);
   lua_pushvalue(L, -1);
   compat_setuservalue(L, self);
 }
