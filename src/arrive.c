@@ -167,6 +167,14 @@ static void set_deadline(lua_State *S, struct barrier *b, const struct request *
   if (r->timed) scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when, r->timeout);
 }
 
+/* The plan was carried out: whoever just comes makes nobody ready. [-0, +0] */
+static void note_arrival(lua_State *S, struct barrier *b, enum plan plan) {
+  if (plan == COMES)
+    barrier_keep_phase(S, b, 1);
+  else
+    barrier_changed(S, b, 1);
+}
+
 /* The coroutine is suspended: it waits, watches, or will fail. */
 static int enter_and_suspend(lua_State *L, struct barrier *b, const struct request *r,
                              enum plan plan) {
@@ -187,10 +195,7 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
     set_deadline(S, b, r, n);
     if (plan == COMPLETES) machine_put_off(m, n, b->scheduler->turn);
   }
-  if (plan == COMES)
-    barrier_keep_phase(S, b, 1);
-  else
-    barrier_changed(S, b, 1);
+  note_arrival(S, b, plan);
   lua_settop(S, S == L ? 1 : 0);
   return coroutine_end(L);
 }
@@ -254,10 +259,7 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
     if (complete(L, b, r, w->node) == ACTION_FAILS) action_lost(L, b, 1);
     forget_deadline(L, b, w->node);
   }
-  if (plan == COMES)
-    barrier_keep_phase(L, b, 1);
-  else
-    barrier_changed(L, b, 1);
+  note_arrival(L, b, plan);
   lua_settop(L, index);
   return coroutine_return(L);
 }
