@@ -85,7 +85,10 @@ bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leave
 
 void machine_put_back(struct machine *m, const struct machine_leaver *leaver) {
   uint32_t n = leaver->node;
+  uint32_t withheld = NODE(m, n)->prev; /* the last arrival, if it had to be passed over */
+  if (withheld) nodes_pop(&m->nodes, leaver->place);
   nodes_prepend(&m->nodes, leaver->place, n);
+  if (withheld) nodes_prepend(&m->nodes, leaver->place, withheld);
   m->state = leaver->state;
   m->last = leaver->last;
   if (leaver->place == m->inside) {
