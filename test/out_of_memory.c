@@ -191,20 +191,27 @@ static const char *run_scenario(lua_State *L) {
   return message;
 }
 
+/* What was there when memory ran out while Lua 5.1 or 5.2 let a table grow makes lua_next go
+** round for ever, so that tables are asked for each number instead. */
+#define HIGHEST 512
+
 /* What the barrier on the top keeps for its nodes: nothing for those that are free (unless
 ** somebody did not come in for want of memory), and no error, as nobody is on the way. */
 static void check_elements(lua_State *L, const struct barrier *b) {
   const struct nodes *nodes = &b->job.machine.nodes;
   barrier_push_elements(L, -1);
-  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-    uint32_t n = lua_type(L, -2) == LUA_TNUMBER ? (uint32_t)lua_tointeger(L, -2) : 0;
-    if (n && lua_toboolean(L, -1) && (n > nodes->used || nodes->at[n].place >= QUEUES))
+  for (int n = 1; n <= HIGHEST; n++) {
+    lua_rawgeti(L, -1, n);
+    if (lua_toboolean(L, -1) && ((uint32_t)n > nodes->used || nodes->at[n].place >= QUEUES))
       if (current == MODE_OFF) complain(L, "the element of a free node is left behind");
+    lua_pop(L, 1);
   }
   lua_getfield(L, -1, "errors");
-  if (lua_istable(L, -1))
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
-      if (lua_toboolean(L, -1)) complain(L, "an error is left behind");
+  for (int n = 1; lua_istable(L, -1) && n <= HIGHEST; n++) {
+    lua_rawgeti(L, -1, n);
+    if (lua_toboolean(L, -1)) complain(L, "an error is left behind");
+    lua_pop(L, 1);
+  }
   lua_pop(L, 2);
 }
 
@@ -350,9 +357,10 @@ static bool meddle_at(int meddler, long n) {
   return fired;
 }
 
-static void tell(int signal) {
-  (void)signal;
+static void tell(int number) {
   fprintf(stderr, "out_of_memory: %s %d, number %ld\n", mode_names[current], loop.meddler, at);
+  signal(number, SIG_DFL);
+  raise(number);
 }
 
 /* Every allocation fails once, or one in `stride`. */
@@ -379,6 +387,7 @@ int main(int argc, char **argv) {
   long first = argc > 2 ? atol(argv[2]) : 1;
   CHECK(stride > 0 && first > 0);
   signal(SIGABRT, tell);
+  signal(SIGTERM, tell); /* it hangs */
   printf("out_of_memory: " LUA_RELEASE ", %ld allocations, of which one in %ld fails\n",
          count_requests(), stride);
   run_out_of_memory(stride, first);
