@@ -294,18 +294,19 @@ static void close_state(lua_State *L) {
 
 /* }=== */
 
-/* Counts the allocations that the scenario makes when none fails. */
-static long count_requests(void) {
+static long requests; /* so many allocations does the scenario make when none fails, */
+static long calls;    /* and so many calls of the loop */
+
+static void count(void) {
   lua_State *L = open_state();
   const char *error;
-  long requests;
   memory.requests = 0;
   error = run_scenario(L);
   requests = memory.requests;
+  calls = loop.calls;
   if (error) complain(L, error);
   check_state(L);
   close_state(L);
-  return requests;
 }
 
 static bool is_memory_error(const char *error) {
@@ -315,21 +316,19 @@ static bool is_memory_error(const char *error) {
                 "C core is not installed"); /* of a `require` that failed, as there is no file */
 }
 
-/* Fails the n-th allocation. Returns whether there was an n-th. */
-static bool fail_at(enum mode mode, long n, long counts[2]) {
+/* Fails the n-th allocation. */
+static void fail_at(enum mode mode, long n, long counts[2]) {
   lua_State *L = open_state();
   const char *error;
-  bool fired;
   memory.mode = mode;
   memory.countdown = n;
   error = run_scenario(L);
-  fired = memory.fired;
   if (error) {
     if (!is_memory_error(error)) complain(L, error);
     if (mode == MODE_REQUEST && LUA_VERSION_NUM >= 502)
       complain(L, "collecting garbage and trying again did not help");
   }
-  if (fired) counts[error != NULL]++;
+  if (memory.fired) counts[error != NULL]++;
   memory.mode = MODE_OFF;
   check_state(L);
   lua_gc(L, LUA_GCCOLLECT, 0);
@@ -337,24 +336,20 @@ static bool fail_at(enum mode mode, long n, long counts[2]) {
   if (error) complain(L, error);
   check_state(L);
   close_state(L);
-  return fired;
 }
 
-/* At the n-th call of the loop somebody meddles. Returns whether there was an n-th. */
-static bool meddle_at(int meddler, long n) {
+/* At the n-th call of the loop somebody meddles. */
+static void meddle_at(int meddler, long n) {
   lua_State *L = open_state();
   const char *error;
-  bool fired;
   loop.meddler = meddler;
   loop.countdown = n;
   run_scenario(L); /* what it finds out may be wrong now */
-  fired = loop.countdown == 0;
   check_state(L);
   error = run_scenario(L);
   if (error) complain(L, error);
   check_state(L);
   close_state(L);
-  return fired;
 }
 
 static void tell(int number) {
@@ -367,7 +362,7 @@ static void tell(int number) {
 static void run_out_of_memory(long stride, long first) {
   for (current = MODE_REQUEST; current < MODES; current++) {
     long counts[2] = {0, 0};
-    for (at = first; fail_at(current, at, counts); at += stride) continue;
+    for (at = first; at <= requests; at += stride) fail_at(current, at, counts);
     printf("  %s: %ld memory errors, %ld failures that Lua absorbed\n", mode_names[current],
            counts[1], counts[0]);
   }
@@ -375,11 +370,11 @@ static void run_out_of_memory(long stride, long first) {
 
 /* Everybody meddles once at every call of the loop, or at one in `stride`. */
 static void run_meddlers(long stride, long first) {
-  long count = 0;
+  long meddled = 0;
   current = MODE_OFF;
   for (int meddler = 1; meddler <= MEDDLERS; meddler++)
-    for (at = first; meddle_at(meddler, at); at += stride) count++;
-  printf("  %ld calls of the loop at which somebody meddled\n", count);
+    for (at = first; at <= calls; at += stride, meddled++) meddle_at(meddler, at);
+  printf("  %ld calls of the loop at which somebody meddled\n", meddled);
 }
 
 int main(int argc, char **argv) {
@@ -388,8 +383,9 @@ int main(int argc, char **argv) {
   CHECK(stride > 0 && first > 0);
   signal(SIGABRT, tell);
   signal(SIGTERM, tell); /* it hangs */
-  printf("out_of_memory: " LUA_RELEASE ", %ld allocations, of which one in %ld fails\n",
-         count_requests(), stride);
+  count();
+  printf("out_of_memory: " LUA_RELEASE ", %ld allocations, of which one in %ld fails\n", requests,
+         stride);
   run_out_of_memory(stride, first);
   run_meddlers(stride, first);
   return complaints != 0;

@@ -27,7 +27,8 @@ static struct {
   uint64_t time; /* what it would be told after update_time */
   uint64_t orders;
   bool tampered;     /* somebody else has stopped, closed or unreferenced handles */
-  long countdown;    /* so many calls of these functions until somebody meddles; 0: never */
+  long calls;        /* of these functions */
+  long countdown;    /* so many more until somebody meddles; 0: never */
   int meddler;       /* what it does */
   char report[4096]; /* of uncaught errors */
 } loop;
@@ -40,6 +41,7 @@ static void open_loop(void) {
 /* Calls the scenario's function, if it is time. */
 static void meddle(lua_State *L) {
   int top = lua_gettop(L);
+  loop.calls++;
   if (loop.countdown == 0 || --loop.countdown > 0) return;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &loop);
