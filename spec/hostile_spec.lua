@@ -836,14 +836,10 @@ end)
 describe("the event loop", function()
   it("may have all its handles closed: the next trip serves those left behind", function()
     prints("y\t1\nclosed\nz\t0\nx\t0\n", [[
-      local b, left, last = barrier.new(2), barrier.new(2), barrier.new(1)
-      -- Not in a coroutine: luv 1.51 cannot walk there.
-      b:wait(function()
-        left:wait(listener "z")
-        party(left, "y")
-        uv.walk(function(h) if not h:is_closing() then h:close() end end)
-      end)
-      co(function() b:wait() end)
+      local left, last = barrier.new(2), barrier.new(1)
+      left:wait(listener "z")
+      party(left, "y")
+      uv.walk(function(h) if not h:is_closing() then h:close() end end)
       uv.run()
       print "closed"
       last:wait(listener "x")
@@ -935,7 +931,7 @@ describe("the module", function()
           local yielding = co(function() coroutine.yield() end)
           for _, x in ipairs { 1, "", {}, print, io.stdout, yielding, other } do
             try(f, x)
-            try(co, f, x)
+            if x ~= other then try(co, f, x) end -- that may be a wait
           end
         end
       end

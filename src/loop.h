@@ -3,9 +3,10 @@
 ** that lets the loop poll in between, and the loop's clock.
 **
 ** Before libuv 1.48 a timer that is started with timeout 0 from a timer's callback
-** fires again before the loop polls (libuv issue 4245). So whoever is served spends
-** credit, and when that is used up an idle handle starts the next turn: everything
-** else on the loop gets its chance, and the loop does not sleep.
+** fires again before the loop polls (libuv issue 4245), and one call of it may be several
+** turns (scheduler.c). So whoever is served spends credit, and when that is used up an
+** idle handle starts the next turn: everything else on the loop gets its chance, and the
+** loop does not sleep.
 **
 ** The timer repeats until it is stopped because nothing is left to do, so that no
 ** error on the way can lose a wake-up.

@@ -164,20 +164,27 @@ static void serve_job(lua_State *L, struct scheduler *s, struct job *job, uint32
   lua_settop(L, top);
 }
 
-/* The timer's callback: a turn. Upvalue 1: the scheduler. */
+/* Serves what is ready now. `report`: its slot. [-0, +0] */
+static void run_turn(lua_State *L, struct scheduler *s, int report) {
+  uint32_t turn = scheduler_begin(s);
+  while (s->first && s->first->since != turn && (uint32_t)(turn - s->first->since) < 0x80000000u)
+    serve_job(L, s, s->first, turn, report);
+}
+
+/* The timer's callback: turns, one after the other as long as there is credit, since to start
+** the timer for each costs more than a small trip. An error is reported at once. Upvalue 1: the
+** scheduler. */
 static int on_timer(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  uint32_t turn;
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   loop_fired(L, &s->loop, s->first != NULL);
   expire(L, s);
-  if (s->first) {
+  while (s->first && lua_isnil(L, 1)) {
     if (!loop_wakes_by(&s->loop, LOOP_NOW)) loop_wake(L, &s->loop);
-    turn = scheduler_begin(s);
-    while (s->first && s->first->since != turn && (uint32_t)(turn - s->first->since) < 0x80000000u)
-      serve_job(L, s, s->first, turn, 1);
+    run_turn(L, s, 1);
+    if (s->loop.credit == 0) break;
   }
   scheduler_settle(L, s);
   lua_settop(L, 1);

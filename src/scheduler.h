@@ -3,7 +3,7 @@
 ** the deadlines. The timer of loop.h calls turns.
 **
 ** A turn serves what was ready when it began; what becomes ready meanwhile waits for
-** the next. The timer is started again at the beginning of a turn, so that a loop that
+** the next. The timer is started again before the first turn of a call, so that a loop that
 ** a resumed coroutine runs serves the rest.
 */
 #ifndef BARRIER_SCHEDULER_H

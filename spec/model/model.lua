@@ -49,6 +49,7 @@ local M = {}
 
 ---@class model.World
 ---@field clock integer the number of the last turn
+---@field credit integer so many more are served before the rest of the loop
 ---@field queue model.Barrier[] who has somebody to let out or in, in this order
 ---@field timed model.Deadline[] in the order in which they were set
 ---@field turns model.Turn[] those that are in progress, the innermost last
@@ -83,7 +84,7 @@ M.CANCELLED = CANCELLED
 ---@param fresh fun(): integer
 ---@return model.World
 function M.world(now, fresh)
-  return { clock = 0, queue = {}, timed = {}, turns = {}, now = now, fresh = fresh }
+  return { clock = 0, credit = 0, queue = {}, timed = {}, turns = {}, now = now, fresh = fresh }
 end
 
 ---@param parties integer

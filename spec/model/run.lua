@@ -51,7 +51,7 @@ function Run:turn(callback)
   self:end_turn(pcall(callback))
 end
 
-local TAKEN = { "timer_stop", "idle_start", "idle_stop", "is_closing", "is_active", "has_ref",
+local TAKEN = { "timer_stop", "idle_stop", "is_closing", "is_active", "has_ref",
   "ref", "now", "close" }
 
 ---Gives the core this loop's functions, and hears of its turns. luv's clock only goes on
@@ -60,6 +60,11 @@ function Run:bind()
   local functions = { timer_start = function(timer, timeout, period, callback)
     return self.uv.timer_start(timer, timeout, period, function()
       self:turn(callback)
+    end)
+  end, idle_start = function(idle, callback)
+    return self.uv.idle_start(idle, function()
+      turns.renew(self.world)
+      callback()
     end)
   end }
   for _, name in ipairs(TAKEN) do
@@ -74,6 +79,7 @@ function Run:bind()
     end
   end
   core.bind(functions)
+  turns.renew(self.world)
 end
 
 ---The core makes new handles next time.

@@ -5,6 +5,8 @@ local model = require "spec.model.model"
 
 local M = {}
 
+M.CREDIT = 512 -- so many barriers and parties are served before the rest of the loop
+
 ---@class model.Turn
 ---@field number integer
 ---@field only model.Barrier? the one that it serves
@@ -36,6 +38,15 @@ function M.begin_drain(b)
   b.world.clock = b.world.clock + 1
   table.insert(b.world.turns, { number = b.world.clock, only = b, reports = {} })
   return true
+end
+
+---The loop has served everybody else.
+function M.renew(world)
+  world.credit = M.CREDIT
+end
+
+local function spend(world)
+  world.credit = math.max(world.credit - 1, 0)
 end
 
 ---@return string[] reports the errors that nobody caught
@@ -158,7 +169,9 @@ local function serve(b, turn)
   if not entry then
     turn.phase = "served"
     return let_in(b, number)
-  elseif not goes_unheard(entry) then
+  end
+  spend(b.world)
+  if not goes_unheard(entry) then
     return { kind = "end", party = entry.party, outcome = entry.outcome }
   elseif entry.outcome ~= model.CANCELLED then
     table.insert(turn.reports, entry.outcome)
@@ -175,6 +188,7 @@ local function pick(world, turn)
   if not b or b.since >= turn.number then
     return false
   end
+  spend(world)
   model.dismiss(b)
   model.enqueue(b)
   turn.barrier, turn.phase = b, b.schedules and "offer" or "serve"
@@ -200,12 +214,23 @@ local function step(turn)
   turn.barrier = nil
 end
 
----What has to happen next in the innermost turn; nil: it is over.
+---The loop's call goes on with another turn, for those who have become ready meanwhile, unless
+---there is an error to report, or somebody else's turn has come.
+local function go_on(world, turn)
+  if turn.only ~= nil or #turn.reports > 0 or world.credit == 0 or not world.queue[1] then
+    return false
+  end
+  world.clock = world.clock + 1
+  turn.number = world.clock
+  return true
+end
+
+---What has to happen next in the innermost turn; nil: the call is over.
 ---@return model.Event?
 function M.next(world)
   local turn = world.turns[#world.turns]
-  while turn and (turn.barrier or pick(world, turn)) do
-    local event = step(turn)
+  while turn and (turn.barrier or pick(world, turn) or go_on(world, turn)) do
+    local event = turn.barrier and step(turn)
     if event then
       return event
     end
