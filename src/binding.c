@@ -330,8 +330,8 @@ static void push_members(lua_State *L) {
 /*
 ** The module: BrokenBarrierError, CancelledError, TimeoutError; members; bind, close,
 ** barriers, watchers, make_new, check_with; and before Lua 5.3 arrive_wait,
-** arrive_await_trip, resumed, isyieldable and passed (see coroutine.h). However often it is
-** loaded, there is one of it in a Lua state.
+** arrive_await_trip, resumed and passed, and isyieldable where it is needed (see coroutine.h).
+** However often it is loaded, there is one of it in a Lua state.
 */
 EXPORT int luaopen_barrier_core(lua_State *L);
 
@@ -359,9 +359,11 @@ int luaopen_barrier_core(lua_State *L) {
   push_metatable(L, 2);
   lua_pushcclosure(L, make_new, 2);
   lua_setfield(L, 1, "make_new");
-#if !COMPAT_YIELDK
+#if !COMPAT_ISYIELDABLE
   compat_pushisyieldable(L);
   lua_setfield(L, 1, "isyieldable");
+#endif
+#if !COMPAT_YIELDK
   coroutine_push_passed(L);
   lua_setfield(L, 1, "passed");
 #endif

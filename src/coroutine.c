@@ -24,7 +24,7 @@ static enum machine_outcome outcome_at(lua_State *L, int i) {
 #endif
 
 void coroutine_check(lua_State *L, int level, int yieldable) {
-#if COMPAT_YIELDK
+#if COMPAT_ISYIELDABLE
   bool can = lua_isyieldable(L);
   (void)yieldable;
 #else

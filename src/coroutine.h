@@ -10,7 +10,7 @@
 ** a yield, so init.lua makes the method of two halves:
 **
 **   function wait(self, timeout, callback)
-**     local token, result = arrive(self, isyieldable(), timeout, callback)
+**     local token, result = arrive(self, isyieldable and isyieldable(), timeout, callback)
 **     while token ~= passed do
 **       token, result = resumed(self, token, result)
 **     end
@@ -27,8 +27,8 @@
 INTERNAL int coroutine_return(lua_State *L);
 
 /* A wait in coroutine style has to be able to suspend, even if it would not have to: an
-** error if the running coroutine can't. Before Lua 5.3 the value at index `yieldable`
-** says whether it can. [-0, +0, v] */
+** error if the running coroutine can't. Where C can't tell (COMPAT_ISYIELDABLE) the value at
+** index `yieldable` says whether it can. [-0, +0, v] */
 INTERNAL void coroutine_check(lua_State *L, int level, int yieldable);
 
 /* Makes the running coroutine the element of the node that comes next. [-0, +0, m] */

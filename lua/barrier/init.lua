@@ -57,9 +57,9 @@ local function waiting(arrive)
     if timeout == nil and callback == nil then
       -- Two arguments keep the frame small: a waiting coroutine of LuaJIT then fits into the
       -- stack that it was made with, also when this is compiled.
-      token, result = arrive(self, isyieldable())
+      token, result = arrive(self, isyieldable and isyieldable())
     else
-      token, result = arrive(self, isyieldable(), timeout, callback)
+      token, result = arrive(self, isyieldable and isyieldable(), timeout, callback)
     end
     while token ~= passed do
       token, result = resumed(self, token, result)

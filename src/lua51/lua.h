@@ -123,6 +123,9 @@ extern int lua_cpcall(lua_State *L, lua_CFunction f, void *data);
 extern int lua_load(lua_State *L, lua_Reader reader, void *data, const char *name);
 extern int lua_dump(lua_State *L, lua_Writer writer, void *data);
 extern int lua_yield(lua_State *L, int nresults);
+#ifdef BARRIER_LUAJIT
+extern int lua_isyieldable(lua_State *L);
+#endif
 extern int lua_resume(lua_State *L, int nargs);
 extern int lua_status(lua_State *L);
 extern int lua_error(lua_State *L);
