@@ -3,7 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
-local pack, party, watcher = support.pack, support.party, support.watcher
+local exact, pack, party, watcher = support.exact, support.pack, support.party, support.watcher
 local collected, counted, keeping = support.collected, support.counted, support.keeping
 local pass_time, timed_out = support.pass_time, support.timed_out
 local it_catches, it_closes, it_nests = support.it_catches, support.it_closes, support.it_nests
@@ -15,17 +15,6 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 local LONG = 1000000
 
 local function nobody() end
-
----A callback that logs its number of arguments and each of them.
-local function exact(log, name)
-  return function(...)
-    local list = { name, select("#", ...) }
-    for i = 1, select("#", ...) do
-      add(list, tostring((select(i, ...))))
-    end
-    add(log, table.concat(list, " "))
-  end
-end
 
 ---Trips a barrier as often as parties come, with callbacks that tell nobody.
 local function enter(b, parties)

@@ -2,23 +2,13 @@ local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
+local add, co, exact, listener = support.add, support.co, support.exact, support.listener
+local run_loop = support.run_loop
 
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
-
----A callback that records all of its arguments.
-local function exact(log, name)
-  return function(...)
-    local list = { name, select("#", ...) }
-    for i = 1, select("#", ...) do
-      add(list, tostring((select(i, ...))))
-    end
-    add(log, table.concat(list, " "))
-  end
-end
 
 describe("wait with a callback", function()
   it("never suspends and returns a Waiter, even to the last arrival", function()

@@ -103,6 +103,17 @@ function M.listener(log, name)
   end
 end
 
+---A callback that logs its number of arguments and each of them.
+function M.exact(log, name)
+  return function(...)
+    local list = { name, select("#", ...) }
+    for i = 1, select("#", ...) do
+      M.add(list, tostring((select(i, ...))))
+    end
+    M.add(log, table.concat(list, " "))
+  end
+end
+
 ---A party that may fail, also in PUC Lua 5.1: there it waits in callback style.
 function M.patient(b, name, log)
   if M.pcall_yields then
