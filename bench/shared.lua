@@ -21,3 +21,4 @@ end
 for i = 1, threads do
   running[i]:join()
 end
+uv.run() -- see doc/portability.md

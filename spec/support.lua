@@ -54,6 +54,11 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
+M.on_windows = package.config:sub(1, 1) == "\\"
+
+---`it` for specs of what only Unix has.
+M.it_on_unix = it_if(not M.on_windows, "they are about Unix")
+
 ---Appends a value. `list[#list + 1] = b:wait()` would take the list's length before the
 ---wait.
 function M.add(list, value)

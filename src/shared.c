@@ -150,7 +150,7 @@ static void shared_trip(struct shared_barrier *b) {
 
 void shared_init(struct shared_state *s) {
   memset(s, 0, sizeof(*s));
-  s->pipe.read_end = s->pipe.write_end = -1;
+  threads_init_pipe(&s->pipe);
 }
 
 void shared_close(struct shared_state *s) {
@@ -165,14 +165,16 @@ void shared_close(struct shared_state *s) {
   threads_unlock();
 }
 
-int shared_descriptor(struct shared_state *s) {
+const struct threads_pipe *shared_pipe(struct shared_state *s) {
+  bool is_open;
   threads_lock();
-  if (s->pipe.read_end == -1 && !s->closed) {
+  if (!s->closed && (THREADS_LOOP_READS || !threads_is_open(&s->pipe))) {
     threads_open_pipe(&s->pipe);
     if (s->signalled) threads_write(&s->pipe);
   }
+  is_open = threads_is_open(&s->pipe);
   threads_unlock();
-  return s->pipe.read_end;
+  return is_open ? &s->pipe : NULL;
 }
 
 void shared_begin(struct shared_state *s) {
@@ -190,13 +192,16 @@ struct shared_arrival *shared_next(struct shared_state *s) {
   return a;
 }
 
-void shared_settle(struct shared_state *s) {
+bool shared_settle(struct shared_state *s) {
+  bool signalled;
   threads_lock();
   if (s->signalled && !s->ready.first) {
     s->signalled = false;
     threads_read(&s->pipe);
   }
+  signalled = s->signalled;
   threads_unlock();
+  return signalled;
 }
 
 bool shared_acknowledge(struct shared_state *s) {

@@ -99,8 +99,9 @@ INTERNAL void shared_init(struct shared_state *s);
 ** made or used afterwards. */
 INTERNAL void shared_close(struct shared_state *s);
 
-/* A descriptor that is readable when somebody is ready; -1 if there is none to be had. */
-INTERNAL int shared_descriptor(struct shared_state *s);
+/* A pipe that is readable when somebody is ready, for a loop that is to wait for it; NULL if
+** there is none to be had. On Windows it is a new one each time. */
+INTERNAL const struct threads_pipe *shared_pipe(struct shared_state *s);
 
 /* Begins a turn. */
 INTERNAL void shared_begin(struct shared_state *s);
@@ -108,14 +109,15 @@ INTERNAL void shared_begin(struct shared_state *s);
 /* The next who is to be told in this turn, or NULL. */
 INTERNAL struct shared_arrival *shared_next(struct shared_state *s);
 
-/* Ends a turn: unless somebody is ready already, the descriptor is not readable any more. */
-INTERNAL void shared_settle(struct shared_state *s);
+/* Ends a turn: unless somebody is ready already, the pipe is not readable any more. Returns
+** whether it still is. */
+INTERNAL bool shared_settle(struct shared_state *s);
 
-/* The descriptor is not readable any more, but the next who is ready makes it so again.
-** Returns whether it was. */
+/* The pipe is not readable any more, but the next who is ready makes it so again. Returns
+** whether it was. */
 INTERNAL bool shared_acknowledge(struct shared_state *s);
 
-/* Makes the descriptor readable, as if somebody were ready. */
+/* Makes the pipe readable, as if somebody were ready. */
 INTERNAL void shared_wake(struct shared_state *s);
 
 /* Does nobody wait, and is nobody ready? */

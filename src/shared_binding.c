@@ -256,9 +256,10 @@ static int native_begin(lua_State *L) {
   return 0;
 }
 
+/* settle() -> is somebody ready already? */
 static int native_settle(lua_State *L) {
-  shared_settle(native_state(L));
-  return 0;
+  lua_pushboolean(L, shared_settle(native_state(L)));
+  return 1;
 }
 
 static int native_acknowledge(lua_State *L) {
@@ -271,11 +272,16 @@ static int native_wake(lua_State *L) {
   return 0;
 }
 
-/* descriptor() -> what the loop has to poll; nil if there is nothing */
-static int native_descriptor(lua_State *L) {
-  int fd = shared_descriptor(native_state(L));
-  if (fd == -1) return 0;
-  lua_pushinteger(L, fd);
+/* pipe() -> what the loop has to wait for: a descriptor that it polls; on Windows the name of
+** a pipe that it reads; nil if there is nothing */
+static int native_pipe(lua_State *L) {
+  const struct threads_pipe *p = shared_pipe(native_state(L));
+  if (p == NULL) return 0;
+#ifdef _WIN32
+  lua_pushstring(L, p->name);
+#else
+  lua_pushinteger(L, p->read_end);
+#endif
   return 1;
 }
 
@@ -330,7 +336,7 @@ static const luaL_Reg native_functions[] = {
     {"settle", native_settle},
     {"acknowledge", native_acknowledge},
     {"wake", native_wake},
-    {"descriptor", native_descriptor},
+    {"pipe", native_pipe},
     {"resting", native_resting},
     {"in_work", native_in_work},
     {NULL, NULL},

@@ -5,23 +5,45 @@
 #ifndef BARRIER_THREADS_H
 #define BARRIER_THREADS_H
 
+#include <stdbool.h>
+
 #include "internal.h"
 
 INTERNAL void threads_lock(void);
 INTERNAL void threads_unlock(void);
 
-/* At most one byte at a time is in it. Both ends are -1 as long as it is closed; then
-** reading and writing do nothing. */
+/* What it has is there while it is open; while it is closed, writing and reading do nothing. */
+#ifdef _WIN32
+
 struct threads_pipe {
-  int read_end, write_end;
+  void *write_end; /* NULL while it is closed */
+  char name[64];   /* what a loop has to connect to */
 };
 
-/* Stays closed if there is none to be had: on Windows, for one, where a loop can wait for
-** nothing that can be made without a library. */
+/* A loop of Windows cannot wait until a pipe is readable; it reads by itself what is written. */
+enum { THREADS_LOOP_READS = 1 };
+
+#else
+
+/* At most one byte at a time is in it. */
+struct threads_pipe {
+  int read_end, write_end; /* -1 while it is closed */
+};
+
+enum { THREADS_LOOP_READS = 0 };
+
+#endif
+
+/* Closed. */
+INTERNAL void threads_init_pipe(struct threads_pipe *p);
+
+/* Opens it for a loop that is to wait for it; stays closed if there is none to be had. The mutex
+** is held. */
 INTERNAL void threads_open_pipe(struct threads_pipe *p);
 INTERNAL void threads_close_pipe(struct threads_pipe *p);
+INTERNAL bool threads_is_open(const struct threads_pipe *p);
 
-/* Makes the read end readable, and not readable. */
+/* Makes the read end readable, and not readable. Neither blocks nor fails. */
 INTERNAL void threads_write(const struct threads_pipe *p);
 INTERNAL void threads_read(const struct threads_pipe *p);
 

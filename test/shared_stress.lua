@@ -156,6 +156,7 @@ local function run(phase, waits, threads, seed, ends)
   for i = 1, threads do
     running[i]:join()
   end
+  uv.run() -- see doc/portability.md
   local passed, counts = {}, {}
   for line in io.lines(output) do
     local name, position, count = line:match "^passed (%S+) (%d+) (%d+)$"

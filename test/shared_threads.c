@@ -39,7 +39,7 @@ static const uint64_t parties[BARRIERS] = {2, 3, MOST_PARTIES};
 /* {=== out of memory === */
 
 static bool is_ready(struct shared_state *s) {
-  struct pollfd p = {shared_descriptor(s), POLLIN, 0};
+  struct pollfd p = {shared_pipe(s)->read_end, POLLIN, 0};
   return poll(&p, 1, 0) == 1;
 }
 
@@ -143,7 +143,7 @@ static void tell(struct thread *t, struct shared_arrival *a) {
 }
 
 static void turn(struct thread *t, int timeout) {
-  struct pollfd p = {shared_descriptor(&t->state), POLLIN, 0};
+  struct pollfd p = {shared_pipe(&t->state)->read_end, POLLIN, 0};
   struct shared_arrival *a;
   CHECK(p.fd != -1);
   if (poll(&p, 1, timeout) != 1) return;

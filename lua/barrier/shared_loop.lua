@@ -14,6 +14,17 @@ M.schedule = type(vim) == "table" and vim.schedule or nil
 local drain
 local scheduled = false
 
+---On Windows: runs as long as somebody may be ready. A loop cannot poll there. It reads the
+---pipe that wakes it, but does not read on inside of that callback, where a waiter may run it.
+---@type userdata?
+local idle
+
+local function stop_idle()
+  if idle and not uv.is_closing(idle) then
+    uv.idle_stop(idle)
+  end
+end
+
 local function on_schedule()
   scheduled = false
   native.wake() -- for loops that run inside, and should it fail
@@ -23,7 +34,10 @@ end
 local function on_wake()
   if not M.schedule then
     drain()
-  elseif native.acknowledge() and not scheduled then
+    return
+  end
+  stop_idle()
+  if native.acknowledge() and not scheduled then
     scheduled = true
     M.schedule(on_schedule)
   end
@@ -42,10 +56,21 @@ M.hold = nil
 ---@type fun(handle: userdata)
 local let_go
 
----@return boolean done false where there is no descriptor that a loop can wait for
-local function poll_descriptor()
-  local descriptor = native.descriptor()
-  local poll = descriptor and uv.new_poll and uv.new_poll(descriptor)
+local function start_clock(timer)
+  if not uv.is_active(timer) then
+    uv.timer_start(timer, 1, 1, on_wake)
+  end
+end
+
+---Looks every millisecond.
+local function look_at_clock()
+  M.handle, M.hold, let_go = assert(uv.new_timer()), start_clock, uv.timer_stop
+end
+
+---@param descriptor integer
+---@return boolean done
+local function poll_descriptor(descriptor)
+  local poll = uv.new_poll and uv.new_poll(descriptor)
   if not poll then
     return false
   end
@@ -58,10 +83,31 @@ local function poll_descriptor()
   return true
 end
 
-local function start_clock(timer)
-  if not uv.is_active(timer) then
-    uv.timer_start(timer, 1, 1, on_wake)
+local function start_idle()
+  if not idle or uv.is_closing(idle) then
+    idle = assert(uv.new_idle())
+    uv.unref(idle)
   end
+  uv.idle_start(idle, on_wake)
+end
+
+---Reads a pipe of Windows.
+---@param name string
+local function read_pipe(name)
+  local pipe = assert(uv.new_pipe(false))
+  uv.unref(pipe)
+  M.handle, M.hold, let_go = pipe, uv.ref, uv.unref
+  uv.pipe_connect(pipe, name, function(err)
+    if uv.is_closing(pipe) then
+      return -- perhaps with this Lua state
+    elseif err or uv.read_start(pipe, start_idle) ~= 0 then
+      uv.close(pipe)
+      look_at_clock()
+      M.hold(M.handle)
+    else
+      start_idle() -- what was written before it was connected is lost
+    end
+  end)
 end
 
 ---Makes sure that there is a handle.
@@ -69,8 +115,18 @@ function M.prepare()
   if M.handle and not uv.is_closing(M.handle) then
     return
   end
-  if not poll_descriptor() then -- then it looks every millisecond
-    M.handle, M.hold, let_go = assert(uv.new_timer()), start_clock, uv.timer_stop
+  local pipe = native.pipe()
+  if type(pipe) == "string" then
+    read_pipe(pipe)
+  elseif not (pipe and poll_descriptor(pipe)) then
+    look_at_clock()
+  end
+end
+
+---Ends a turn, in which nobody is ready any more.
+function M.settle()
+  if not native.settle() then
+    stop_idle()
   end
 end
 

@@ -288,7 +288,7 @@ local function drain()
     end
     key, outcome, value = native.peek()
   end
-  native.settle()
+  loop.settle()
   if #postponed > 0 then
     native.wake()
   end
