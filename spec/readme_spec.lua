@@ -57,7 +57,7 @@ end
 local function find_nvim()
   local program = os.getenv "NVIM_PROGRAM"
   if program then
-    return program
+    return program ~= "no" and program or nil
   end
   for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do
     if uv.fs_access(folder .. "/nvim", "X") then

@@ -171,14 +171,15 @@ cross_run() { # TAG
   say "$where, Lua $1"
   version=$(lua_version "$1")
   LUA_PATH="$root$PWD/lua/?.lua;$root$PWD/lua/?/init.lua;$root$PWD/?.lua"
+  LUA_PATH="$LUA_PATH;$root$PWD/tools/portability.d/lua/?.lua"
   LUA_PATH="$LUA_PATH;$root/usr/share/lua/$version/?.lua;$root/usr/share/lua/$version/?/init.lua"
   LUA_CPATH="$root$out/?.$suffix"
   export LUA_PATH LUA_CPATH
   # Without this machine's Neovim, which cannot load the module.
-  run="env PATH= $out/lua"
+  run="env NVIM_PROGRAM=no $out/lua"
   [ "$os" = musl ] || run="wine $out/lua.exe"
   # shellcheck disable=SC2086
-  specs "$work/log/$os-$1.log" $run ${BUSTED%%/*}/portability.d/${BUSTED#*/}
+  specs "$work/log/$os-$1.log" $run $BUSTED
   # shellcheck disable=SC2086
   names=$($run -e "$NAMES" | tr -d '\r')
   unset LUA_PATH LUA_CPATH
