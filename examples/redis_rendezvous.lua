@@ -179,7 +179,7 @@ local function connected(err)
 end
 
 io.stdout:setvbuf "line"
-uv.new_signal():start("sigpipe", function() end) -- reading tells of a lost connection
+if uv.constants.SIGPIPE then uv.new_signal():start("sigpipe", function() end) end -- see `read`
 beat:start(math.ceil(ttl / 3), math.ceil(ttl / 3), function()
   beats = beats + 1
   if beats > 3 then

@@ -2,22 +2,10 @@
 local uv = require "luv"
 local support = require "spec.support"
 
-local project = uv.cwd()
+local run = support.example
 
-local function absolute(path)
-  return (path:gsub("[^;]+", function(template)
-    return template:sub(1, 1) == "/" and template or project .. "/" .. template
-  end))
-end
-
----Runs an example in the folder `cwd`.
-local function run(cwd, name, ...)
-  local path, cpath = package.path, package.cpath
-  package.path, package.cpath = absolute(path), absolute(cpath)
-  local result = support.script(project .. "/examples/" .. name .. ".lua", { ... }, { cwd = cwd })
-  package.path, package.cpath = path, cpath
-  return result
-end
+local not_a_folder = support.on_windows and "ENOENT: no such file or directory"
+  or "ENOTDIR: not a directory"
 
 describe("the example stat_all", function()
   local dir
@@ -49,7 +37,7 @@ describe("the example stat_all", function()
     local result = run(dir, "stat_all", "none", "large", "small/file", "empty")
     assert.are.equal("    123456  large\n         0  empty\n", result.out)
     assert.are.equal("stat_all: ENOENT: no such file or directory: none\n"
-      .. "stat_all: ENOTDIR: not a directory: small/file\n", result.err)
+      .. "stat_all: " .. not_a_folder .. ": small/file\n", result.err)
     assert.are.equal(1, result.code)
   end)
 

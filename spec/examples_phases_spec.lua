@@ -46,20 +46,32 @@ describe("the example crawl", function()
     made[#made + 1] = { path = path }
   end
 
+  ---Makes a symbolic link, where the system has such and lets this user make one.
   local function link(target, name)
-    assert(uv.fs_symlink(target, dir .. "/" .. name))
-    made[#made + 1] = { path = dir .. "/" .. name }
+    local path = dir .. "/" .. name
+    if uv.fs_symlink(target, path) and uv.fs_lstat(path) then
+      made[#made + 1] = { path = path }
+    else
+      assert(support.on_windows)
+    end
   end
 
-  ---The number that `find` sees.
-  local function count_by_find(path)
-    local pipe = assert(io.popen("find '" .. path .. "' -type f | wc -l"))
-    local count = pipe:read "*n"
-    pipe:close()
-    return count
+  ---Counts the files of a folder one after the other.
+  local function count(path)
+    local files = 0
+    local entries = assert(uv.fs_scandir(path))
+    for name in uv.fs_scandir_next, entries do
+      local kind = assert(uv.fs_lstat(path .. "/" .. name)).type
+      if kind == "directory" then
+        files = files + count(path .. "/" .. name)
+      elseif kind == "file" then
+        files = files + 1
+      end
+    end
+    return files
   end
 
-  it("counts the files of a tree as find does", function()
+  it("counts the files of a tree", function()
     file("one", 1)
     file("empty", 0)
     folder "nothing"
@@ -80,7 +92,6 @@ describe("the example crawl", function()
     link(".", "link to a folder")
     link("nowhere", "link to nothing")
     local files = 3 + 40 + 30 * 20
-    assert.are.equal(files, count_by_find(dir))
     prints(("files: %d, bytes: %d\n"):format(files, 1 + 7 + 820 + 60000), "crawl", dir)
   end)
 
@@ -88,7 +99,7 @@ describe("the example crawl", function()
     local result = run("crawl", "spec")
     assert.are.equal("", result.err)
     local files = result.out:match "^files: (%d+), bytes: %d+\n$"
-    assert.are.equal(count_by_find "spec", tonumber(files))
+    assert.are.equal(count "spec", tonumber(files))
     assert.are.equal(0, result.code)
   end)
 
@@ -106,7 +117,7 @@ describe("the example crawl", function()
     assert.are.equal(1, result.code)
   end)
 
-  it("goes on when a folder cannot be read", function()
+  support.it_on_unix("goes on when a folder cannot be read", function()
     folder "open"
     folder "shut"
     folder "shut/inside"

@@ -2,22 +2,12 @@
 local uv = require "luv"
 local support = require "spec.support"
 
-local project = uv.cwd()
+local project = support.project
 local examples = project .. "/examples/"
-
-local function absolute(path)
-  return (path:gsub("[^;]+", function(template)
-    local is_absolute = template:find "^[/\\]" or template:find "^%a:" -- on Windows
-    return is_absolute and template or project .. "/" .. template
-  end))
-end
 
 ---Runs an example in `cwd`. Returns its output without addresses, its errors and its exit status.
 local function run(cwd, name, ...)
-  local path, cpath = package.path, package.cpath
-  package.path, package.cpath = absolute(path), absolute(cpath)
-  local result = support.script(examples .. name .. ".lua", { ... }, { cwd = cwd })
-  package.path, package.cpath = path, cpath
+  local result = support.example(cwd, name, ...)
   assert.are.equal(0, result.signal, name .. " did not end")
   local out = result.out:gsub("object at %w+", "object at 0x...")
   out = out:gsub("thread: %w+", "thread: 0x...")

@@ -4,6 +4,8 @@ local barrier = require "barrier"
 
 local M = {}
 
+M.project = uv.cwd()
+
 ---Can a coroutine yield inside pcall? Not in PUC Lua 5.1.
 M.pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
@@ -283,6 +285,24 @@ function M.script(file, args, options)
     all[i + 1] = args[i]
   end
   return M.spawn(M.interpreter, all, options)
+end
+
+---package.path or package.cpath as they are, for another folder.
+local function absolute(path)
+  return (path:gsub("[^;]+", function(template)
+    local is_absolute = template:find "^[/\\]" or template:find "^%a:" -- on Windows
+    return is_absolute and template or M.project .. "/" .. template
+  end))
+end
+
+---Runs a program of examples/ in the folder `cwd`.
+function M.example(cwd, name, ...)
+  local path, cpath = package.path, package.cpath
+  package.path, package.cpath = absolute(path), absolute(cpath)
+  local file = M.project .. "/examples/" .. name .. ".lua"
+  local result = M.script(file, { ... }, { cwd = cwd })
+  package.path, package.cpath = path, cpath
+  return result
 end
 
 ---Runs a chunk of Lua in a process of its own; `uv` and `barrier` are globals there.
