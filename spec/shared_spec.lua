@@ -672,6 +672,39 @@ describe("the loop of a shared barrier's waiters", function()
     assert.are.same({ "a 0", "b 1" }, log)
   end)
 
+  it("survives that somebody closes its handles when somebody is ready", function()
+    local b, log = new(2), {}
+    b:wait(function(_, position)
+      add(log, "a " .. position)
+      b:arrive()
+    end)
+    b:arrive()
+    uv.walk(function(handle)
+      if not uv.is_closing(handle) then uv.close(handle) end
+    end)
+    b:wait(listener(log, "b"))
+    run_loop()
+    assert.are.same({ "a 0", "b 0" }, log)
+  end)
+
+  it("rests while nobody is ready", function()
+    local b, log, turns = new(2), {}, 0
+    b:wait(listener(log, "a"))
+    b:arrive()
+    run_loop()
+    b:wait(listener(log, "b"))
+    local check, timer = uv.new_check(), uv.new_timer()
+    check:start(function() turns = turns + 1 end)
+    timer:start(50, 0, function()
+      check:close()
+      timer:close()
+      b:arrive()
+    end)
+    run_loop()
+    assert.are.same({ "a 0", "b 0" }, log)
+    assert.is_true(turns < 200, turns) -- a loop that doesn't takes many thousands
+  end)
+
   it("takes no other function in the registry for luv's work", function()
     local result = support.chunk [[
       debug.getregistry().print = print

@@ -256,8 +256,8 @@ function M.spawn(program, args, options)
   local out, err = uv.new_pipe(false), uv.new_pipe(false)
   local out_data, err_data, result = {}, {}, {}
   local watchdog = uv.new_timer()
-  local process
-  process = uv.spawn(program, {
+  local process, problem
+  process, problem = uv.spawn(program, {
     args = args,
     stdio = { nil, out, err },
     env = environment(options.env),
@@ -267,7 +267,7 @@ function M.spawn(program, args, options)
     watchdog:close()
     process:close()
   end)
-  assert(process, "cannot start " .. program)
+  assert(process, ("cannot start %s: %s"):format(program, problem))
   watchdog:start(options.timeout or 30000, 0, function()
     process:kill("sigkill")
   end)
