@@ -179,7 +179,7 @@ describe("the example redis_rendezvous", function()
 
   it("refuses a bad environment", function()
     for name, max in pairs { REDIS_PORT = 65535, TTL = 2147483647, TIMEOUT = 2147483647 } do
-      for _, value in ipairs { "0", "1e2", ("%d"):format(max + 1) } do
+      for _, value in ipairs { "0", "1e2", ("%.0f"):format(max + 1) } do
         local self = member({ REDIS_PORT = "1", [name] = value }, "name", "2")
         local rule = ("%s must be an integer from 1 to %d\n"):format(name, max)
         ends(self, 1, "", "usage: redis_rendezvous.lua NAME PARTIES [ROUNDS]\n" .. rule)
