@@ -50,21 +50,29 @@ end
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
 
----The method whose C function is `arrive`, before Lua 5.3; see src/coroutine.h.
+---The rest of a wait that has not passed: it fails, or somebody else has resumed it.
+local function go_on(self, token, result)
+  repeat
+    token, result = resumed(self, token, result)
+  until token == passed
+  return result
+end
+
+---The method whose C function is `arrive`, before Lua 5.3; see src/coroutine.h. Its frame is
+---small, so that a waiting coroutine of LuaJIT fits into the stack that it was made with, also
+---when this is compiled: nothing is passed on that was not given, and `first` and `second` are
+---the timeout and the callback, then the token and the result.
 local function waiting(arrive)
-  return function(self, timeout, callback)
-    local token, result
-    if timeout == nil and callback == nil then
-      -- Two arguments keep the frame small: a waiting coroutine of LuaJIT then fits into the
-      -- stack that it was made with, also when this is compiled.
-      token, result = arrive(self, isyieldable and isyieldable())
+  return function(self, first, second)
+    if first == nil and second == nil then
+      first, second = arrive(self, isyieldable and isyieldable())
     else
-      token, result = arrive(self, isyieldable and isyieldable(), timeout, callback)
+      first, second = arrive(self, isyieldable and isyieldable(), first, second)
     end
-    while token ~= passed do
-      token, result = resumed(self, token, result)
+    if first == passed then
+      return second
     end
-    return result
+    return go_on(self, first, second)
   end
 end
 
