@@ -263,12 +263,17 @@ void barrier_changed(lua_State *L, struct barrier *b, int self) {
   if (machine_busy(&b->job.machine)) scheduler_request(L, b->scheduler, &b->job, self);
 }
 
+/* Forgets what a node that leaves otherwise would have been told. [-0, +0] */
+static void drop_error(lua_State *L, int self, uint32_t node) {
+  barrier_take_error(L, self, node);
+  lua_pop(L, 1);
+}
+
 void barrier_leave(lua_State *L, struct barrier *b, int self, uint32_t node) {
   bool queued = b->job.queued;
   scheduler_clear_deadline(L, b->scheduler, &b->job, node);
   barrier_clear_element(L, self, node);
-  barrier_take_error(L, self, node);
-  lua_pop(L, 1);
+  if (b->job.machine.nodes.at[node].outcome != MACHINE_PASSED) drop_error(L, self, node);
   machine_leave(&b->job.machine, node, b->scheduler->turn);
   barrier_changed(L, b, self);
   if (b->job.queued && !queued)
@@ -279,11 +284,9 @@ void barrier_leave(lua_State *L, struct barrier *b, int self, uint32_t node) {
 
 bool barrier_withdraw(lua_State *L, struct barrier *b, int self, uint32_t node,
                       enum machine_outcome outcome) {
+  bool failed = b->job.machine.nodes.at[node].outcome == MACHINE_FAILED; /* by its action */
   if (!machine_withdraw(&b->job.machine, node, outcome, b->scheduler->turn)) return false;
-  if (outcome != MACHINE_TIMED_OUT) { /* an action's error that it does not get any more */
-    barrier_take_error(L, self, node);
-    lua_pop(L, 1);
-  }
+  if (failed && outcome != MACHINE_TIMED_OUT) drop_error(L, self, node);
   scheduler_clear_deadline(L, b->scheduler, &b->job, node);
   barrier_changed(L, b, self);
   return true;

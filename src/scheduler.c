@@ -136,6 +136,10 @@ uint32_t scheduler_begin(struct scheduler *s) { return ++s->turn; }
 
 void scheduler_prepare(lua_State *L, struct scheduler *s) { loop_wake(L, &s->loop); }
 
+void scheduler_prepare_leave(lua_State *L, struct scheduler *s) {
+  if (!loop_wakes_by(&s->loop, LOOP_NOW)) loop_wake(L, &s->loop);
+}
+
 void scheduler_settle(lua_State *L, struct scheduler *s) {
   uint64_t next = LOOP_NEVER;
   if (s->first)

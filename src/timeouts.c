@@ -2,15 +2,17 @@
 
 #include "errors.h"
 
-/* "500 ms, 2 of 4 had arrived", or "500 ms while the barrier was draining". [-0, +1, m] */
-static void push_circumstances(lua_State *L, const struct machine *m, const struct deadline *x) {
+/* "wait timed out after 500 ms, 2 of 4 had arrived", or "... while the barrier was draining".
+** [-0, +1, m] */
+static void push_message(lua_State *L, const char *who, const struct machine *m,
+                         const struct deadline *x) {
   int top = lua_gettop(L);
   compat_pushcount(L, x->timeout);
   if (m->state == MACHINE_FILLING)
-    lua_pushfstring(L, "%s ms, %d of %d had arrived", lua_tostring(L, -1), (int)machine_counted(m),
-                    (int)m->parties);
+    lua_pushfstring(L, "%stimed out after %s ms, %d of %d had arrived", who, lua_tostring(L, -1),
+                    (int)machine_counted(m), (int)m->parties);
   else
-    lua_pushfstring(L, "%s ms while the barrier was %s", lua_tostring(L, -1),
+    lua_pushfstring(L, "%stimed out after %s ms while the barrier was %s", who, lua_tostring(L, -1),
                     m->state == MACHINE_DRAINING ? "draining" : "resetting");
   lua_replace(L, top + 1);
 }
@@ -22,9 +24,7 @@ static bool is_current(const struct barrier *b, const struct deadline *x) {
 }
 
 static bool expire_phase(lua_State *L, struct barrier *b, int self, const struct deadline *x) {
-  lua_pushliteral(L, "timed out after ");
-  push_circumstances(L, &b->job.machine, x);
-  lua_concat(L, 2);
+  push_message(L, "", &b->job.machine, x);
   if (!is_current(b, x)) return false;
   barrier_break(L, b, self);
   barrier_changed(L, b, self);
@@ -34,9 +34,7 @@ static bool expire_phase(lua_State *L, struct barrier *b, int self, const struct
 static bool expire_wait(lua_State *L, struct barrier *b, int self, const struct deadline *x) {
   if (!machine_waits(&b->job.machine, x->node)) return true;
   barrier_can_keep_errors(L, self);
-  lua_pushliteral(L, "wait timed out after ");
-  push_circumstances(L, &b->job.machine, x);
-  lua_concat(L, 2);
+  push_message(L, "wait ", &b->job.machine, x);
   errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
   if (!is_current(b, x)) return false;
   barrier_keep_error(L, self, x->node);
