@@ -154,7 +154,7 @@ static int barrier_cancel(lua_State *L) {
   lua_settop(L, 2);
   n = nodes_find(nodes, co);
   if (n && nodes->at[n].place != PLACE_LEAVING) {
-    scheduler_prepare_leave(L, b->scheduler);
+    scheduler_ensure_turn(L, b->scheduler);
     n = nodes_find(nodes, co);
   }
   lua_pushboolean(L, n && barrier_withdraw(L, b, 1, n, MACHINE_CANCELLED));

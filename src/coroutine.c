@@ -54,7 +54,7 @@ static int end_in_error(lua_State *L, enum machine_outcome outcome) {
 
 /* (scheduler): has a turn called. */
 static int wake(lua_State *L) {
-  scheduler_prepare_leave(L, (struct scheduler *)lua_touserdata(L, 1));
+  scheduler_ensure_turn(L, (struct scheduler *)lua_touserdata(L, 1));
   return 0;
 }
 

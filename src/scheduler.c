@@ -136,7 +136,7 @@ uint32_t scheduler_begin(struct scheduler *s) { return ++s->turn; }
 
 void scheduler_prepare(lua_State *L, struct scheduler *s) { loop_wake(L, &s->loop); }
 
-void scheduler_prepare_leave(lua_State *L, struct scheduler *s) {
+void scheduler_ensure_turn(lua_State *L, struct scheduler *s) {
   if (!loop_wakes_by(&s->loop, LOOP_NOW)) loop_wake(L, &s->loop);
 }
 
@@ -186,7 +186,7 @@ static int on_timer(lua_State *L) {
   loop_fired(L, &s->loop, s->first != NULL);
   expire(L, s);
   while (s->first && lua_isnil(L, 1)) {
-    if (!loop_wakes_by(&s->loop, LOOP_NOW)) loop_wake(L, &s->loop);
+    scheduler_ensure_turn(L, s);
     run_turn(L, s, 1);
     if (s->loop.credit == 0) break;
   }

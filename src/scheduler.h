@@ -57,9 +57,9 @@ INTERNAL int scheduler_push_all(lua_State *L, const struct scheduler *s);
 ** raise a memory error, and run finalizers. [-0, +0, e] */
 INTERNAL void scheduler_prepare(lua_State *L, struct scheduler *s);
 
-/* The same for somebody who leaves early. A turn that was called already is taken for granted:
-** only a trip asks luv whether somebody else has stopped the timer. [-0, +0, e] */
-INTERNAL void scheduler_prepare_leave(lua_State *L, struct scheduler *s);
+/* The same, but a turn that was called already is taken for granted: for somebody who leaves
+** early, as only a trip asks luv whether somebody else has stopped the timer. [-0, +0, e] */
+INTERNAL void scheduler_ensure_turn(lua_State *L, struct scheduler *s);
 
 /* Queues a job whose barrier has somebody ready. `self`: its userdata's index.
 ** Needs scheduler_prepare. [-0, +0, -] */

@@ -39,7 +39,7 @@ void waiter_take_callback(lua_State *L, int i) {
 /* Has the function at index 2 called by the barrier at index 3, in a turn. [-0, +0, e] */
 static void notify(lua_State *L, struct barrier *b) {
   struct machine *m = &b->job.machine;
-  do scheduler_prepare_leave(L, b->scheduler);
+  do scheduler_ensure_turn(L, b->scheduler);
   while (!barrier_make_room(L, b, 0));
   barrier_set_element(L, b, 3, nodes_vacant(&m->nodes), 2);
   machine_post(m, NULL, MACHINE_CLOSED, b->scheduler->turn);

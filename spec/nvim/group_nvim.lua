@@ -3,17 +3,8 @@ local barrier = require "barrier"
 local support = require "spec.nvim.support"
 
 local uv, co, add, wait_for = support.uv, support.co, support.add, support.wait_for
+local in_fast_event = support.in_fast_event
 local root = uv.cwd()
-
----Calls `f` in a timer's callback, which is a fast event.
-local function in_fast_event(f)
-  local timer = uv.new_timer()
-  timer:start(1, 0, function()
-    timer:close()
-    assert(vim.in_fast_event())
-    f()
-  end)
-end
 
 describe("in Neovim, who waits for a group", function()
   local buffer

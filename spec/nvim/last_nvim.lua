@@ -3,16 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.nvim.support"
 
 local uv, co, add, wait_for = support.uv, support.co, support.add, support.wait_for
-
----Calls f in a fast event.
-local function in_fast_event(f)
-  local timer = uv.new_timer()
-  timer:start(0, 0, function()
-    timer:close()
-    assert(vim.in_fast_event())
-    f()
-  end)
-end
+local in_fast_event = support.in_fast_event
 
 ---Notes where it is called; raises an error in a fast event.
 local function note(log, what)

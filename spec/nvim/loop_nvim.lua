@@ -3,15 +3,7 @@ local environment = require "barrier.environment"
 local support = require "spec.nvim.support"
 
 local uv, co, add, wait_for = support.uv, support.co, support.add, support.wait_for
-
----Starts a timer; the callback runs in it, in luv's fast context.
-local function in_luv_callback(f)
-  local timer = uv.new_timer()
-  timer:start(0, 0, function()
-    timer:close()
-    f()
-  end)
-end
+local in_fast_event = support.in_fast_event
 
 describe("in Neovim, require 'barrier'", function()
   it("uses Neovim's own luv and asks for no other", function()
@@ -54,7 +46,7 @@ describe("in Neovim, a waiter", function()
         lines = vim.api.nvim_buf_get_lines(buffer, 0, -1, true)
       end)
     end
-    in_luv_callback(function()
+    in_fast_event(function()
       b:wait(function(err)
         assert(not err)
         fast[3] = vim.in_fast_event()
@@ -82,7 +74,7 @@ describe("in Neovim, a waiter", function()
     local waiting = wait(cancelled)
     wait(reset)
     wait(aborted)
-    in_luv_callback(function()
+    in_fast_event(function()
       cancelled:cancel(waiting)
       reset:reset()
       aborted:abort "enough"

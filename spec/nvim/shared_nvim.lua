@@ -3,21 +3,13 @@ local barrier = require "barrier"
 local support = require "spec.nvim.support"
 
 local uv, co, add, wait_for = support.uv, support.co, support.add, support.wait_for
+local in_fast_event = support.in_fast_event
 
 local used = 0
 
 local function new(parties)
   used = used + 1
   return barrier.shared("nvim " .. used, parties)
-end
-
----Runs a function in a luv callback, in a fast event.
-local function in_luv_callback(f)
-  local timer = uv.new_timer()
-  timer:start(0, 0, function()
-    timer:close()
-    f()
-  end)
 end
 
 describe("in Neovim, a waiter at a shared barrier", function()
@@ -30,7 +22,7 @@ describe("in Neovim, a waiter at a shared barrier", function()
         vim.api.nvim_get_current_buf()
       end)
     end
-    in_luv_callback(function()
+    in_fast_event(function()
       b:wait(function(err)
         assert(not err)
         fast[3] = vim.in_fast_event()
@@ -45,7 +37,7 @@ describe("in Neovim, a waiter at a shared barrier", function()
   it("is suspended in a fast event even as the last arrival", function()
     local b, log = new(2), {}
     co(function() add(log, "first " .. b:wait()) end)
-    in_luv_callback(function()
+    in_fast_event(function()
       co(function()
         local position = b:wait()
         add(log, "last " .. position .. " " .. tostring(vim.in_fast_event()))

@@ -17,6 +17,16 @@ function M.idle()
   end, 5)
 end
 
+---Calls a function in a callback of luv, in a fast event.
+function M.in_fast_event(f)
+  local timer = M.uv.new_timer()
+  timer:start(0, 0, function()
+    timer:close()
+    assert(vim.in_fast_event())
+    f()
+  end)
+end
+
 ---Starts a coroutine, and raises the error if it dies at once.
 ---@return thread
 function M.co(f, ...)
