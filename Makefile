@@ -18,7 +18,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BUSTED_FLAGS ?=
 
 ROCKSPEC := luv-barrier-dev-1.rockspec
-SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] lua/barrier/*.lua)
+SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.c src/*/*.[ch] lua/barrier/*.lua)
 
 # A target for each Lua, several at a time, each with its output in one piece.
 EACH = $(MAKE) --no-print-directory --keep-going \
@@ -85,7 +85,7 @@ CFLAGS ?= -O2
 LIBFLAG ?= -shared
 INSTALL ?= install
 
-.build/install/%/core.so: $(wildcard src/*.[ch])
+.build/install/%/core.so: $(wildcard src/*.c src/*/*.[ch])
 	@[ -n "$(LUA_INCDIR)" ] || { echo "name the folder of lua.h: LUA_INCDIR=..." >&2; exit 1; }
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -I"$(LUA_INCDIR)" src/core.c $(LDFLAGS) $(LIBFLAG) -o $@

@@ -4,7 +4,7 @@
 **
 **   cc -std=c99 -g test/fuzz_deadlines.c -o deadlines && ./deadlines
 */
-#include "../src/deadlines.c"
+#include "../src/host/deadlines.c"
 
 #include <string.h>
 

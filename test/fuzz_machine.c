@@ -9,10 +9,10 @@
 ** (test/run fuzz does both.)
 */
 #define INTERNAL static
-#include "../src/nodes.c"
+#include "../src/barrier/nodes.c"
 
-#include "../src/machine.c"
-#include "../src/machine_turns.c"
+#include "../src/barrier/machine.c"
+#include "../src/barrier/machine_turns.c"
 
 #include "compare.h"
 

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../src/compat.h"
+#include "../src/host/compat.h"
 
 #include <lualib.h>
 

@@ -1,5 +1,5 @@
 /*
-** The barriers of several threads without Lua: src/shared.c. Usage: shared_threads WAITS SEED
+** The barriers of several threads without Lua: src/shared/hub.c. Usage: shared_threads WAITS SEED
 **
 ** First every allocation of a scenario fails once. Then threads do at random all that can
 ** be done, and it is counted who passed, and where: nobody may be lost, and no position be
@@ -24,8 +24,8 @@ static void *failing_malloc(size_t size) {
 }
 
 #define malloc failing_malloc
-#include "../src/threads.c"
-#include "../src/shared.c"
+#include "../src/shared/threads.c"
+#include "../src/shared/hub.c"
 #undef malloc
 
 #define CHECK(condition) \

@@ -101,7 +101,7 @@ function M.run()
   local command = find_compiler()
   print("barrier: " .. table.concat(command, " ") .. " compiles " .. source)
   vim.list_extend(command, { "-std=c99", "-O2", "-I" .. root .. "/src/lua51", "-o", new, source })
-  -- LuaJIT has it; see src/compat.h.
+  -- LuaJIT has it; see src/host/compat.h.
   if coroutine.isyieldable then -- luacheck: ignore 143
     table.insert(command, "-DBARRIER_LUAJIT")
   end

@@ -58,7 +58,7 @@ local function go_on(self, token, result)
   return result
 end
 
----The method whose C function is `arrive`, before Lua 5.3; see src/coroutine.h. Its frame is
+---The method whose C function is `arrive`, before Lua 5.3; see src/host/coroutine.h. Its frame is
 ---small, so that a waiting coroutine of LuaJIT fits into the stack that it was made with, also
 ---when this is compiled: nothing is passed on that was not given, and `first` and `second` are
 ---the timeout and the callback, then the token and the result.

@@ -1,7 +1,7 @@
 ---One barrier for the loops of several threads: `barrier.shared(name, parties)`.
 local core = require("barrier.environment").core()
 
----@class barrier.native the functions of src/shared_binding.c
+---@class barrier.native the functions of src/shared/binding.c
 local native = core.shared
 
 -- Who waits in this state is known to the module that was loaded first.

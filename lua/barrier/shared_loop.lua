@@ -5,7 +5,7 @@ local M = {}
 local environment = require "barrier.environment"
 local uv = environment.luv()
 
----@class barrier.native the functions of src/shared_binding.c
+---@class barrier.native the functions of src/shared/binding.c
 local native = environment.core().shared
 
 ---@type fun(f: fun())? in Neovim: how to get where vim.api may be called

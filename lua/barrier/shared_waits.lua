@@ -1,4 +1,4 @@
----What a Lua state does for its own waiters at shared barriers. The C core (src/shared.h)
+---What a Lua state does for its own waiters at shared barriers. The C core (src/shared/hub.h)
 ---knows who has arrived, in which state, and wakes the loop of a state when somebody there
 ---is ready.
 local M = {}

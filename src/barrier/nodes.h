@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "internal.h"
+#include "../host/internal.h"
 
 /* The signature of lua_Alloc: nsize 0 frees, NULL says out of memory. */
 typedef void *(*nodes_alloc)(void *ud, void *ptr, size_t osize, size_t nsize);

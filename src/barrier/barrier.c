@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "errors.h"
+#include "../host/errors.h"
 
 static const char barrier_type = 'b'; /* its address is the type */
 

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "internal.h"
+#include "../host/internal.h"
 
 INTERNAL void threads_lock(void);
 INTERNAL void threads_unlock(void);

@@ -20,7 +20,7 @@
 #ifndef BARRIER_COROUTINE_H
 #define BARRIER_COROUTINE_H
 
-#include "barrier.h"
+#include "../barrier/barrier.h"
 
 /* The results of a method that did not suspend: the value on the top, behind the token
 ** where Lua needs it. Returns their number. [-0, +(0|1), -] */

@@ -1,11 +1,11 @@
 /*
 ** Reasons of aborted barriers (see shared.h) on their way between Lua states.
 */
-#ifndef BARRIER_SHARED_REASON_H
-#define BARRIER_SHARED_REASON_H
+#ifndef SHARED_REASON_H
+#define SHARED_REASON_H
 
-#include "compat.h"
-#include "shared.h"
+#include "../host/compat.h"
+#include "hub.h"
 
 /* Raises what Lua does when memory runs out. [-0, +0, v] */
 INTERNAL int shared_memory_error(lua_State *L);

@@ -13,8 +13,8 @@
 #ifndef BARRIER_BARRIER_H
 #define BARRIER_BARRIER_H
 
-#include "compat.h"
-#include "scheduler.h"
+#include "../host/compat.h"
+#include "../host/scheduler.h"
 
 struct barrier {
   const void *type;           /* tells a barrier from any other userdata */

@@ -1,6 +1,6 @@
 #include "request.h"
 
-#include "barrier.h"
+#include "../barrier/barrier.h"
 #include "errors.h"
 
 static void check_timeout(lua_State *L, struct request *r) {

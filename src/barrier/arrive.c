@@ -1,9 +1,9 @@
 #include "arrive.h"
 
 #include "action.h"
-#include "errors.h"
-#include "request.h"
-#include "waiter.h"
+#include "../host/errors.h"
+#include "../host/request.h"
+#include "../host/waiter.h"
 
 /* So many waits make a barrier worth a metatable of its own. */
 #define WORTH_METATABLE 64u

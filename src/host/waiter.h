@@ -7,7 +7,7 @@
 #ifndef BARRIER_WAITER_H
 #define BARRIER_WAITER_H
 
-#include "barrier.h"
+#include "../barrier/barrier.h"
 
 struct waiter {
   const void *type;          /* tells a Waiter from any other userdata */

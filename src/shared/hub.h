@@ -14,14 +14,14 @@
 ** A barrier lives as long as an arrival refers to it, even one that never arrives; or whoever
 ** has called shared_join. With the last of them goes its name.
 */
-#ifndef BARRIER_SHARED_H
-#define BARRIER_SHARED_H
+#ifndef SHARED_HUB_H
+#define SHARED_HUB_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "internal.h"
+#include "../host/internal.h"
 #include "threads.h"
 
 struct shared_barrier;

@@ -1,6 +1,6 @@
-#include "shared_binding.h"
+#include "binding.h"
 
-#include "shared_reason.h"
+#include "reason.h"
 
 /*
 ** A handle, which Lua has for a barrier, and a wait are userdata with an arrival. That of a

@@ -1,9 +1,9 @@
 #include "drain.h"
 
 #include "action.h"
-#include "coroutine.h"
-#include "report.h"
-#include "waiter.h"
+#include "../host/coroutine.h"
+#include "../host/report.h"
+#include "../host/waiter.h"
 
 /* What one pass over a barrier has on the stack, all of it before anyone is let
 ** out, so that nothing has to be made while somebody is on the way. */

@@ -5,7 +5,7 @@
 #ifndef BARRIER_JOB_H
 #define BARRIER_JOB_H
 
-#include "machine.h"
+#include "../barrier/machine.h"
 
 struct job {
   struct job *prev, *next; /* in the run queue */

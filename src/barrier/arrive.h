@@ -5,7 +5,7 @@
 #ifndef BARRIER_ARRIVE_H
 #define BARRIER_ARRIVE_H
 
-#include "coroutine.h"
+#include "../host/coroutine.h"
 
 /* b:wait([timeout]), b:wait([timeout,] callback), and the same for await_trip. Before Lua
 ** 5.3 they are the `arrive` of coroutine.h, with isyieldable() before the timeout. */

@@ -1,6 +1,6 @@
-#include "timeouts.h"
+#include "expire.h"
 
-#include "errors.h"
+#include "../host/errors.h"
 
 /* "wait timed out after 500 ms, 2 of 4 had arrived", or "... while the barrier was draining".
 ** [-0, +1, m] */
@@ -42,7 +42,7 @@ static bool expire_wait(lua_State *L, struct barrier *b, int self, const struct 
   return true;
 }
 
-bool timeouts_expire(lua_State *L, const struct deadline *x) {
+bool expire_deadline(lua_State *L, const struct deadline *x) {
   int self = lua_gettop(L);
   struct barrier *b = barrier_at(L, self);
   bool done = true;

@@ -1,4 +1,4 @@
-#include "shared.h"
+#include "hub.h"
 
 #include <stdlib.h>
 #include <string.h>

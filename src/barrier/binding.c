@@ -4,11 +4,11 @@
 */
 #include "arrive.h"
 #include "drain.h"
-#include "errors.h"
+#include "../host/errors.h"
 #include "inspect.h"
-#include "shared_binding.h"
-#include "timeouts.h"
-#include "waiter.h"
+#include "../shared/binding.h"
+#include "expire.h"
+#include "../host/waiter.h"
 
 /* A Lua state's own, for as long as it lives; found in the registry by address. */
 static const char core_key = 'c';
@@ -227,7 +227,7 @@ static int core_gc(lua_State *L) {
 /* [-0, +1] */
 static void push_core(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_newuserdata(L, sizeof(*s));
-  scheduler_open(L, s, drain_serve, timeouts_expire);
+  scheduler_open(L, s, drain_serve, expire_deadline);
   lua_newtable(L);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, core_gc, 1);

@@ -1,4 +1,4 @@
-#include "shared_reason.h"
+#include "reason.h"
 
 #include <string.h>
 
