@@ -39,7 +39,7 @@ lua_headers() {
   set -- "${1#luajit-}"
   prefix=$(lua_program "$1") && prefix=${prefix%/bin/*}/include
   for dir in ${prefix:+"$prefix"} /usr/include /usr/local/include; do
-    for name in "lua$1" "lua-$1" "lua/$1" "$1-2.1" "$1-2.0"; do
+    for name in "lua$1" "lua-$1" "lua/$1" "$1-2.1"; do
       [ -f "$dir/$name/lua.h" ] && echo "$dir/$name" && return
     done
     if [ "$1" = luajit ]; then
