@@ -248,7 +248,8 @@ local function shared(name, parties)
     error("bad argument #2 to 'shared' (parties must be an integer >= 1 and < 2^31, got " .. got
       .. ")", 2)
   end
-  local b, others = known[name], nil
+  local b = known[name]
+  local others
   if b and native.is_barrier(b) then -- and not one that was finalized
     others = b.parties ~= parties and b.parties
   else
