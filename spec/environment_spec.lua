@@ -181,7 +181,7 @@ describe("a C core that cannot be used", function()
       .. " was built for Lua 9.9, and this is " .. _VERSION .. "\n  cannot load " .. half)
     contains(text, "\n  " .. of_others .. " was built from other sources than those of the Lua "
       .. "files in ")
-    contains(text, "\n  " .. used .. " is used instead\nBuild it for this Lua")
+    contains(text, "\n  " .. used .. " is used instead; the files above can go\nBuild it for this Lua")
   end)
 
   it("is named by the error if there is no other, with how to build it", function()

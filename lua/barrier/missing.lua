@@ -29,7 +29,7 @@ local function how_to_build()
   local luarocks = "luarocks --lua-version=" .. version
   if not neovim then
     return "Build it for this Lua, for example:\n  "
-      .. (root and "cd " .. (root == "" and "." or root) .. "\n  " .. luarocks .. " make"
+      .. (root and (root ~= "" and "cd " .. root .. "\n  " or "") .. luarocks .. " make"
         or luarocks .. " install luv-barrier")
   elseif root then
     return 'Build it:\n  :lua require("barrier.build").run()'
@@ -136,7 +136,7 @@ function M.core(stamp, loaded, result)
       local core, err = load(path, stamp)
       if core then
         package.loaded["barrier.core"] = core
-        problems[#problems + 1] = path .. " is used instead"
+        problems[#problems + 1] = path .. " is used instead; the files above can go"
         return core, describe(tried, problems)
       end
       problems[#problems + 1] = unusable(path, bytes, stamp, err)
