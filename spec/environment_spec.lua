@@ -181,7 +181,8 @@ describe("a C core that cannot be used", function()
       .. " was built for Lua 9.9, and this is " .. _VERSION .. "\n  cannot load " .. half)
     contains(text, "\n  " .. of_others .. " was built from other sources than those of the Lua "
       .. "files in ")
-    contains(text, "\n  " .. used .. " is used instead; the files above can go\nBuild it for this Lua")
+    contains(text, "\n  " .. used .. " is used instead; the files above can go\n"
+      .. "Build it for this Lua")
   end)
 
   it("is named by the error if there is no other, with how to build it", function()
@@ -205,7 +206,7 @@ describe("a C core that cannot be used", function()
   end)
 
   it("is replaced where others of the module have loaded it", function()
-    local first, used = stale "stale", core("used", good)
+    local first, used, third = stale "stale", core("used", good), core("third", good)
     local code = cpath(first) .. [[
       require "barrier.core"
     ]] .. cpath(first, used) .. TRIP .. [[
@@ -213,10 +214,13 @@ describe("a C core that cannot be used", function()
       io.write("\n", core.stamp, " ", tostring(core.CancelledError == barrier.CancelledError))
       package.loaded.barrier = nil
       io.write(" ", tostring(require "barrier".core_problem == barrier.core_problem))
+      package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
+    ]] .. cpath(third) .. [[
+      io.write(" ", tostring(require "barrier".core_problem))
     ]]
     local text = prints(code)
     contains(text, "position 0\nbarrier: cannot use this C core:\n  " .. first)
-    contains(text, "\n" .. stamp .. " true true")
+    contains(text, "\n" .. stamp .. " true true nil")
   end)
 
   it("has to leave the program where a new one is in its place", function()
@@ -231,6 +235,13 @@ describe("a C core that cannot be used", function()
     contains(prints([[
       package.preload["barrier.core"] = function() error "the reason" end
     ]] .. TRIP), "position 0\nbarrier: cannot use this C core:\n  cannot load package.preload: ")
+  end)
+
+  it("is not the reason where memory runs out", function()
+    assert.are.equal("not enough memory", says(cpath(core("good", good)) .. [[
+      package.preload["barrier.core"] = function() error("not enough memory", 0) end
+      pcall(require, "barrier")
+    ]]))
   end)
 
   it("is one that something else than a file has", function()

@@ -10,7 +10,7 @@ local STAMP = "2979532535"
 ---@param message string
 local function fail(message)
   -- Lua 5.1 would answer the next `require` with "loop or previous error", not with the reason.
-  for _, name in ipairs { "barrier", "barrier.core", "barrier.missing" } do
+  for _, name in ipairs { "barrier", "barrier.missing" } do
     if type(package.loaded[name]) ~= "table" then
       package.loaded[name] = nil
     end
