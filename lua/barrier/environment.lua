@@ -5,7 +5,7 @@ local M = {}
 local neovim = type(vim) == "table"
 
 -- Of the sources that these files go with; tools/stamp writes it.
-local STAMP = "2979532535"
+local STAMP = "27761709"
 
 ---@param message string
 local function fail(message)
