@@ -1,5 +1,5 @@
 ---One barrier for the loops of several threads: `barrier.shared(name, parties)`.
-local core = require("barrier.environment").core()
+local core = require("barrier.environment").core() --[[@as table]]
 
 ---@class barrier.native the functions of src/shared/binding.c
 ---@field [string] any

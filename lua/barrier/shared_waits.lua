@@ -5,7 +5,7 @@ local M = {}
 
 local environment = require "barrier.environment"
 local loop = require "barrier.shared_loop"
-local core, uv = environment.core(), environment.luv()
+local core, uv = environment.core() --[[@as table]], environment.luv()
 
 ---@class barrier.native
 local native = core.shared
