@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "2979532535"
+#define BARRIER_STAMP "27761709"
 
 #endif

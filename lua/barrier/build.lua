@@ -13,6 +13,7 @@ local core = folder .. "/core" .. (windows and ".dll" or ".so")
 
 local AGAIN = '\nThen run\n  :lua require("barrier.build").run()'
 
+---@return any # never
 local function fail(why)
   error("barrier: cannot build its C core: " .. why .. AGAIN, 0)
 end
@@ -37,7 +38,7 @@ local function find_compiler()
     fail("the environment variable CC is '" .. chosen .. "', which is no program.\n"
       .. "Let it name a C compiler, or unset it.")
   end
-  fail("there is no C compiler: neither " .. table.concat(names, ", ") .. " nor what the "
+  return fail("there is no C compiler: neither " .. table.concat(names, ", ") .. " nor what the "
     .. "environment variable CC names.\nInstall one, for example:\n"
     .. "  apt-get install gcc libc6-dev    (Debian, Ubuntu)\n"
     .. "  dnf install gcc                  (Fedora)\n"
@@ -88,7 +89,7 @@ local function new_file()
   local path = temporary "new"
   local file, problem = io.open(path, "wb")
   if not file then
-    fail(problem .. "\nMake the folder writable.")
+    return fail(problem .. "\nMake the folder writable.")
   end
   file:close()
   return path

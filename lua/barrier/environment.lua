@@ -5,9 +5,10 @@ local M = {}
 local neovim = type(vim) == "table"
 
 -- Of the sources that these files go with; tools/stamp writes it.
-local STAMP = "2979532535"
+local STAMP = "27761709"
 
----@param message string
+---@param message any
+---@return any # never
 local function fail(message)
   -- Lua 5.1 would answer the next `require` with "loop or previous error", not with the reason.
   for _, name in ipairs { "barrier", "barrier.missing" } do
@@ -82,7 +83,7 @@ end
 function M.open()
   local core, problem = M.core()
   if not core then
-    fail(problem)
+    return fail(problem)
   end
   M.bind(core)
   return core, problem

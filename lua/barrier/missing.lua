@@ -143,7 +143,7 @@ function M.core(stamp, loaded, result)
     end
   end
   -- Something else than a file of its own?
-  if #problems == 0 and (loaded or not why:find("module 'barrier.core' not found", 1, true)) then
+  if #problems == 0 and not (why and why:find("module 'barrier.core' not found", 1, true)) then
     problems[1] = unusable("barrier.core", "", stamp, why)
   end
   return nil, describe(tried, problems)

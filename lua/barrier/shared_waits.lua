@@ -5,7 +5,7 @@ local M = {}
 
 local environment = require "barrier.environment"
 local loop = require "barrier.shared_loop"
-local core, uv = environment.core(), environment.luv()
+local core, uv = environment.core() --[[@as table]], environment.luv()
 
 ---@class barrier.native
 local native = core.shared
@@ -206,7 +206,7 @@ end
 ---@param problem any what its coroutine died of
 ---@param reports string[]
 local function bury(record, problem, reports)
-  local co = record.co
+  local co = record.co --[[@as thread]]
   if not (record.cancelled and problem == record.err) then
     reports[#reports + 1] = traceback(problem, co)
   end
@@ -221,7 +221,7 @@ end
 ---@param record barrier.SharedRecord
 ---@param reports string[] of errors that nobody caught
 local function resume_waiter(record, reports)
-  local co = record.co
+  local co = record.co --[[@as thread]]
   released = record
   local ok, problem = resume(co)
   released = nil

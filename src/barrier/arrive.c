@@ -72,7 +72,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
     enum plan plan = plan_of(m, r);
     uint64_t when = wakes_at(b, r, plan);
     if (plan == FAILS && r->error == 0) {
-      barrier_can_keep_errors(L, 1);
+      barrier_ensure_errors(L, 1);
       barrier_push_error(L, 1, MACHINE_ABORTED);
       r->error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {

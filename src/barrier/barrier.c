@@ -163,16 +163,15 @@ void barrier_clear_element(lua_State *L, int self, uint32_t node) {
   lua_pop(L, 1);
 }
 
-bool barrier_can_keep_errors(lua_State *L, int self) {
-  bool can;
+void barrier_ensure_errors(lua_State *L, int self) {
+  bool exist;
   self = lua_absindex(L, self);
   barrier_push_field(L, self, "errors");
-  can = lua_istable(L, -1);
+  exist = lua_istable(L, -1);
   lua_pop(L, 1);
-  if (can) return true;
+  if (exist) return;
   lua_newtable(L);
   barrier_set_field(L, self, "errors");
-  return false;
 }
 
 void barrier_keep_error(lua_State *L, int self, uint32_t node) {
