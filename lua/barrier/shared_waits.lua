@@ -66,7 +66,7 @@ local function forget(record)
   end
   if timer then
     record.timer = nil
-    if not uv.is_closing(timer) then
+    if not core.has_left() and not uv.is_closing(timer) then
       uv.close(timer)
     end
   end
@@ -105,11 +105,9 @@ end
 
 ---@param record barrier.SharedRecord
 local function start_timer(record)
-  local timer = assert(uv.new_timer())
-  record.timer = timer
-  uv.update_time()
-  uv.timer_start(timer, record.timeout, 0, function()
-    if record.timer then
+  record.timer = loop.start_timeout(record.timeout, function()
+    local timer = record.timer
+    if timer then
       record.timer = nil
       uv.close(timer)
       native.leave(record.wait, "timed out")
@@ -299,6 +297,17 @@ local function drain()
 end
 
 loop.on_ready(drain)
+
+function loop.pending_waits()
+  local parties, timeouts = #postponed, 0
+  for key, record in pairs(records) do
+    if key == record.key then
+      parties = parties + 1
+      timeouts = timeouts + (record.timer and 1 or 0)
+    end
+  end
+  return parties, timeouts
+end
 
 -- }===
 

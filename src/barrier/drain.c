@@ -229,7 +229,7 @@ static void drain(lua_State *L, struct barrier *b, int self, uint32_t turn, int 
 static int drain_now(lua_State *L) {
   struct barrier *b = barrier_at(L, lua_upvalueindex(1));
   bool busy;
-  if (b == NULL) return 0;
+  if (b == NULL || b->scheduler->loop.left) return 0;
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
