@@ -373,17 +373,16 @@ static bool op_next(uint32_t at, uint8_t how) {
   return true;
 }
 
-/* Everybody is there, in a turn: as complete_in_turn of the binding. */
+/* The trip is decided, in a turn: as complete_in_turn of drain.c. */
 static void complete_in_turn(uint32_t ready, uint8_t how) {
-  if (has_action(how) && model_still_full()) {
+  if (has_action(how)) {
     struct frame *f = push_frame(ACTION, 0, m.last);
     f->ready = ready;
     f->in_turn = true;
     m.due = model.due = false;
   } else {
-    bool trips = model_unhold(ready);
-    CHECK(machine_unhold(&m, ready) == trips);
-    if (trips) trip_in_turn(ready);
+    CHECK(model_unhold(ready) && machine_unhold(&m, ready));
+    trip_in_turn(ready);
   }
 }
 

@@ -5,8 +5,9 @@
 ---Each option may be left out.
 ---@class (exact) barrier.Options
 ---Called with the barrier each time it trips, by the last arrival, before anyone goes
----on; may not yield. If it raises, the barrier breaks: the last arrival gets its error,
----everybody else a BrokenBarrierError with it as reason.
+---on; may not yield. A party that leaves while it runs leaves alone: the others pass, and
+---their timeouts count no longer. If it raises, the barrier breaks: the last arrival gets its
+---error, everybody else a BrokenBarrierError with it as reason.
 ---@field action? fun(b: barrier.Barrier)
 ---Where waiters resume: has to arrange that `drain` is called once, later. `false`: in
 ---the callback of a timer. Default: that; in Neovim vim.schedule.

@@ -11,7 +11,7 @@
 /* What becomes of it. */
 enum plan {
   COMES,     /* it counts, waits, or is blocked */
-  COMPLETES, /* it is the last that the barrier waits for */
+  COMPLETES, /* it is the last that the barrier waits for: the trip is decided */
   FAILS      /* the barrier is broken */
 };
 
@@ -43,7 +43,7 @@ static uint64_t wakes_at(const struct barrier *b, const struct request *r, enum 
   uint64_t phase = b->scheduler->loop.clock + b->timeout;
   bool begins = b->has_timeout && b->job.deadline == 0 && (r->kind == WAIT || r->kind == ARRIVE) &&
                 machine_is_open(&b->job.machine);
-  if (plan == FAILS || (plan == COMPLETES && !b->has_action && !r->deferred)) return LOOP_NEVER;
+  if (plan != COMES) return LOOP_NEVER;
   return begins && phase < when ? phase : when;
 }
 
@@ -97,19 +97,16 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
 /* {=== everybody is there === */
 
 /* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
-** action and does what comes of it. Its error is on the top, if nobody gets it yet.
-** [-0, +(0|1), e] */
+** action and does what comes of it; or has a turn do so. [-0, +(0|1), e] */
 static enum action_result complete(lua_State *L, struct barrier *b, const struct request *r,
                                    uint32_t n) {
   struct machine *m = &b->job.machine;
   enum action_result result;
-  if (r->deferred) {
-    machine_put_off(m, n, b->scheduler->turn);
-    barrier_changed(L, b, 1);
-    return ACTION_WAITS;
-  }
-  if (!b->has_action) {
-    machine_trip(m, b->scheduler->turn);
+  if (r->deferred || !b->has_action) {
+    if (r->deferred)
+      machine_put_off(m, n, b->scheduler->turn);
+    else
+      machine_trip(m, b->scheduler->turn);
     barrier_changed(L, b, 1);
     return ACTION_TRIPS;
   }
@@ -117,20 +114,8 @@ static enum action_result complete(lua_State *L, struct barrier *b, const struct
   barrier_keep_phase(L, b, 1);
   result = action_run(L, b, 1);
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn);
-  if (result == ACTION_FAILS && n && m->last == n) {
-    lua_pop(L, 1); /* the last arrival gets it */
-    result = ACTION_WAITS;
-  }
   action_settle(L, b, 1);
   return result;
-}
-
-/* The action of the last arrival has ended: its timeout counts no longer, unless it goes on
-** waiting. [-0, +0] */
-static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
-  const struct machine *m = &b->job.machine;
-  if (n && n <= m->nodes.used && !machine_waits(m, n))
-    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
 }
 
 /* The last arrival, a coroutine, has the node `n` and has run the action: it passes, or is
@@ -140,7 +125,6 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
   bool is_inside = m->last == n;
   if (result == ACTION_TRIPS && is_inside) {
     uint64_t position;
-    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
     barrier_clear_element(L, 1, n);
     machine_leave(m, n, b->scheduler->turn);
     position = machine_pass(m, b->scheduler->turn);
@@ -149,9 +133,8 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
     return coroutine_return(L);
   }
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn); /* it was cancelled */
-  forget_deadline(L, b, n);
   action_settle(L, b, 1);
-  if (result == ACTION_FAILS && !is_inside) action_lost(L, b, 1);
+  if (result == ACTION_LOST) action_lost(L, b, 1);
   if (nodes_find(&m->nodes, L) == 0) return luaL_error(L, "the barrier was collected by hand");
   lua_settop(L, 1);
   coroutine_begin(L);
@@ -192,7 +175,7 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
     machine_post(m, L, MACHINE_FAILED, b->scheduler->turn);
   } else {
     n = r->kind == WATCH ? machine_watch(m, L) : machine_enter(m, L);
-    set_deadline(S, b, r, n);
+    if (plan == COMES) set_deadline(S, b, r, n);
     if (plan == COMPLETES) machine_put_off(m, n, b->scheduler->turn);
   }
   note_arrival(S, b, plan);
@@ -214,7 +197,6 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct r
   }
   coroutine_ready(L, b);
   n = machine_enter(m, L);
-  set_deadline(L, b, r, n);
   machine_hold(m, n, true);
   barrier_keep_phase(L, b, 1);
   return pass_or_suspend(L, b, action_run(L, b, 1), n);
@@ -253,13 +235,12 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
     w->node = machine_post(m, NULL, MACHINE_FAILED, b->scheduler->turn);
   } else {
     w->node = r->kind == WATCH ? machine_watch(m, NULL) : machine_enter(m, NULL);
-    if (plan == COMES || b->has_action || r->deferred) set_deadline(L, b, r, w->node);
+    if (plan == COMES) set_deadline(L, b, r, w->node);
   }
-  if (plan == COMPLETES) {
-    if (complete(L, b, r, w->node) == ACTION_FAILS) action_lost(L, b, 1);
-    forget_deadline(L, b, w->node);
-  }
-  note_arrival(L, b, plan);
+  if (plan != COMPLETES)
+    note_arrival(L, b, plan);
+  else if (complete(L, b, r, w->node) == ACTION_LOST)
+    action_lost(L, b, 1);
   lua_settop(L, index);
   return coroutine_return(L);
 }
@@ -298,17 +279,19 @@ static int return_error(lua_State *L) {
 
 /* The results of those that do not wait: true, or nil and the error. */
 static int finish(lua_State *L, struct barrier *b, const struct request *r, enum plan plan) {
-  enum action_result result = ACTION_WAITS;
+  enum action_result result = ACTION_TRIPS;
   if (plan == FAILS) {
     lua_pushvalue(L, r->error);
     return return_error(L);
   }
-  if (plan == COMPLETES) result = complete(L, b, r, 0);
-  barrier_keep_phase(L, b, 1);
+  if (plan == COMPLETES)
+    result = complete(L, b, r, 0);
+  else
+    barrier_keep_phase(L, b, 1);
   scheduler_relax(L, b->scheduler);
   if (result == ACTION_THROWN)
     barrier_push_error(L, 1, (enum machine_outcome)b->job.machine.thrown);
-  if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
+  if (result == ACTION_LOST || result == ACTION_THROWN) return return_error(L);
   lua_pushboolean(L, 1);
   return 1;
 }

@@ -99,8 +99,9 @@ INTERNAL void barrier_push_error(lua_State *L, int self, enum machine_outcome ou
 ** barrier keeps its first. [-1, +0, -] */
 INTERNAL void barrier_break(lua_State *L, struct barrier *b, int self);
 
-/* To be called when the number of those who have arrived may have changed: the deadline of the
-** phase runs while there is one. Needs room for a deadline. [-0, +0, -] */
+/* Call it when the number of parties that have arrived may have changed, or the trip was
+** decided: the deadline of the phase runs while a party waits for the trip. Needs room for a
+** deadline. [-0, +0, -] */
 INTERNAL void barrier_keep_phase(lua_State *L, struct barrier *b, int self);
 
 /* To be called when somebody may have become ready: has the scheduler serve the barrier, and

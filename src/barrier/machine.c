@@ -154,7 +154,6 @@ uint64_t machine_pass(struct machine *m, uint32_t turn) {
 
 void machine_hold(struct machine *m, uint32_t last, bool runs) {
   m->held = true;
-  m->needed = m->parties;
   m->last = last;
   m->runner = runs ? last : 0;
   m->thrown = MACHINE_PASSED;
@@ -170,17 +169,11 @@ bool machine_is_due(const struct machine *m, uint32_t turn) {
   return m->due && older(m->inside_turn, turn);
 }
 
-bool machine_still_full(const struct machine *m) {
-  uint32_t least = m->needed < m->parties ? m->needed : m->parties;
-  return m->state == MACHINE_FILLING && m->thrown == MACHINE_PASSED &&
-         INSIDE(m)->count + m->arrived >= least;
-}
-
 bool machine_unhold(struct machine *m, uint32_t turn) {
   m->held = m->due = false;
   m->runner = 0;
   if (m->state == MACHINE_FILLING) m->blocked_turn = turn;
-  return machine_still_full(m);
+  return m->thrown == MACHINE_PASSED;
 }
 
 /* }=== */
@@ -199,7 +192,7 @@ static void pull(struct machine *m, uint32_t n, uint32_t turn) {
 
 bool machine_waits(const struct machine *m, uint32_t node) {
   uint8_t place = NODE(m, node)->place;
-  if (place == m->inside) return m->state == MACHINE_FILLING;
+  if (place == m->inside) return m->state == MACHINE_FILLING && !m->held;
   return place == PLACE_WATCHING || (place == (m->inside ^ 1) && m->state != MACHINE_BROKEN);
 }
 
