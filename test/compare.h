@@ -140,11 +140,14 @@ static void compare_frames(uint32_t parked) {
 }
 
 static void compare_coming(void) {
-  bool open = model_is_open(), trips = model_would_trip();
-  CHECK(machine_is_open(&m) == open && machine_would_trip(&m) == trips);
+  bool open = model_is_open(), trips = model_would_trip(1);
+  CHECK(machine_is_open(&m) == open && machine_would_trip(&m, 1) == trips);
+  CHECK(machine_would_trip(&m, 3) == model_would_trip(3));
   CHECK(machine_would_wait(&m) ==
         (nodes_has_room(&m.nodes) && !trips && model.state != MACHINE_BROKEN));
-  CHECK(machine_arrival_needs_node(&m) == model_needs_node());
+  CHECK(machine_most_arrivals(&m) == model_most_arrivals());
+  for (uint32_t n = 1; n < 0x80000000u; n = n * 8 + 7)
+    CHECK(machine_arrivals_need_node(&m, n) == model_needs_node(n));
   CHECK(machine_absent(&m) == model_absent());
   for (int key = 1; key <= KEYS; key++) {
     CHECK(nodes_find(&m.nodes, key_of(key)) == model_find(key));

@@ -101,19 +101,21 @@ static bool model_is_open(void) {
   return model.state == MACHINE_FILLING && !model.held && list(BLOCKED_OUT)->count == 0;
 }
 
-static bool model_would_trip(void) {
-  return model_is_open() && model_counted() + 1 >= model_need();
+static bool model_would_trip(uint32_t n) {
+  return model_is_open() && model_counted() + n >= model_need();
 }
 
 static uint32_t model_absent(void) {
   return model.held ? model.parties : model.parties - (uint32_t)model_counted();
 }
 
-static bool model_needs_node(void) {
+static uint32_t model_most_arrivals(void) { return model.parties == 0 ? 1 : model_absent(); }
+
+static bool model_needs_node(uint32_t n) {
   const struct list *l = list(BLOCKED_OUT);
   if (model_is_open()) return false;
   return l->count == 0 || l->member[l->count - 1].arrivals == 0 ||
-         l->member[l->count - 1].arrivals == UINT32_MAX;
+         (uint64_t)l->member[l->count - 1].arrivals + n > UINT32_MAX;
 }
 
 static bool model_waits(enum list_name name) {

@@ -92,10 +92,11 @@ function Barrier:wait(timeout) end
 ---@return any ... what `body` returns
 function Barrier:with(body) end
 
----One party arrives and does not wait. Never suspends, and works anywhere.
+---Parties arrive and do not wait. Never suspends, and works anywhere.
+---@param n? integer how many, >= 1; default 1; at most those that have yet to arrive
 ---@return true? arrived nil if the barrier is broken, or its action raised
 ---@return any err the BrokenBarrierError, or what the action raised
-function Barrier:arrive() end
+function Barrier:arrive(n) end
 
 ---More parties, from now on: the phase that is filling waits for them too.
 ---@param n? integer how many, >= 1; default 1

@@ -355,21 +355,6 @@ function M.wait(b, party, fast)
   end
 end
 
----@param call model.Call
-function M.arrive(b, call, fast)
-  call.result = "true"
-  if b.state == "broken" then
-    call.result = M.aborted(b)
-  elseif is_blocked(b) then
-    table.insert(b.blocked, {})
-  else
-    b.arrived = b.arrived + 1
-    M.check_phase(b)
-    if counted(b) >= b.parties then
-      complete(b, { call = call }, fast)
-    end
-  end
-end
 
 function M.await_trip(b, party)
   party.barrier = b
@@ -398,6 +383,30 @@ end
 ---How many parties have yet to arrive?
 function M.missing(b)
   return b.parties - (b.held and 0 or counted(b))
+end
+
+---@param n number how many parties arrive
+---@param call model.Call
+---@return boolean legal
+function M.arrive(b, n, call, fast)
+  if not is_count(n) or n > (b.parties > 0 and M.missing(b) or 1) then
+    return false
+  end
+  call.result = "true"
+  if b.state == "broken" then
+    call.result = M.aborted(b)
+  elseif is_blocked(b) then
+    for _ = 1, n do
+      table.insert(b.blocked, {})
+    end
+  else
+    b.arrived = b.arrived + n
+    M.check_phase(b)
+    if counted(b) >= b.parties then
+      complete(b, { call = call }, fast)
+    end
+  end
+  return true
 end
 
 ---@param call model.Call

@@ -25,7 +25,7 @@ static enum plan plan_of(const struct machine *m, const struct request *r) {
     case DEREGISTER:
       completes = m->state == MACHINE_FILLING && machine_absent(m) == r->n && !m->held;
       break;
-    default: completes = machine_would_trip(m); break;
+    default: completes = machine_would_trip(m, r->n); break;
   }
   return completes ? COMPLETES : COMES;
 }
@@ -84,7 +84,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
     } else if (when != LOOP_NEVER && !(timed && loop_wakes_by(loop, when))) {
       loop_wake_at(L, loop, when);
       timed = true;
-    } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrival_needs_node(m)) {
+    } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrivals_need_node(m, r->n)) {
       return plan;
     } else if (barrier_make_room(L, b, deadlines)) {
       return plan;
@@ -250,7 +250,7 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
 /* {=== the methods === */
 
 static int come(lua_State *L, struct barrier *b, enum request_kind kind, const char *name) {
-  struct request r = {WAIT, NULL, 0, false, false, 0, 0, 0, 0};
+  struct request r = {WAIT, NULL, 1, false, false, 0, 0, 0, 0};
   r.kind = kind;
   r.name = name;
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &r);
@@ -296,19 +296,31 @@ static int finish(lua_State *L, struct barrier *b, const struct request *r, enum
   return 1;
 }
 
+/* There are fewer parties than were named. [-0, +0, v] */
+static int too_many(lua_State *L, const struct machine *m, const char *name) {
+  return errors_argument(L, 1, 1, name, "only %d of %d parties have yet to arrive",
+                         (int)machine_absent(m), (int)m->parties);
+}
+
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
   struct machine *m = &b->job.machine;
-  struct request r = {ARRIVE, "arrive", 0, false, false, 0, 0, 0, 0};
-  enum plan plan;
+  struct request r = {ARRIVE, "arrive", 1, false, false, 0, 0, 0, 0};
+  enum plan plan = COMES;
+  if (lua_gettop(L) > 1) r.n = request_count(L, "arrive");
   lua_settop(L, 1);
-  if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
-    machine_arrive(m);
-    lua_pushboolean(L, 1);
-    return 1;
+  if (r.n <= machine_most_arrivals(m)) {
+    if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m, r.n)) {
+      machine_arrive(m, r.n);
+      lua_pushboolean(L, 1);
+      return 1;
+    }
+    plan = prepare(L, b, &r);
   }
-  plan = prepare(L, b, &r);
-  if (plan != FAILS) machine_arrive(m);
+  if (r.n > machine_most_arrivals(m) && m->parties == 0)
+    return errors_argument(L, 1, 1, "arrive", "with no party left, one arrives at a time");
+  if (r.n > machine_most_arrivals(m)) return too_many(L, m, "arrive");
+  if (plan != FAILS) machine_arrive(m, r.n);
   return finish(L, b, &r, plan);
 }
 
@@ -330,9 +342,7 @@ int arrive_deregister(lua_State *L) {
   r.n = request_count(L, "deregister");
   lua_settop(L, 1);
   plan = r.n > machine_absent(m) ? COMES : prepare(L, b, &r);
-  if (r.n > machine_absent(m))
-    return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",
-                           (int)machine_absent(m), (int)m->parties);
+  if (r.n > machine_absent(m)) return too_many(L, m, "deregister");
   m->parties -= r.n;
   return finish(L, b, &r, plan);
 }

@@ -92,6 +92,7 @@ static int new_barrier(lua_State *L) {
   uint32_t parties = check_parties(L);
   struct barrier *b;
   if (!s->loop.bound) return luaL_error(L, "barrier.core is private; require \"barrier\"");
+  errors_extra(L, 1, 3, 3, "new");
   check_options(L);
   lua_settop(L, 2);
   b = barrier_new(L, s, parties);
@@ -118,6 +119,7 @@ static int new_barrier(lua_State *L) {
 /* Has a turn called if a reset or abort may make somebody ready. [-0, +0, e] */
 static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) {
   struct barrier *b = barrier_check(L, 1, name);
+  errors_extra(L, 1, top + 1, top, name);
   lua_settop(L, top);
   if (!nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
   return b;
@@ -166,7 +168,7 @@ static int check_with(lua_State *L) {
   barrier_check(L, 2, "with");
   if (!is_callable(L, 3))
     errors_argument(L, 2, 1, "with", "body must be callable, got %s", luaL_typename(L, 3));
-  if (lua_gettop(L) > 3) errors_argument(L, 2, 2, "with", "nothing comes after the body");
+  errors_extra(L, 2, 4, 2, "with");
   coroutine_check(L, 2, 2);
   return 0;
 }

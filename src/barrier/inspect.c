@@ -54,6 +54,7 @@ int inspect_waiters(lua_State *L) {
   const struct nodes *nodes = &b->job.machine.nodes;
   struct listed *list;
   uint32_t most, count;
+  errors_extra(L, 1, 2, 1, "waiters");
   lua_settop(L, 1);
   barrier_push_elements(L, 1);
   do { /* making the userdata may run finalizers */

@@ -118,22 +118,26 @@ INTERNAL bool machine_rest(struct machine *m);
 /* Would an arrival count in the phase that is filling, and not be blocked? */
 INTERNAL bool machine_is_open(const struct machine *m);
 
-/* Would an arrival now be the last one that the barrier waits for? */
-INTERNAL bool machine_would_trip(const struct machine *m);
+/* Would `n` arrivals now be the last that the barrier waits for? */
+INTERNAL bool machine_would_trip(const struct machine *m, uint32_t n);
 
 /* Would an arrival now have to wait, and is there room for its node? */
 INTERNAL bool machine_would_wait(const struct machine *m);
 
-/* Does an arrival that does not wait need a node? */
-INTERNAL bool machine_arrival_needs_node(const struct machine *m);
+/* How many parties may arrive by one call: those that have yet to arrive, or one that passes
+** alone. */
+INTERNAL uint32_t machine_most_arrivals(const struct machine *m);
+
+/* Do `n` arrivals that do not wait need a node? */
+INTERNAL bool machine_arrivals_need_node(const struct machine *m, uint32_t n);
 
 /* A party arrives and waits, inside or blocked. The machine must not be broken.
 ** Check machine_full afterwards. */
 INTERNAL uint32_t machine_enter(struct machine *m, const void *key);
 
-/* A party arrives and does not wait. The machine must not be broken. Needs
-** room only if machine_arrival_needs_node. Check machine_full afterwards. */
-INTERNAL void machine_arrive(struct machine *m);
+/* `n` parties arrive and do not wait, at most machine_most_arrivals. The machine must not be
+** broken. Needs room only if machine_arrivals_need_node. Check machine_full afterwards. */
+INTERNAL void machine_arrive(struct machine *m, uint32_t n);
 
 /* Somebody waits for the next trip, as no party. The machine must not be broken. */
 INTERNAL uint32_t machine_watch(struct machine *m, const void *key);

@@ -64,6 +64,7 @@ static int waiter_close(lua_State *L) {
   struct barrier *b;
   bool notifies = !lua_isnoneornil(L, 2);
   uint32_t n;
+  errors_extra(L, 1, 3, 2, "close");
   if (notifies && !is_callable(L, 2))
     errors_argument(L, 1, 1, "close", "on_close must be callable, got %s", luaL_typename(L, 2));
   lua_settop(L, 2);
@@ -79,6 +80,7 @@ static int waiter_close(lua_State *L) {
 
 static int waiter_is_closing(lua_State *L) {
   check_waiter(L, "is_closing");
+  errors_extra(L, 1, 2, 1, "is_closing");
   compat_getvalue(L, 1, WAITER_CALLBACK);
   lua_pushboolean(L, !lua_toboolean(L, -1));
   return 1;
