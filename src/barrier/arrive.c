@@ -40,7 +40,7 @@ static bool needs_turn(const struct barrier *b, const struct request *r, enum pl
 /* When a deadline wakes the loop; LOOP_NEVER if none is to be set. */
 static uint64_t wakes_at(const struct barrier *b, const struct request *r, enum plan plan) {
   uint64_t when = r->timed ? r->when : LOOP_NEVER;
-  uint64_t phase = b->scheduler->loop.clock + b->timeout;
+  uint64_t phase = loop_after(&b->scheduler->loop, b->timeout);
   bool begins = b->has_timeout && b->job.deadline == 0 && (r->kind == WAIT || r->kind == ARRIVE) &&
                 machine_is_open(&b->job.machine);
   if (plan != COMES) return LOOP_NEVER;
@@ -67,7 +67,10 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
   struct loop *loop = &b->scheduler->loop;
   uint32_t deadlines = (uint32_t)r->timed + (uint32_t)b->has_timeout;
   bool asked = !b->defers, woken = false, timed = false;
-  if (deadlines) r->when = loop_update(L, loop) + r->timeout;
+  if (deadlines) {
+    loop_update(L, loop);
+    r->when = loop_after(loop, r->timeout);
+  }
   for (;;) {
     enum plan plan = plan_of(m, r);
     uint64_t when = wakes_at(b, r, plan);

@@ -253,7 +253,7 @@ void barrier_keep_phase(lua_State *L, struct barrier *b, int self) {
   struct scheduler *s = b->scheduler;
   bool begun = b->has_timeout && machine_counted(&b->job.machine) && !b->job.machine.held;
   if (begun && b->job.deadline == 0 && deadlines_reserve(&s->deadlines, 1))
-    scheduler_set_deadline(L, s, &b->job, self, 0, s->loop.clock + b->timeout, b->timeout);
+    scheduler_set_deadline(L, s, &b->job, self, 0, loop_after(&s->loop, b->timeout), b->timeout);
   else if (!begun && b->job.deadline)
     scheduler_clear_deadline(L, s, &b->job, 0);
 }
