@@ -9,7 +9,7 @@ static const char barrier_type = 'b'; /* its address is the type */
 struct barrier *barrier_at(lua_State *L, int i) {
   struct barrier *b = (struct barrier *)lua_touserdata(L, i);
   if (b == NULL || lua_rawlen(L, i) != sizeof(*b)) return NULL;
-  return b->type == &barrier_type && b->self == b ? b : NULL;
+  return b->type == &barrier_type && b->mark->owner == b ? b : NULL;
 }
 
 struct barrier *barrier_check(lua_State *L, int level, const char *name) {
@@ -35,15 +35,35 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t parties)
   }
   lua_pop(L, 1);
   scheduler_adopt(L, s, &b->job);
+  for (size_t size = 1024; !living_reserve(&s->living); size *= 2) {
+    scheduler_abandon(L, s, &b->job);
+    errors_memory(L, size); /* more each time, until there is room, or Lua's memory error */
+    scheduler_adopt(L, s, &b->job);
+  }
   b->self = b;
+  b->mark = living_take(&s->living, b);
   b->type = &barrier_type;
+  if (s->living.closed) barrier_destroy(L, b);
   return b;
 }
 
 void barrier_destroy(lua_State *L, struct barrier *b) {
   scheduler_abandon(L, b->scheduler, &b->job);
   machine_destroy(&b->job.machine);
+  living_release(&b->scheduler->living, b->mark);
   b->type = NULL;
+}
+
+void barrier_close(lua_State *L, struct scheduler *s) {
+  int bound = scheduler_push_all(L, s);
+  for (int i = 1; i <= bound; i++) {
+    struct barrier *b;
+    lua_rawgeti(L, -1, i);
+    b = barrier_at(L, -1);
+    if (b) barrier_destroy(L, b);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
 }
 
 /* {=== metatables === */

@@ -222,7 +222,9 @@ static int barrier_gc(lua_State *L) {
 
 static int core_gc(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  if (lua_touserdata(L, 1) == s) scheduler_destroy(s);
+  if (lua_touserdata(L, 1) != s) return 0;
+  barrier_close(L, s);
+  scheduler_destroy(s);
   return 0;
 }
 
