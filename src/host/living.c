@@ -21,7 +21,7 @@ bool living_reserve(struct living *l) {
   block = spare;
   if (block) spare = block->next;
   threads_unlock();
-  if (block == NULL) block = (struct living_block *)calloc(1, sizeof(*block));
+  if (block == NULL) block = (struct living_block *)malloc(sizeof(*block));
   if (block == NULL) return false;
   block->next = l->blocks;
   l->blocks = block;
