@@ -1,5 +1,6 @@
 local uv = require "luv"
 local barrier = require "barrier"
+local core = require "barrier.core"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
@@ -311,6 +312,17 @@ describe("the timeout of a blocked waiter", function()
 end)
 
 describe("many timeouts", function()
+  -- As if each timeout began with a millisecond of luv's clock.
+  before_each(function()
+    core.bind(setmetatable({ hrtime = function()
+      return uv.now() * 1000000
+    end }, { __index = uv }))
+  end)
+
+  after_each(function()
+    core.bind(uv)
+  end)
+
   ---Sorts what was begun, by the time when it ends, then by order of arrival. Each wait has
   ---updated the loop's clock.
   local function in_order(begun)

@@ -5,17 +5,29 @@
 #include "../host/errors.h"
 
 static const char barrier_type = 'b'; /* its address is the type */
+static const char gone_type = 'g';    /* the same, of one that was finalized */
+
+/* [-0, +0] */
+static inline struct barrier *typed_at(lua_State *L, int i, const void *type) {
+  struct barrier *b = (struct barrier *)lua_touserdata(L, i);
+  if (b == NULL || lua_rawlen(L, i) != sizeof(*b)) return NULL;
+  return b->type == type ? b : NULL;
+}
 
 /* Inline, as a wait asks twice: 15 of 1,500 instructions each time. */
 inline struct barrier *barrier_at(lua_State *L, int i) {
-  struct barrier *b = (struct barrier *)lua_touserdata(L, i);
-  if (b == NULL || lua_rawlen(L, i) != sizeof(*b)) return NULL;
-  return b->type == &barrier_type && b->mark->owner == b ? b : NULL;
+  struct barrier *b = typed_at(L, i, &barrier_type);
+  return b && b->mark->owner == b ? b : NULL;
+}
+
+struct barrier *barrier_gone_at(lua_State *L, int i) {
+  struct barrier *b = typed_at(L, i, &gone_type);
+  return b && b->self == b ? b : NULL;
 }
 
 struct barrier *barrier_check(lua_State *L, int level, const char *name) {
   struct barrier *b = barrier_at(L, 1);
-  if (b == NULL)
+  if (b == NULL && barrier_gone_at(L, 1) == NULL)
     errors_raise(L, level, "calling '%s' on bad self (barrier expected, got %s)", name,
                  luaL_typename(L, 1));
   return b;
@@ -52,7 +64,7 @@ void barrier_destroy(lua_State *L, struct barrier *b) {
   scheduler_abandon(L, b->scheduler, &b->job);
   machine_destroy(&b->job.machine);
   living_release(&b->scheduler->living, b->mark);
-  b->type = NULL;
+  b->type = &gone_type;
 }
 
 void barrier_close(lua_State *L, struct scheduler *s) {
@@ -184,16 +196,15 @@ void barrier_clear_element(lua_State *L, int self, uint32_t node) {
   lua_pop(L, 1);
 }
 
-bool barrier_can_keep_errors(lua_State *L, int self) {
-  bool can;
+void barrier_ensure_errors(lua_State *L, int self) {
+  bool exist;
   self = lua_absindex(L, self);
   barrier_push_field(L, self, "errors");
-  can = lua_istable(L, -1);
+  exist = lua_istable(L, -1);
   lua_pop(L, 1);
-  if (can) return true;
+  if (exist) return;
   lua_newtable(L);
   barrier_set_field(L, self, "errors");
-  return false;
 }
 
 void barrier_keep_error(lua_State *L, int self, uint32_t node) {
