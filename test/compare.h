@@ -175,6 +175,7 @@ static void check(void) {
   CHECK(machine_waiting(&m) == waiting && machine_counted(&m) == model_counted());
   CHECK(machine_anybody_waits(&m) == model_anybody_waits());
   CHECK(machine_busy(&m) == model_busy());
+  CHECK(!machine_busy(&m) || machine_pending(&m) > 0);
   CHECK(live == (m.nodes.capacity ? block_size(m.nodes.capacity) : 0));
 }
 
