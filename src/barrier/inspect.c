@@ -54,6 +54,7 @@ int inspect_waiters(lua_State *L) {
   const struct nodes *nodes;
   struct listed *list;
   uint32_t most, count;
+  errors_extra(L, 1, 2, 1, "waiters");
   lua_settop(L, 1);
   if (b == NULL) {
     lua_newtable(L);
