@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1541028518"
+#define BARRIER_STAMP "3284127424"
 
 #endif

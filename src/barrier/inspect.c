@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "../host/errors.h"
+
 static const char *const state_names[] = {"filling", "draining", "resetting", "broken"};
 
 const char *inspect_state(const struct barrier *b) { return state_names[b->job.machine.state]; }
