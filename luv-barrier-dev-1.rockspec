@@ -42,6 +42,7 @@ build = {
     ["barrier.group_start"] = "lua/barrier/group_start.lua",
     ["barrier.group_turns"] = "lua/barrier/group_turns.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
+    ["barrier.missing"] = "lua/barrier/missing.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.run"] = "lua/barrier/run.lua",
     ["barrier.shared"] = "lua/barrier/shared.lua",
