@@ -105,8 +105,8 @@ describe("the option timeout", function()
     group:add "quick" (nil, 1)
     local slow = group:add("slow", stopper(stopped, "slow"))
     local err, results = finish(group)
-    assert.are.equal("TimeoutError: group timed out after 5 ms, 1 of 2 jobs were done, pending: slow",
-      tostring(err))
+    assert.are.equal("TimeoutError: group timed out after 5 ms, 1 of 2 jobs were done, "
+      .. "pending: slow", tostring(err))
     assert.are.equal(barrier.TimeoutError, getmetatable(err))
     assert.are.equal(5, err.timeout)
     assert.are.same({ "slow" }, err.pending)
@@ -304,7 +304,8 @@ describe("a stop", function()
     end)
     group:abort "first"
     run_loop()
-    assert.are.same({ "stop", "at once0", "BrokenBarrierError: group aborted: first", "inner" }, log)
+    assert.are.same({ "stop", "at once0", "BrokenBarrierError: group aborted: first", "inner" },
+      log)
     assert.are.same({ job = "from the stop" }, group.late)
   end)
 end)

@@ -143,7 +143,7 @@ function M.await(f, ...)
     error((not co or is_main) and "cannot await outside a coroutine; call it in barrier.run"
       or "cannot await here: the coroutine cannot yield across a C function", 2)
   elseif not is_callable(f) then
-    error("bad argument #1 to 'await' (function expected, got " .. type(f) .. ")", 2)
+    error(("bad argument #1 to '%s' (%s, got %s)"):format("await", "function expected", type(f)), 2)
   end
   if core.cancel_next and core.cancel_next(coroutine.running()) then
     new(1):await_trip() -- raises the error

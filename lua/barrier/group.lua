@@ -28,7 +28,6 @@ local Group = {}
 ---@param stop? function|table|userdata called when the group is stopped while the job runs
 ---@return fun(err?: any, ...: any) done
 function Group:add(key, stop) -- luacheck: ignore 212
-  error "each group has its own"
 end
 
 local properties = {
@@ -81,8 +80,8 @@ end
 local function add(self, key, stop)
   check_self(self, "add", 4)
   if stop ~= nil and not jobs.stop_of(stop) then
-    error("bad argument #2 to 'add' (stop must be a function, or have a method kill, cancel or "
-      .. "close, got " .. type(stop) .. ")", 3)
+    error(("bad argument #2 to '%s' (%s, got %s)"):format("add",
+      "stop must be a function, or have a method kill, cancel or close", type(stop)), 3)
   end
   local expected, number = find_expected(self, key), nil
   if expected then
@@ -227,7 +226,7 @@ local function wait_for(self, name, timeout, callback, extra)
   local is_timeout = type(timeout) == "number" and timeout >= 0 and timeout % 1 == 0
     and timeout < 2 ^ 63
   if extra ~= nil then
-    error(("bad argument #3 to '%s' (nothing comes after the callback)"):format(name), 3)
+    error(("bad argument #%d to '%s' (%s)"):format(3, name, "nothing comes after the callback"), 3)
   elseif callback ~= nil or not (timeout == nil or is_timeout) or not isyieldable() then
     local waiter = with_callback(self, name, timeout, callback)
     return waiter
@@ -248,7 +247,8 @@ end
 ---Waits until all jobs are done, or the group is stopped: suspends the coroutine, or calls back
 ---and returns a Waiter. It raises nothing but the CancelledError of a coroutine that is cancelled.
 ---@param timeout? integer milliseconds, >= 0, from this call on
----@return barrier.Error? err
+---@param callback? nil
+---@return barrier.GroupError? err
 ---@return table<any, any> results by key
 ---@return table<any, any> errors by key
 ---@overload fun(self: barrier.Group, callback: barrier.on_group): barrier.Waiter
@@ -261,7 +261,8 @@ end
 
 ---As `wait`. If the group was stopped, it waits until the jobs that ran then are done.
 ---@param timeout? integer milliseconds, >= 0, from this call on
----@return barrier.Error? err
+---@param callback? nil
+---@return barrier.GroupError? err
 ---@return table<any, any> results by key
 ---@return table<any, any> errors by key
 ---@overload fun(self: barrier.Group, callback: barrier.on_group): barrier.Waiter

@@ -18,12 +18,12 @@ local function refuse(timeout, main)
   elseif in_fast_event and in_fast_event() then
     return "cannot run the loop in a fast event; use vim.schedule"
   elseif not is_callable(main) then
-    return ("bad argument #%d to 'run' (main must be callable, got %s)"):format(
-      timeout == nil and 1 or 2, type(main))
+    return ("bad argument #%d to '%s' (%s, got %s)"):format(timeout == nil and 1 or 2, "run",
+      "main must be callable", type(main))
   elseif timeout ~= nil and not (type(timeout) == "number" and timeout >= 0 and timeout % 1 == 0
     and timeout <= MOST) then
-    return "bad argument #1 to 'run' (timeout must be an integer >= 0, in milliseconds, got "
-      .. tostring(timeout) .. ")"
+    return ("bad argument #1 to '%s' (%s, got %s)"):format("run",
+      "timeout must be an integer >= 0, in milliseconds", tostring(timeout))
   end
 end
 
@@ -93,7 +93,7 @@ return function(timeout, main)
   local timed_out = (in_fast_event and run_neovim or run_luv)(state, timeout)
   local ended = state.ended
   if not ended then
-    local why = timed_out and timeout and ("main has not ended after %.0f ms"):format(timeout)
+    local why = timed_out and timeout and ("main has not ended after %d ms"):format(timeout)
       or "main has not ended, and the loop has nothing left to do"
     local report = require(prefix:sub(1, -2)).stuck()
     error(why .. (report and "\n" .. report or ""), 2)
