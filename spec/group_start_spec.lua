@@ -351,6 +351,60 @@ describe("run", function()
     run_loop()
   end)
 
+  it("has its next wait cancelled, once, if it waits nowhere when it is stopped", function()
+    local b, one, other, shut = barrier.new(2), barrier.new(1), barrier.group(), barrier.new(1)
+    shut:abort()
+    local waits = {
+      wait = function() b:wait() end,
+      timed = function() b:wait(100000) end,
+      ["last arrival"] = function() one:wait() end,
+      ["await_trip"] = function() b:await_trip() end,
+      with = function() b:with(error) end,
+      broken = function() shut:wait() end,
+      group = function() other:wait() end,
+      join = function() other:join(10) end,
+      await = function() barrier.await(error) end,
+    }
+    for name, wait in pairs(waits) do
+      local group, log, resume = barrier.group(), {}, nil
+      group:run(name, function()
+        resume = coroutine.running()
+        coroutine.yield()
+        local ok, err = pcall(wait)
+        add(log, ok)
+        add(log, tostring(err))
+        add(log, barrier.await(function(callback) callback "goes on" end))
+        barrier.await(later)
+      end)
+      group:abort()
+      assert(coroutine.resume(resume))
+      assert.are.same({}, log)
+      finish(group, "join")
+      assert.are.same({ false, "CancelledError: wait cancelled", "goes on" }, log, name)
+      assert.are.same({}, group.late)
+    end
+    assert.are.same({ 0, 0, 0 }, { b.n_waiting, b.generation, one.generation })
+    other:add() -- it is not complete
+  end)
+
+  it("may stop its own group", function()
+    local group, b, log = barrier.group(), barrier.new(2), {}
+    group:run(function()
+      group:abort()
+      add(log, "aborted")
+      b:wait()
+    end)
+    finish(group, "join")
+    assert.are.same({ "aborted" }, log)
+    assert.are.same({}, group.late)
+    assert.are.equal(0, b.n_waiting)
+    group = barrier.group()
+    group:run(function()
+      group:abort()
+    end)
+    finish(group, "join")
+  end)
+
   it("is not stopped by a job that was cancelled by hand", function()
     local group, b, co_a = barrier.group { stop_on_error = true }, barrier.new(3), nil
     group:run("a", function()

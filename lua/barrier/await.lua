@@ -11,7 +11,10 @@ local unpack = table.unpack or unpack -- luacheck: ignore 113 143
 local owners = core.owners or setmetatable({}, { __mode = "kv" })
 core.owners = owners
 
-local M = { owners = owners }
+local M = {
+  owners = owners,
+  has_stopped = false, -- whether `stop` has ever met a coroutine that did not wait
+}
 
 function M.is_callable(value)
   if type(value) == "function" then
@@ -57,8 +60,15 @@ end
 ---@param co thread
 function M.stop(co)
   if not M.cancel(co) and coroutine.status(co) ~= "dead" and core.cancel_next then
-    cancelled[co] = true
+    cancelled[co], M.has_stopped = true, true
     core.cancel_next(co, true)
+  end
+end
+
+---Raises the error in a turn, if the next wait of the running coroutine was cancelled.
+function M.check()
+  if M.has_stopped and core.cancel_next((coroutine.running())) then
+    M.take():await_trip()
   end
 end
 
@@ -145,9 +155,7 @@ function M.await(f, ...)
   elseif not is_callable(f) then
     error(("bad argument #1 to '%s' (%s, got %s)"):format("await", "function expected", type(f)), 2)
   end
-  if core.cancel_next and core.cancel_next(coroutine.running()) then
-    new(1):await_trip() -- raises the error
-  end
+  M.check()
   local state, n = { waits = true }, select("#", ...) + 1
   local arguments = { ... }
   arguments[n] = new_callback(state)

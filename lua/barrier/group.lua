@@ -5,9 +5,10 @@ local jobs = require(prefix .. "group_jobs")
 local turns = require(prefix .. "group_turns")
 local choices = require(prefix .. "group_options")
 local outcome = require(prefix .. "group_outcome")
-local is_callable = require(prefix .. "await").is_callable
+local cancels = require(prefix .. "await")
 local core = require(prefix .. "environment").core()
 
+local is_callable, check_cancel = cancels.is_callable, cancels.check
 local isyieldable = core.isyieldable or coroutine.isyieldable -- luacheck: ignore 143
 local is_5_1 = _VERSION == "Lua 5.1" and not jit
 
@@ -231,6 +232,7 @@ local function wait_for(self, name, timeout, callback, extra)
     local waiter = with_callback(self, name, timeout, callback)
     return waiter
   end
+  check_cancel()
   local b = turns.barrier(self, "_" .. name)
   begin(self, name, b)
   local err = turns.suspend(self, b, not is_over(self, name) and timeout or nil)

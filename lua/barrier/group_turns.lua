@@ -113,9 +113,10 @@ function M.barrier(group, purpose)
   return b
 end
 
----A party is let go by a trip of this barrier of a complete group: another group may have it.
+---A party is let go by a trip of this barrier of a complete group: another group may have it, unless
+---a further trip was asked for.
 function M.release(group, purpose, b)
-  if group[purpose] == b then
+  if group[purpose] == b and rawget(group, b) ~= b.generation then
     group[purpose] = false
     rawset(group, b, nil)
     if group._options.schedule == nil then

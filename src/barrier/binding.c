@@ -311,6 +311,7 @@ static const luaL_Reg core_helpers[] = {
     {"watch_exit", scheduler_watch_exit},
     {"pending", inspect_pending},
     {"barriers", inspect_barriers},
+    {"cancel_next", arrive_cancel_next},
     {NULL, NULL},
 };
 
