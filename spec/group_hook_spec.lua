@@ -4,8 +4,8 @@ local support = require "spec.support"
 
 local finish = support.finish
 
----Calls `f`, and `interrupt` once, before the n-th instruction of Lua that `f` executes. False if it
----has fewer.
+---Calls `f`, and `interrupt` once, before the n-th instruction of Lua that `f` executes. False if
+---it has fewer.
 local function interrupted(n, f, interrupt)
   local called = false
   debug.sethook(function()

@@ -113,8 +113,8 @@ function M.barrier(group, purpose)
   return b
 end
 
----A party is let go by a trip of this barrier of a complete group: another group may have it, unless
----a further trip was asked for.
+---A party is let go by a trip of this barrier of a complete group: another group may have it,
+---unless a further trip was asked for.
 function M.release(group, purpose, b)
   if group[purpose] == b and rawget(group, b) ~= b.generation then
     group[purpose] = false
