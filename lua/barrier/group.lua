@@ -67,14 +67,16 @@ local new_done, enlist = jobs.new_done, jobs.enlist
 
 local function ignored() end
 
----Loaded when it is needed.
-local function starts()
-  return require(prefix .. "group_start")
+---Begins a job that the group starts. Its file is loaded when it is needed.
+local function launch(...)
+  launch = require(prefix .. "group_start").launch
+  launch(...)
 end
 
 ---A job of the option `expect`, if it is one.
 local function find_expected(self, key)
-  return self._expected and key ~= nil and self._expected[key] or nil
+  local expected = rawget(self, "_expected")
+  return expected and key ~= nil and expected[key] or nil
 end
 
 ---`add`, unless that is all simple.
@@ -135,11 +137,13 @@ function Group:start(key, start)
   if start == nil then
     key, start = nil, key
   end
-  check(not is_callable(start) and "start must be callable, got " .. type(start), "start",
-    key == nil and 1 or 2)
+  if type(start) ~= "function" then
+    check(not is_callable(start) and "start must be callable, got " .. type(start), "start",
+      key == nil and 1 or 2)
+  end
   local number, done = new_job(self, key, "start")
   if number then
-    starts().launch(self, number, start, done)
+    launch(self, number, start, done)
   end
 end
 
@@ -158,7 +162,8 @@ function Group:run(key, body)
     key == nil and 1 or 2)
   local number, done = new_job(self, key, "run")
   if number then
-    starts().launch(self, number, starts().coroutine_job(self, number, body), done)
+    local start = require(prefix .. "group_start")
+    launch(self, number, start.coroutine_job(self, number, body), done)
   end
 end
 
@@ -190,7 +195,7 @@ local function begin(self, name, b)
     jobs.settle(self)
   end
   if is_over(self, name) then
-    turns.ask(self, b)
+    turns.ask(b)
   end
 end
 
@@ -309,7 +314,7 @@ end
 
 -- What a group has not yet of its own.
 local defaults = {
-  _first = 1, _may_stop = true, _failed = 0, _dropped = 0, _active = 0, _deadline = false,
+  _first = 1, _may_stop = true, _dropped = 0, _active = 0, _deadline = false,
   _follows = false, _expected = false, _idle = false, _queue = false, _started = false,
   _pumps = false, _late = false, _join = false, _turn = false, _clock = false,
 }
@@ -353,7 +358,7 @@ local function new(options)
   local self = setmetatable({
     _keys = {}, _numbers = {}, _n = 0, _done = 0, _results = {}, _errors = {},
     _is_open = true, _is_plain = true, _waited = false, _complete = false, _cause = false,
-    _wait = false, _alarm = false, _options = options or NO_OPTIONS, add = false,
+    _failed = 0, _wait = false, _alarm = false, _options = options or NO_OPTIONS, add = false,
   }, metatable)
   self.add = jobs.new_add(self, add)
   if options then

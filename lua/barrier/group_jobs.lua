@@ -387,7 +387,7 @@ local function enlist(group, key, name)
     refuse(group, number, key, name, 5)
   end
   numbers[key], keys[number] = number, key
-  if group._deadline and not group._alarm then
+  if not group._is_open and group._deadline and not group._alarm then
     set_alarm(group)
   end
   return number

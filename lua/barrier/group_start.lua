@@ -68,7 +68,8 @@ end
 
 ---Begins the job at once if there is room, otherwise when another one has ended.
 function M.launch(group, number, start, done)
-  local queue, limit = group._queue, group._options.limit
+  local limit, idle = group._options.limit, rawget(group, "_idle")
+  local queue = limit and group._queue
   if limit and (queue.first <= queue.n or not take_room(group, number)) then
     group._idle[number] = true
     push(queue, { number = number, start = start, done = done })
@@ -77,7 +78,7 @@ function M.launch(group, number, start, done)
     end
     return
   end
-  if group._idle then
+  if idle then
     group._idle[number] = nil
   end
   if group._cause then

@@ -113,37 +113,41 @@ function M.barrier(group, purpose)
   return b
 end
 
+---The generation of each barrier that was last asked to trip.
+---@type table<barrier.Barrier, integer>
+local asked = setmetatable({}, { __mode = "k" })
+
+---Has a barrier trip in the next turn, once.
+local function ask(b)
+  local generation = b.generation
+  if generation and asked[b] ~= generation then -- otherwise collected, or asked already
+    b:arrive()
+    asked[b] = generation
+  end
+end
+M.ask = ask
+
 ---A party is let go by a trip of this barrier of a complete group: another group may have it,
 ---unless a further trip was asked for.
 function M.release(group, purpose, b)
-  if group[purpose] == b and rawget(group, b) ~= b.generation then
+  if group[purpose] == b and asked[b] ~= b.generation then
     group[purpose] = false
-    rawset(group, b, nil)
     if group._options.schedule == nil then
       pool.give(b)
     end
   end
 end
 
----Has a barrier trip in the next turn, once.
-local function ask(group, b)
-  local generation = b.generation
-  if generation and rawget(group, b) ~= generation then -- otherwise collected, or asked already
-    b:arrive()
-    rawset(group, b, generation)
-  end
-end
-M.ask = ask
-
 ---Has the barriers for one purpose trip in the next turn.
 function M.trip(group, purpose)
-  if group[purpose] then
-    ask(group, group[purpose])
+  local b = rawget(group, purpose)
+  if b then
+    ask(b)
   end
   for slot = 2, #is_deep do
-    local b = rawget(group, purpose .. slot)
+    b = rawget(group, purpose .. slot)
     if b then
-      ask(group, b)
+      ask(b)
     end
   end
 end
@@ -155,7 +159,7 @@ local function turn(group, f)
   b:await_trip(function()
     f()
   end)
-  ask(group, b)
+  ask(b)
 end
 M.turn = turn
 
