@@ -36,6 +36,7 @@ build = {
     ["barrier.build"] = "lua/barrier/build.lua",
     ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.group"] = "lua/barrier/group.lua",
+    ["barrier.group_add"] = "lua/barrier/group_add.lua",
     ["barrier.group_jobs"] = "lua/barrier/group_jobs.lua",
     ["barrier.group_options"] = "lua/barrier/group_options.lua",
     ["barrier.group_outcome"] = "lua/barrier/group_outcome.lua",

@@ -2,6 +2,7 @@
 ---group_jobs.lua knows the jobs; what is public is here.
 local prefix = (...):gsub("[^.]+$", "")
 local jobs = require(prefix .. "group_jobs")
+local adding = require(prefix .. "group_add")
 local turns = require(prefix .. "group_turns")
 local choices = require(prefix .. "group_options")
 local outcome = require(prefix .. "group_outcome")
@@ -63,7 +64,7 @@ end
 
 -- {=== adding jobs ===
 
-local new_done, enlist = jobs.new_done, jobs.enlist
+local new_done, enlist = jobs.new_done, adding.enlist
 
 local function ignored() end
 
@@ -360,7 +361,7 @@ local function new(options)
     _is_open = true, _is_plain = true, _waited = false, _complete = false, _cause = false,
     _failed = 0, _wait = false, _alarm = false, _options = options or NO_OPTIONS, add = false,
   }, metatable)
-  self.add = jobs.new_add(self, add)
+  self.add = adding.new_add(self, add)
   if options then
     choices.apply(self, options)
   end
@@ -383,7 +384,7 @@ return function(options)
   elseif not group then
     group = new(options)
     if options.expect then
-      jobs.expect(group, options.expect)
+      adding.expect(group, options.expect)
     end
     if options.name then
       choices.remember(group, options)

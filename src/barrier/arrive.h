@@ -17,8 +17,4 @@ INTERNAL int arrive_arrive(lua_State *L);
 INTERNAL int arrive_register(lua_State *L);
 INTERNAL int arrive_deregister(lua_State *L);
 
-/* (coroutine): is its next wait cancelled? (coroutine, boolean): it is, or is not. Such a wait does
-** nothing but raise the CancelledError, in the next turn. Upvalue 1: the core. */
-INTERNAL int arrive_cancel_next(lua_State *L);
-
 #endif
