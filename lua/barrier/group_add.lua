@@ -96,7 +96,7 @@ end
 function M.expect(group, keys)
   group._expected = {}
   for _, key in ipairs(keys) do
-    local number = enlist(group, key)
+    local number = enlist(group, key, "group")
     group._idle[number] = true
     group._expected[key] = { number = number, done = jobs.new_done(group, number) }
   end
