@@ -14,9 +14,13 @@ end
 ---@param core table
 ---@param b barrier.Barrier
 local function add_barrier(lines, core, b)
-  local line = tostring(b)
-  if b.state == "filling" then
-    line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
+  local redis = package.loaded["barrier.redis"]
+  local line = redis and redis.describe(b)
+  if not line then
+    line = tostring(b)
+    if b.state == "filling" then
+      line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
+    end
   end
   lines[#lines + 1] = line
   for _, waiter in ipairs(b:waiters()) do

@@ -1,0 +1,345 @@
+---What Redis runs for each request of a member: it keeps a barrier, and decides.
+---
+---    KEYS  the state (a hash), the leases (a sorted set: member, end of its lease), the arrivals
+---          (a hash: member, "instance last number:generation:position ..."), the positions that
+---          were given back (a list), the members that are gone (a sorted set: member, when)
+---    ARGV  request, member, instance, ttl, epoch, generation, number, low, and more
+---
+---`generation` is the highest that the member has heard of. Requests that change something have
+---the numbers 1, 2, 3 ...: a number that is known already is not counted again. The member needs
+---no outcome of a number below `low` any more.
+return [[
+local KEY, LEASES, ARRIVALS, FREE, GONE = unpack(KEYS)
+local request, me, instance, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local epoch, known = tonumber(ARGV[5]), tonumber(ARGV[6])
+local number, low = tonumber(ARGV[7]), tonumber(ARGV[8])
+local call = redis.call
+local NUMBERS = 12
+local FIELDS = { 'epoch', 'generation', 'failed', 'parties', 'count', 'given', 'waiting', 'clock',
+  'seen', 'touched', 'listed', 'ttl', 'reason', 'aborted', 'after', 'run', 'outcome', 'list' }
+
+local function text(n)
+  return type(n) == 'number' and string.format('%.0f', n) or n
+end
+
+-- The state; a nil epoch if there is none.
+local before, s = call('HMGET', KEY, unpack(FIELDS)), {}
+for i, field in ipairs(FIELDS) do
+  s[field] = before[i] and (i <= NUMBERS and tonumber(before[i]) or before[i])
+end
+if not s.epoch and request ~= 'join' then
+  return { 'join' }
+end
+
+-- The barrier's clock follows the server's, but never far at a time.
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if not s.epoch then
+  call('DEL', LEASES, ARRIVALS, FREE, GONE)
+  s = { epoch = math.max(time[1] * 1000000 + time[2], epoch + 1), generation = 0, failed = -1,
+    parties = 0, count = 0, given = 0, waiting = 0, clock = 0, seen = now, touched = 0,
+    listed = 0, ttl = ttl, reason = '', aborted = '', after = '', run = '', outcome = '',
+    list = '' }
+end
+s.clock = s.clock + math.max(0, math.min(now - s.seen, math.floor(s.ttl / 3)))
+s.seen = now
+
+-- What is recorded of this member; `last` is nil if it has no seat.
+local record, last = call('HGET', ARRIVALS, me) or '', nil
+local owner, numbered, entries = record:match('^(%S+) (%d+)(.*)$')
+local leased = call('ZSCORE', LEASES, me)
+if owner == instance then
+  last = tonumber(numbered)
+end
+if request ~= 'join' then
+  if owner and owner ~= instance then
+    return { 'replaced' }
+  elseif not last or not leased or epoch ~= s.epoch or known > s.generation then
+    return { request == 'leave' and 'left' or 'join' }
+  end
+end
+
+local LOST = 'bRedis has lost the barrier'
+local news = {} -- what is published
+
+-- By Redis' own clock, which may jump an hour: two hours at least.
+local function expire_later(key)
+  call('PEXPIRE', key, text(math.max(20 * s.ttl, 7200000)))
+end
+
+-- The generation under way fails, or all up to `at`. While the barrier is broken there is none:
+-- the first fails after the reset.
+local function fail(reason, at)
+  if s.aborted ~= '' and reason ~= s.aborted then
+    s.after, reason = reason, at and s.aborted
+    if not reason then
+      return
+    end
+  end
+  if s.count > 0 then
+    local all, pattern = call('HGETALL', ARRIVALS), ' %d+:' .. text(s.generation) .. ':%d+'
+    for i = 1, #all, 2 do
+      local rest, n = all[i + 1]:gsub(pattern, '')
+      if n > 0 then
+        call('HSET', ARRIVALS, all[i], rest)
+      end
+    end
+    entries = entries and entries:gsub(pattern, '')
+    call('DEL', FREE)
+  end
+  s.failed, s.reason = math.max(s.generation, at or 0), reason
+  s.generation, s.count, s.given, s.waiting = s.failed + 1, 0, 0, 0
+  if call('ZCARD', LEASES) > 0 then
+    s.outcome = reason
+  end
+  news[#news + 1] = text(s.epoch) .. ' ' .. text(s.failed) .. ' ' .. reason
+end
+
+-- Fails it for those whose leases have run out.
+local function expire()
+  local dead = call('ZRANGEBYSCORE', LEASES, '-inf', text(s.clock))
+  if #dead == 0 then
+    return
+  end
+  for _, member in ipairs(dead) do
+    call('ZREM', LEASES, member)
+    call('ZADD', GONE, text(s.clock), member)
+  end
+  for _, member in ipairs(call('ZRANGEBYSCORE', GONE, '-inf', text(s.clock - 20 * s.ttl))) do
+    call('ZREM', GONE, member)
+    call('HDEL', ARRIVALS, member)
+  end
+  expire_later(GONE)
+  local n, names = #dead, table.concat(dead, ', ', 1, math.min(#dead, 8))
+  if n > 8 then
+    names = names .. ' and ' .. n - 8 .. (n == 9 and ' other' or ' others')
+  elseif n > 1 then
+    names = table.concat(dead, ', ', 1, n - 1) .. ' and ' .. dead[n]
+  end
+  fail('b' .. names .. (n == 1 and ' is gone' or ' are gone'))
+end
+
+local function renew()
+  call('ZADD', LEASES, text(s.clock + ttl), me)
+end
+
+-- Writes what has changed, then publishes.
+local function finish(reply)
+  if math.abs(now - s.touched) > s.ttl then
+    s.touched = now
+  end
+  if last then
+    call('HSET', ARRIVALS, me, instance .. ' ' .. text(last) .. entries)
+  end
+  local changes = {}
+  for i, field in ipairs(FIELDS) do
+    local value = text(s[field])
+    if value ~= before[i] then
+      changes[#changes + 1], changes[#changes + 2] = field, value
+    end
+  end
+  if #changes > 0 then
+    call('HSET', KEY, unpack(changes))
+  end
+  if s.touched == now then
+    for _, key in ipairs(KEYS) do
+      expire_later(key)
+    end
+  end
+  for _, message in ipairs(news) do
+    call('PUBLISH', KEY, message)
+  end
+  return reply
+end
+
+-- The members that have not arrived: their number, and nine of them. For a crowd that is kept
+-- for a while.
+local function missing()
+  local members = call('ZCARD', LEASES)
+  local list = s.list ~= '' and cmsgpack.unpack(s.list)
+  if list and members > 64 and list[1] == s.generation and now >= s.listed
+    and now - s.listed < s.ttl / 10 then
+    return list
+  end
+  list = { s.generation, 0 }
+  local mark = ':' .. text(s.generation) .. ':'
+  for from = 0, members - 1, 1000 do
+    local some = call('ZRANGE', LEASES, from, from + 999)
+    for i, found in ipairs(call('HMGET', ARRIVALS, unpack(some))) do
+      local arrived = found
+      if some[i] == me then
+        arrived = entries
+      end
+      if not (arrived and arrived:find(mark, 1, true)) then
+        list[2] = list[2] + 1
+        list[#list + 1] = #list < 11 and some[i] or nil
+      end
+    end
+  end
+  s.list, s.listed = members > 64 and cmsgpack.pack(list) or '', now
+  return list
+end
+
+local function standing(kind, wanted)
+  local list = wanted and missing() or { 0, 0 }
+  return finish({ kind, s.epoch, s.generation, s.count, s.waiting, s.aborted, s.parties
+    - call('ZCARD', LEASES), list[2], unpack(list, 3) })
+end
+
+-- What number n, counted already or not, has come to.
+local function outcome(n)
+  local generation, position = entries:match(' ' .. text(n) .. ':(%d+):(%d+)')
+  generation, position = tonumber(generation), tonumber(position)
+  if not generation then
+    return { 'failed', s.epoch, s.failed, s.reason }, nil
+  elseif generation < s.generation then
+    return { 'passed', s.epoch, generation, position }, nil
+  end
+  return { 'counted', s.epoch, generation, position, s.count, s.waiting }, position
+end
+
+-- {=== joining ===
+
+local function refusal(parties, run, others)
+  if others == 0 then
+    if run ~= '' and run == s.run and s.outcome ~= '' and not leased then
+      return s.outcome:match('^b(.*)$') or 'run ' .. run .. ' is over'
+    end
+  elseif parties ~= s.parties then
+    return 'parties is ' .. text(s.parties) .. ' for the others, not ' .. text(parties)
+  elseif run ~= s.run then
+    return (s.run == '' and 'a run without a name' or 'run ' .. s.run) .. ' is under way'
+  elseif not leased and others >= s.parties then
+    return 'all ' .. text(s.parties) .. ' seats are taken'
+  end
+end
+
+if request == 'join' then
+  local parties, run, first = tonumber(ARGV[9]), ARGV[10], ARGV[11] == '1'
+  local highest = number -- of the requests that were answered
+  if last and leased then
+    renew()
+  end
+  expire()
+  leased = call('ZSCORE', LEASES, me)
+  local others = call('ZCARD', LEASES) - (leased and 1 or 0)
+  local replaced = owner and owner ~= instance and not first
+  local refused = not replaced and refusal(parties, run, others)
+  if replaced or refused then
+    last = nil
+    return finish({ replaced and 'replaced' or 'refused', refused or nil })
+  end
+  if others == 0 then
+    s.ttl, s.outcome = ttl, run == s.run and s.outcome or ''
+  end
+  s.parties, s.run, s.ttl = parties, run, math.min(s.ttl, ttl)
+  if leased and not last then
+    fail('b' .. me .. ' has been restarted')
+  end
+  local behind = epoch > s.epoch or epoch == s.epoch and (known > s.generation
+    or last and last < highest or not first and not owner)
+  if behind then
+    s.epoch = math.max(time[1] * 1000000 + time[2], epoch + 1)
+  end
+  if behind or epoch > 0 and epoch < s.epoch and known > s.failed then
+    fail(LOST, known)
+  end
+  if not last or last < low - 1 then
+    last = low - 1
+  end
+  entries = owner == instance and entries or ''
+  renew()
+  call('ZREM', GONE, me)
+  s.touched = now
+  return standing('state', true)
+end
+
+-- }===
+
+renew()
+expire()
+
+-- Beyond the next number: one before it was lost on the way.
+if number > last + 1 then
+  return finish({ 'join' })
+end
+local new = number == last + 1
+if new then
+  last = number
+end
+if low > 1 then
+  entries = entries:gsub(' (%d+):(%d+):%d+', function(n, generation)
+    return tonumber(n) < low and tonumber(generation) < s.generation and '' or nil
+  end)
+end
+
+local belief = tonumber(ARGV[9]) -- which generation the member takes for the one under way
+
+if request == 'beat' then
+  return standing('state', ARGV[9] == '1')
+
+elseif request == 'wait' or request == 'arrive' then
+  if new and s.aborted == '' and belief > s.failed then
+    local position = s.given
+    if s.count < s.given then
+      position = call('LPOP', FREE)
+      if not position then -- it was evicted
+        fail(LOST)
+        return finish((outcome(number)))
+      end
+    else
+      s.given = s.given + 1
+    end
+    entries = entries .. ' ' .. text(number) .. ':' .. text(s.generation) .. ':' .. text(position)
+    s.count = s.count + 1
+    s.waiting = s.waiting + (request == 'wait' and 1 or 0)
+    if s.count == s.parties then
+      news[1 + #news] = text(s.epoch) .. ' ' .. text(s.generation)
+      s.generation, s.count, s.given, s.waiting = s.generation + 1, 0, 0, 0
+      s.outcome = 'o'
+    end
+  end
+  return finish((outcome(number)))
+
+elseif request == 'withdraw' then
+  local n = tonumber(ARGV[10])
+  local result, position = outcome(n)
+  if position then
+    entries = entries:gsub(' ' .. text(n) .. ':%d+:%d+', '')
+    s.count = s.count - 1
+    s.waiting = s.waiting - (ARGV[11] == 'wait' and 1 or 0)
+    call('LPUSH', FREE, position)
+    expire_later(FREE)
+  elseif result[1] == 'passed' or s.failed >= belief then
+    return finish(result)
+  end
+  return standing('withdrawn', true)
+
+elseif request == 'abort' then
+  if new and s.aborted == '' then
+    s.aborted = ARGV[9]
+    fail(ARGV[9])
+  end
+
+elseif request == 'reset' then
+  if new and s.aborted ~= '' then
+    s.aborted = ''
+    if s.after ~= '' then
+      fail(s.after)
+      s.after = ''
+    end
+  elseif new and s.count > 0 then
+    fail('r')
+  end
+
+elseif request == 'leave' then
+  last = nil
+  call('ZREM', LEASES, me)
+  if call('ZCARD', LEASES) > 0 or s.count > 0 then
+    fail('b' .. me .. ' has left')
+  end
+  call('HDEL', ARRIVALS, me)
+  return finish({ 'left' })
+end
+return finish({ 'done' })
+]]
