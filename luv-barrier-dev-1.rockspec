@@ -36,6 +36,7 @@ build = {
     ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.group"] = "lua/barrier/group.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
+    ["barrier.missing"] = "lua/barrier/missing.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.redis"] = "lua/barrier/redis.lua",
     ["barrier.redis_client"] = "lua/barrier/redis_client.lua",

@@ -4,6 +4,7 @@
 */
 #define INTERNAL static
 
+#include "host/pin.c"
 #include "shared/threads.c"
 #include "barrier/nodes.c"
 #include "barrier/machine.c"

@@ -81,7 +81,7 @@ local Barrier = {}
 ---local waiter = b:wait(1000, function(err, position) end)
 ---```
 ---@param timeout? integer milliseconds, >= 0, from this call on
----@return integer position
+---@return integer|any position after pcall it may be an error
 ---@overload fun(self: barrier.Barrier, callback: barrier.callback): barrier.Waiter
 ---@overload fun(self: barrier.Barrier, timeout: integer?, cb: barrier.callback): barrier.Waiter
 function Barrier:wait(timeout) end
@@ -111,7 +111,7 @@ function Barrier:deregister(n) end
 ---coroutine and returns the barrier's generation after that trip. It raises what `wait`
 ---raises. With a callback it works anywhere, never suspends, and returns a Waiter at once.
 ---@param timeout? integer milliseconds, >= 0, from this call on
----@return integer generation
+---@return integer|any generation likewise
 ---@overload fun(self: barrier.Barrier, callback: barrier.on_trip): barrier.Waiter
 ---@overload fun(self: barrier.Barrier, timeout: integer?, cb: barrier.on_trip): barrier.Waiter
 function Barrier:await_trip(timeout) end

@@ -46,13 +46,11 @@ void action_settle(lua_State *L, struct barrier *b, int self) {
 
 void action_lost(lua_State *L, struct barrier *b, int self) {
   struct machine *m = &b->job.machine;
-  bool quiet;
   self = lua_absindex(L, self);
   do {
+    barrier_ensure_errors(L, self);
     scheduler_prepare(L, b->scheduler);
-    quiet = barrier_can_keep_errors(L, self);
-    quiet = barrier_make_room(L, b, 0) && quiet;
-  } while (!quiet);
+  } while (!barrier_make_room(L, b, 0));
   if (machine_anybody_waits(m)) {
     lua_pop(L, 1);
     return;

@@ -72,7 +72,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
     enum plan plan = plan_of(m, r);
     uint64_t when = wakes_at(b, r, plan);
     if (plan == FAILS && r->error == 0) {
-      barrier_can_keep_errors(L, 1);
+      barrier_ensure_errors(L, 1);
       barrier_push_error(L, 1, MACHINE_ABORTED);
       r->error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {
@@ -268,11 +268,24 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
 
 /* {=== the methods === */
 
+/* The barrier was finalized: the callback is never called, the coroutine never resumed. */
+static int come_too_late(lua_State *L, const struct request *r) {
+  if (r->callback) {
+    waiter_push(L, 1, r->callback);
+    return coroutine_return(L);
+  }
+  coroutine_check(L, REQUEST_LEVEL, 2);
+  lua_settop(L, 1);
+  coroutine_begin(L);
+  return coroutine_end(L);
+}
+
 static int come(lua_State *L, struct barrier *b, enum request_kind kind, const char *name) {
   struct request r = {WAIT, NULL, 0, false, false, 0, 0, 0, 0};
   r.kind = kind;
   r.name = name;
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &r);
+  if (b == NULL) return come_too_late(L, &r);
   if (!b->has_metatable && b->job.machine.tickets >= WORTH_METATABLE)
     barrier_own_metatable(L, b, 1);
   return r.callback ? come_with_callback(L, b, &r) : come_in_coroutine(L, b, &r);
@@ -287,6 +300,11 @@ int arrive_wait(lua_State *L) {
 
 int arrive_await_trip(lua_State *L) {
   return come(L, barrier_check(L, REQUEST_LEVEL, "await_trip"), WATCH, "await_trip");
+}
+
+static int succeed(lua_State *L) {
+  lua_pushboolean(L, 1);
+  return 1;
 }
 
 /* (nil, the error on the top) */
@@ -309,20 +327,20 @@ static int finish(lua_State *L, struct barrier *b, const struct request *r, enum
   if (result == ACTION_THROWN)
     barrier_push_error(L, 1, (enum machine_outcome)b->job.machine.thrown);
   if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
-  lua_pushboolean(L, 1);
-  return 1;
+  return succeed(L);
 }
 
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
-  struct machine *m = &b->job.machine;
+  struct machine *m;
   struct request r = {ARRIVE, "arrive", 0, false, false, 0, 0, 0, 0};
   enum plan plan;
   lua_settop(L, 1);
+  if (b == NULL) return succeed(L);
+  m = &b->job.machine;
   if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
     machine_arrive(m);
-    lua_pushboolean(L, 1);
-    return 1;
+    return succeed(L);
   }
   plan = prepare(L, b, &r);
   if (plan != FAILS) machine_arrive(m);
@@ -332,6 +350,7 @@ int arrive_arrive(lua_State *L) {
 int arrive_register(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "register");
   uint32_t n = request_count(L, "register");
+  if (b == NULL) return 0;
   if (n > MACHINE_MOST_PARTIES - b->job.machine.parties)
     return errors_argument(L, 1, 1, "register", "a barrier has at most %d parties",
                            (int)MACHINE_MOST_PARTIES);
@@ -341,11 +360,13 @@ int arrive_register(lua_State *L) {
 
 int arrive_deregister(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "deregister");
-  struct machine *m = &b->job.machine;
+  struct machine *m;
   struct request r = {DEREGISTER, "deregister", 0, false, false, 0, 0, 0, 0};
   enum plan plan;
   r.n = request_count(L, "deregister");
   lua_settop(L, 1);
+  if (b == NULL) return succeed(L);
+  m = &b->job.machine;
   plan = r.n > machine_absent(m) ? COMES : prepare(L, b, &r);
   if (r.n > machine_absent(m))
     return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",

@@ -5,16 +5,26 @@
 #include "../host/errors.h"
 
 static const char barrier_type = 'b'; /* its address is the type */
+static const char gone_type = 'g';    /* the same, of one that was finalized */
 
-struct barrier *barrier_at(lua_State *L, int i) {
+/* [-0, +0] */
+static struct barrier *typed_at(lua_State *L, int i, const void *type) {
   struct barrier *b = (struct barrier *)lua_touserdata(L, i);
   if (b == NULL || lua_rawlen(L, i) != sizeof(*b)) return NULL;
-  return b->type == &barrier_type && b->self == b ? b : NULL;
+  return b->type == type && b->self == b ? b : NULL;
+}
+
+struct barrier *barrier_at(lua_State *L, int i) {
+  return typed_at(L, i, &barrier_type);
+}
+
+struct barrier *barrier_gone_at(lua_State *L, int i) {
+  return typed_at(L, i, &gone_type);
 }
 
 struct barrier *barrier_check(lua_State *L, int level, const char *name) {
   struct barrier *b = barrier_at(L, 1);
-  if (b == NULL)
+  if (b == NULL && barrier_gone_at(L, 1) == NULL)
     errors_raise(L, level, "calling '%s' on bad self (barrier expected, got %s)", name,
                  luaL_typename(L, 1));
   return b;
@@ -43,7 +53,7 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t parties)
 void barrier_destroy(lua_State *L, struct barrier *b) {
   scheduler_abandon(L, b->scheduler, &b->job);
   machine_destroy(&b->job.machine);
-  b->type = NULL;
+  b->type = &gone_type;
 }
 
 /* {=== metatables === */
@@ -163,16 +173,15 @@ void barrier_clear_element(lua_State *L, int self, uint32_t node) {
   lua_pop(L, 1);
 }
 
-bool barrier_can_keep_errors(lua_State *L, int self) {
-  bool can;
+void barrier_ensure_errors(lua_State *L, int self) {
+  bool exist;
   self = lua_absindex(L, self);
   barrier_push_field(L, self, "errors");
-  can = lua_istable(L, -1);
+  exist = lua_istable(L, -1);
   lua_pop(L, 1);
-  if (can) return true;
+  if (exist) return;
   lua_newtable(L);
   barrier_set_field(L, self, "errors");
-  return false;
 }
 
 void barrier_keep_error(lua_State *L, int self, uint32_t node) {

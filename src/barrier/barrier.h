@@ -50,8 +50,12 @@ INTERNAL void barrier_own_metatable(lua_State *L, struct barrier *b, int self);
 ** itself, so debug.setmetatable fools it neither way. */
 INTERNAL struct barrier *barrier_at(lua_State *L, int i);
 
-/* The barrier at index 1, or an error for the method `name` that speaks of the
-** function at `level`. [-0, +0, v] */
+/* The same of a barrier that was finalized: its machine is empty. When a Lua state closes, luv's
+** callbacks come after that, so the methods of such a barrier do nothing, quietly. */
+INTERNAL struct barrier *barrier_gone_at(lua_State *L, int i);
+
+/* The barrier at index 1, NULL if it was finalized, or an error for the method `name` that
+** speaks of the function at `level`. [-0, +0, v] */
 INTERNAL struct barrier *barrier_check(lua_State *L, int level, const char *name);
 
 /* {=== what it keeps === */
@@ -73,8 +77,8 @@ INTERNAL void barrier_set_element(lua_State *L, const struct barrier *b, int sel
 /* Empties the element of a node. [-0, +0, -] */
 INTERNAL void barrier_clear_element(lua_State *L, int self, uint32_t node);
 
-/* Makes sure that errors can be kept. False if it may have run user code. [-0, +0, m] */
-INTERNAL bool barrier_can_keep_errors(lua_State *L, int self);
+/* Makes sure that errors can be kept. May run user code. [-0, +0, m] */
+INTERNAL void barrier_ensure_errors(lua_State *L, int self);
 
 /* Keeps the value on the top as the error of `node`. A second time for the same node it
 ** does not allocate; nor does it run user code. [-1, +0, m] */

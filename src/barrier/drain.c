@@ -229,7 +229,7 @@ static void drain(lua_State *L, struct barrier *b, int self, uint32_t turn, int 
 static int drain_now(lua_State *L) {
   struct barrier *b = barrier_at(L, lua_upvalueindex(1));
   bool busy;
-  if (b == NULL) return 0;
+  if (b == NULL || b->scheduler->loop.left) return 0;
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
@@ -249,10 +249,10 @@ static int drain_now(lua_State *L) {
   return lua_isnil(L, 1) ? 0 : compat_error(L);
 }
 
-/* Calls schedule(drain). False if that failed and the waiters are still to be let
-** out. [-0, +0] */
+/* Calls schedule(drain). False if that failed: then the caller drains, which finds no party if
+** drain was called before. [-0, +0] */
 static bool hand_over(lua_State *L, struct barrier *b, int self, int report) {
-  bool called = true;
+  bool succeeds;
   int top = lua_gettop(L);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
@@ -264,13 +264,10 @@ static bool hand_over(lua_State *L, struct barrier *b, int self, int report) {
   }
   lua_pushvalue(L, top + 1);
   scheduler_dismiss(L, b->scheduler, &b->job);
-  if (lua_pcall(L, 1, 0, top + 2) != LUA_OK) {
-    report_add(L, report);
-    lua_getupvalue(L, top + 1, 1);
-    called = lua_isnil(L, -1);
-  }
+  succeeds = lua_pcall(L, 1, 0, top + 2) == LUA_OK;
+  if (!succeeds) report_add(L, report);
   lua_settop(L, top);
-  return called;
+  return succeeds;
 }
 
 void drain_serve(lua_State *L, struct job *job, uint32_t turn, int report) {

@@ -69,7 +69,10 @@ static int waiter_close(lua_State *L) {
   lua_settop(L, 2);
   compat_getvalue(L, 1, WAITER_BARRIER);
   b = barrier_at(L, 3);
-  if (b == NULL) return 0; /* it was collected together with the Waiter */
+  if (b == NULL) { /* it was collected together with the Waiter, or the Lua state closes */
+    waiter_take_callback(L, 1);
+    return 0;
+  }
   if (notifies) notify(L, b);
   n = node_of(L, b, w);
   waiter_take_callback(L, 1);
