@@ -3,7 +3,14 @@
 local prefix = (...):match "^(.*%.)[^.]*$" or ""
 local protocol = require(prefix .. "redis_protocol")
 local script = require(prefix .. "redis_script")
-local uv = require(prefix .. "environment").luv()
+local environment = require(prefix .. "environment")
+local uv = environment.luv()
+
+---Does Neovim exit? Then no handle may be made or started any more.
+---@type fun(): boolean
+local has_left = (environment.core() or {}).has_left or function()
+  return false
+end
 
 ---@class barrier.RedisRequest
 ---@field kind "wait"|"arrive"|"withdraw"|"abort"|"reset"
@@ -35,6 +42,12 @@ local WORDS = {
 }
 
 local function nothing() end
+
+local function close(handle)
+  if handle and not handle:is_closing() then
+    handle:close()
+  end
+end
 
 local function token()
   local bytes = uv.random and uv.random(12)
@@ -77,7 +90,7 @@ end
 ---Closes the connection, and makes another one after a pause.
 function Client:lose(problem)
   self:disconnect()
-  if not self.timer then
+  if not self.timer or has_left() then
     return
   end
   self.problem = problem
@@ -100,9 +113,7 @@ function Client:disconnect()
     if connection.stream then
       pcall(connection.stream.close, connection.stream)
     end
-    if connection.signal then
-      connection.signal:close()
-    end
+    close(connection.signal)
   end
 end
 
@@ -119,6 +130,9 @@ local function connect_to(endpoint, callback)
   local ok, problem = uv.getaddrinfo(endpoint.host, nil, options, function(err, found)
     local i = 0
     local function try(last)
+      if has_left() then
+        return
+      end
       i = i + 1
       if err or not found[i] then
         return callback(err or last or "EAI_NONAME")
@@ -126,7 +140,7 @@ local function connect_to(endpoint, callback)
       local tcp = uv.new_tcp()
       local started, refused = tcp:connect(found[i].addr, endpoint.port, function(failed)
         if failed then
-          tcp:close()
+          close(tcp)
           return try(failed)
         end
         tcp:nodelay(true)
@@ -149,7 +163,7 @@ function Client:open()
   self.connection = connection
   self.state = "connecting"
   local function connected(err, stream)
-    if connection.lost or connection.stream then
+    if connection.lost or connection.stream or has_left() then
       if stream then
         pcall(stream.close, stream)
       end
@@ -555,6 +569,9 @@ function Client:give_up(reason)
 end
 
 function Client:start()
+  if has_left() then
+    return
+  end
   self.state = "connecting"
   self.answered, self.silent, self.attempts = uv.hrtime(), 0, 0
   self.timer, self.soon = uv.new_timer(), uv.new_timer()
@@ -573,11 +590,9 @@ end
 function Client:stop(state)
   local leaving = self.leaving
   self:disconnect()
-  if self.timer then
-    self.timer:close()
-    self.soon:close()
-    self.timer, self.soon = nil, nil
-  end
+  close(self.timer)
+  close(self.soon)
+  self.timer, self.soon = nil, nil
   self.state, self.leaving = leaving and "closed" or state, nil
   if leaving then
     leaving()
