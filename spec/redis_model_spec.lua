@@ -112,7 +112,7 @@ local function connect(server)
     end)
     local reply = table.remove(replies, 1)
     assert(type(reply) ~= "table" or not reply.error, type(reply) == "table" and reply.error)
-    return reply
+    return type(reply) == "string" and protocol.outcome(reply) or reply
   end
 end
 
@@ -148,7 +148,7 @@ describe("the script of barrier.redis", function()
     local function call(member, request, number, ...)
       log[#log + 1] = table.concat({ member.name, request, number, ... }, " ")
       return command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", request, member.name, member.instance, 100000, epoch, member.known, number,
+        key .. ":gone", member.name, member.instance, 100000, request, epoch, member.known, number,
         member.low, ... }
     end
     local function same(expected, actual, what)
@@ -308,14 +308,14 @@ describe("the script of barrier.redis", function()
     local key = "barrier:{clock}"
     local function call(request, number, ...)
       return command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", request, "a", "i", 900, 0, 0, number, 1, ... }
+        key .. ":gone", "a", "i", 900, request, 0, 0, number, 1, ... }
     end
     local epoch = call("join", 0, 1, "", 1)[2]
     local function clock_after(seen)
       local before = tonumber(command { "HGET", key, "clock" })
       command { "HSET", key, "seen", ("%.0f"):format(seen) }
       command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", "beat", "a", "i", 900, epoch, 0, 0, 1, 0 }
+        key .. ":gone", "a", "i", 900, "beat", epoch, 0, 0, 1, 0 }
       return tonumber(command { "HGET", key, "clock" }) - before
     end
     local now = os.time() * 1000

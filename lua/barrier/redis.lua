@@ -463,8 +463,10 @@ local function assemble(self, client)
   end
   ---Only as long as there is something to wait for does it keep the loop alive.
   function p.rest()
-    if client.timer then
-      local busy = next(p.waits) or client.queue[1] or client.low < client.next or client.leaving
+    local busy = next(p.waits) or client.queue[1] or client.low < client.next or client.leaving
+    busy = busy and true or false
+    if client.timer and client.busy ~= busy then
+      client.busy = busy
       client.timer[busy and "ref" or "unref"](client.timer)
     end
   end

@@ -197,12 +197,12 @@ function Client:failed(code, err)
 end
 
 ---Sends a command with the next `write`; `on_reply` gets what Redis answers.
-function Client:send(words, on_reply)
+function Client:send(words, on_reply, first, n)
   local connection = self.connection
   connection.tail = connection.tail + 1
   connection.replies[connection.tail] = on_reply
   local out = connection.out
-  out[#out + 1] = protocol.encode(words)
+  out[#out + 1] = protocol.encode(words, first, n)
 end
 
 ---Sends all commands of this turn in one piece.
@@ -257,10 +257,13 @@ function Client:greet(connection)
     self:send({ "SELECT", endpoint.database }, nothing)
   end
   self:send({ "SCRIPT", "LOAD", script }, function(sha)
-    connection.sha = sha
     if type(sha) ~= "string" then
       self:lose("what answers there does not speak Redis's protocol: " .. self:place())
     elseif not connection.lost then
+      connection.call = protocol.words {
+        "EVALSHA", sha, 5, self.key, self.key .. ":leases", self.key .. ":arrivals",
+        self.key .. ":free", self.key .. ":gone", self.member, self.instance, self.ttl,
+      }
       self:join()
     end
   end)
@@ -318,15 +321,14 @@ end
 
 ---Runs the script. Its answer is an array that begins with a word.
 function Client:call(request, number, extra, on_reply)
-  local words = {
-    "EVALSHA", self.connection.sha, 5, self.key, self.key .. ":leases", self.key .. ":arrivals",
-    self.key .. ":free", self.key .. ":gone", request, self.member, self.instance, self.ttl,
-    self.epoch, self.known, number, self.low,
-  }
+  local words = { request, self.epoch, self.known, number, self.low }
   for i = 1, #extra do
-    words[#words + 1] = extra[i]
+    words[i + 5] = extra[i]
   end
   self:send(words, function(reply)
+    if type(reply) == "string" then
+      reply = protocol.outcome(reply)
+    end
     if type(reply) ~= "table" or type(reply[1]) ~= "string" then
       return self:lose("what answers there does not speak Redis's protocol: " .. self:place())
     end
@@ -341,7 +343,7 @@ function Client:call(request, number, extra, on_reply)
       return self.state == "ready" and self:join()
     end
     on_reply(reply)
-  end)
+  end, self.connection.call, 11)
 end
 
 ---What Redis has told about the barrier.
@@ -577,6 +579,7 @@ function Client:start()
   self.timer, self.soon = uv.new_timer(), uv.new_timer()
   self.timer:unref()
   self.soon:unref()
+  self.busy = false -- whether the timer keeps the loop alive
   local period = math.floor(self.ttl / 3)
   self.timer:start(period, period, function()
     self:tick()

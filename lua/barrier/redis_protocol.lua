@@ -8,14 +8,22 @@ local MAX_DEPTH = 8
 
 ---@param words (string|number)[]
 ---@return string
-function M.encode(words)
-  local parts = { "*" .. #words .. "\r\n" }
+function M.words(words)
+  local parts = {}
   for i = 1, #words do
     local word = words[i]
     word = type(word) == "number" and ("%.0f"):format(word) or word
-    parts[i + 1] = "$" .. #word .. "\r\n" .. word .. "\r\n"
+    parts[i] = "$" .. #word .. "\r\n" .. word .. "\r\n"
   end
   return table.concat(parts)
+end
+
+---@param words (string|number)[]
+---@param first? string the first words, encoded
+---@param n? integer how many these are
+---@return string
+function M.encode(words, first, n)
+  return "*" .. (n or 0) + #words .. "\r\n" .. (first or "") .. M.words(words)
 end
 
 local NO_REDIS = "what answers there does not speak Redis's protocol"
@@ -45,16 +53,20 @@ local LISTS = { ["*"] = 1, ["~"] = 1, [">"] = 1, ["%"] = 2, ["|"] = 2 } -- items
 ---@return any value an array, an error { error = text }, a push { push = true, ... }, ...; false
 ---for null; or how long the buffer has to be before it is worth another look
 local function parse(buffer, at, depth)
-  local stop = buffer:find("\r\n", at, true)
-  local kind = buffer:sub(at, at)
-  if depth > MAX_DEPTH or kind ~= "" and not (SIMPLE[kind] or STRINGS[kind] or LISTS[kind]) then
+  local _, stop, kind, line = buffer:find("^(.)([^\r]*)\r\n", at)
+  if not stop then
+    kind = buffer:sub(at, at)
+    if kind == "" or SIMPLE[kind] or STRINGS[kind] or LISTS[kind] then
+      return nil, 0
+    end
     error(NO_REDIS, 0)
-  elseif not stop then
-    return nil, 0
   end
-  local line, rest = buffer:sub(at + 1, stop - 1), stop + 2
-  if SIMPLE[kind] then
-    return rest, SIMPLE[kind](line)
+  local rest = stop + 1
+  local simple = SIMPLE[kind]
+  if simple then
+    return rest, simple(line)
+  elseif depth > MAX_DEPTH or not (STRINGS[kind] or LISTS[kind]) then
+    error(NO_REDIS, 0)
   end
   local n = integer(line)
   if n == -1 and (kind == "$" or kind == "*") then
@@ -102,6 +114,20 @@ function M.reader()
     end
     buffer = buffer:sub(at)
     return #buffer > MAX_BYTES + 1000 and NO_REDIS or nil
+  end
+end
+
+---What the script says of an arrival, in one string, as a table: "KIND EPOCH GENERATION REST".
+---@param text string
+---@return table? reply { kind, epoch, generation, position or reason, arrived, waiting }
+function M.outcome(text)
+  local kind, epoch, generation, rest = text:match "^(%l+) (%d+) (%-?%d+) (.*)$"
+  epoch, generation = tonumber(epoch), tonumber(generation)
+  if kind == "failed" then
+    return { kind, epoch, generation, rest }
+  elseif kind == "counted" or kind == "passed" then
+    local position, arrived, waiting = rest:match "^(%d+) ?(%d*) ?(%d*)$"
+    return { kind, epoch, generation, tonumber(position), tonumber(arrived), tonumber(waiting) }
   end
 end
 

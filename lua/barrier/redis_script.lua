@@ -3,46 +3,55 @@
 ---    KEYS  the state (a hash), the leases (a sorted set: member, end of its lease), the arrivals
 ---          (a hash: member, "instance last number:generation:position ..."), the positions that
 ---          were given back (a list), the members that are gone (a sorted set: member, when)
----    ARGV  request, member, instance, ttl, epoch, generation, number, low, and more
+---    ARGV  member, instance, ttl, request, epoch, generation, number, low, and more
 ---
 ---`generation` is the highest that the member has heard of. Requests that change something have
 ---the numbers 1, 2, 3 ...: a number that is known already is not counted again. The member needs
 ---no outcome of a number below `low` any more.
 return [[
 local KEY, LEASES, ARRIVALS, FREE, GONE = unpack(KEYS)
-local request, me, instance, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local me, instance, ttl, request = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local epoch, known = tonumber(ARGV[5]), tonumber(ARGV[6])
 local number, low = tonumber(ARGV[7]), tonumber(ARGV[8])
 local call = redis.call
-local NUMBERS = 12
-local FIELDS = { 'epoch', 'generation', 'failed', 'parties', 'count', 'given', 'waiting', 'clock',
-  'seen', 'touched', 'listed', 'ttl', 'reason', 'aborted', 'after', 'run', 'outcome', 'list' }
+local NUMBERS = { 'epoch', 'generation', 'failed', 'parties', 'count', 'freed', 'silent', 'clock',
+  'seen', 'touched', 'earliest', 'ttl' }
 
 local function text(n)
   return type(n) == 'number' and string.format('%.0f', n) or n
 end
 
--- The state; a nil epoch if there is none.
-local before, s = call('HMGET', KEY, unpack(FIELDS)), {}
-for i, field in ipairs(FIELDS) do
-  s[field] = before[i] and (i <= NUMBERS and tonumber(before[i]) or before[i])
+-- The state. The texts in it are read when they are needed.
+local before, s = {}, {}
+local read = call('HMGET', KEY, unpack(NUMBERS))
+for i = 1, #NUMBERS do
+  local field, value = NUMBERS[i], tonumber(read[i] or nil)
+  before[field], s[field] = value, value
 end
-if not s.epoch and request ~= 'join' then
+setmetatable(s, { __index = function(_, field)
+  local value = call('HGET', KEY, field) or ''
+  before[field], s[field] = value, value
+  return value
+end })
+if s.epoch == '' and request ~= 'join' then
   return { 'join' }
 end
 
 -- The barrier's clock follows the server's, but never far at a time.
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if not s.epoch then
-  call('DEL', LEASES, ARRIVALS, FREE, GONE)
+if s.epoch == '' then
+  call('DEL', KEY, LEASES, ARRIVALS, FREE, GONE)
   s = { epoch = math.max(time[1] * 1000000 + time[2], epoch + 1), generation = 0, failed = -1,
-    parties = 0, count = 0, given = 0, waiting = 0, clock = 0, seen = now, touched = 0,
-    listed = 0, ttl = ttl, reason = '', aborted = '', after = '', run = '', outcome = '',
-    list = '' }
+    parties = 0, count = 0, freed = 0, silent = 0, clock = 0, seen = now, touched = 0,
+    earliest = 0, ttl = ttl, reason = '', aborted = '', after = '', run = '', outcome = '',
+    list = '', listed = '0' }
 end
-s.clock = s.clock + math.max(0, math.min(now - s.seen, math.floor(s.ttl / 3)))
-s.seen = now
+local step = now - s.seen
+if step < 0 or step >= 5 then
+  s.clock = s.clock + math.max(0, math.min(step, math.floor(s.ttl / 3)))
+  s.seen = now
+end
 
 -- What is recorded of this member; `last` is nil if it has no seat.
 local record, last = call('HGET', ARRIVALS, me) or '', nil
@@ -88,7 +97,7 @@ local function fail(reason, at)
     call('DEL', FREE)
   end
   s.failed, s.reason = math.max(s.generation, at or 0), reason
-  s.generation, s.count, s.given, s.waiting = s.failed + 1, 0, 0, 0
+  s.generation, s.count, s.freed, s.silent = s.failed + 1, 0, 0, 0
   if call('ZCARD', LEASES) > 0 then
     s.outcome = reason
   end
@@ -97,7 +106,11 @@ end
 
 -- Fails it for those whose leases have run out.
 local function expire()
+  if s.clock < s.earliest then
+    return
+  end
   local dead = call('ZRANGEBYSCORE', LEASES, '-inf', text(s.clock))
+  s.earliest = tonumber(call('ZRANGE', LEASES, #dead, #dead, 'WITHSCORES')[2] or s.clock)
   if #dead == 0 then
     return
   end
@@ -119,8 +132,12 @@ local function expire()
   fail('b' .. names .. (n == 1 and ' is gone' or ' are gone'))
 end
 
+-- At most once in a twentieth of it.
 local function renew()
-  call('ZADD', LEASES, text(s.clock + ttl), me)
+  if not leased or tonumber(leased) < s.clock + ttl * 0.95 then
+    call('ZADD', LEASES, text(s.clock + ttl), me)
+    s.earliest = math.min(s.earliest, s.clock + ttl)
+  end
 end
 
 -- Writes what has changed, then publishes.
@@ -132,10 +149,9 @@ local function finish(reply)
     call('HSET', ARRIVALS, me, instance .. ' ' .. text(last) .. entries)
   end
   local changes = {}
-  for i, field in ipairs(FIELDS) do
-    local value = text(s[field])
-    if value ~= before[i] then
-      changes[#changes + 1], changes[#changes + 2] = field, value
+  for field, value in pairs(s) do
+    if value ~= before[field] then
+      changes[#changes + 1], changes[#changes + 2] = field, text(value)
     end
   end
   if #changes > 0 then
@@ -157,8 +173,8 @@ end
 local function missing()
   local members = call('ZCARD', LEASES)
   local list = s.list ~= '' and cmsgpack.unpack(s.list)
-  if list and members > 64 and list[1] == s.generation and now >= s.listed
-    and now - s.listed < s.ttl / 10 then
+  if list and members > 64 and list[1] == s.generation and now >= tonumber(s.listed)
+    and now - tonumber(s.listed) < s.ttl / 10 then
     return list
   end
   list = { s.generation, 0 }
@@ -176,26 +192,27 @@ local function missing()
       end
     end
   end
-  s.list, s.listed = members > 64 and cmsgpack.pack(list) or '', now
+  s.list, s.listed = members > 64 and cmsgpack.pack(list) or '', text(now)
   return list
 end
 
 local function standing(kind, wanted)
   local list = wanted and missing() or { 0, 0 }
-  return finish({ kind, s.epoch, s.generation, s.count, s.waiting, s.aborted, s.parties
+  return finish({ kind, s.epoch, s.generation, s.count, s.count - s.silent, s.aborted, s.parties
     - call('ZCARD', LEASES), list[2], unpack(list, 3) })
 end
 
--- What number n, counted already or not, has come to.
+-- What number n, counted already or not, has come to: as one string, which is read fast; the kind
+-- of it; and the position, if that can be given back.
 local function outcome(n)
   local generation, position = entries:match(' ' .. text(n) .. ':(%d+):(%d+)')
-  generation, position = tonumber(generation), tonumber(position)
   if not generation then
-    return { 'failed', s.epoch, s.failed, s.reason }, nil
-  elseif generation < s.generation then
-    return { 'passed', s.epoch, generation, position }, nil
+    return table.concat({ 'failed', text(s.epoch), text(s.failed), s.reason }, ' '), 'failed'
+  elseif tonumber(generation) < s.generation then
+    return table.concat({ 'passed', text(s.epoch), generation, position }, ' '), 'passed'
   end
-  return { 'counted', s.epoch, generation, position, s.count, s.waiting }, position
+  return table.concat({ 'counted', text(s.epoch), generation, position, s.count,
+    s.count - s.silent }, ' '), 'counted', position
 end
 
 -- {=== joining ===
@@ -280,22 +297,20 @@ if request == 'beat' then
 
 elseif request == 'wait' or request == 'arrive' then
   if new and s.aborted == '' and belief > s.failed then
-    local position = s.given
-    if s.count < s.given then
-      position = call('LPOP', FREE)
+    local position = s.count
+    if s.freed > 0 then
+      position, s.freed = call('LPOP', FREE), s.freed - 1
       if not position then -- it was evicted
         fail(LOST)
         return finish((outcome(number)))
       end
-    else
-      s.given = s.given + 1
     end
     entries = entries .. ' ' .. text(number) .. ':' .. text(s.generation) .. ':' .. text(position)
     s.count = s.count + 1
-    s.waiting = s.waiting + (request == 'wait' and 1 or 0)
+    s.silent = s.silent + (request == 'arrive' and 1 or 0)
     if s.count == s.parties then
       news[1 + #news] = text(s.epoch) .. ' ' .. text(s.generation)
-      s.generation, s.count, s.given, s.waiting = s.generation + 1, 0, 0, 0
+      s.generation, s.count, s.silent = s.generation + 1, 0, 0
       s.outcome = 'o'
     end
   end
@@ -303,14 +318,15 @@ elseif request == 'wait' or request == 'arrive' then
 
 elseif request == 'withdraw' then
   local n = tonumber(ARGV[10])
-  local result, position = outcome(n)
+  local result, kind, position = outcome(n)
   if position then
     entries = entries:gsub(' ' .. text(n) .. ':%d+:%d+', '')
     s.count = s.count - 1
-    s.waiting = s.waiting - (ARGV[11] == 'wait' and 1 or 0)
+    s.silent = s.silent - (ARGV[11] == 'arrive' and 1 or 0)
+    s.freed = s.freed + 1
     call('LPUSH', FREE, position)
     expire_later(FREE)
-  elseif result[1] == 'passed' or s.failed >= belief then
+  elseif kind == 'passed' or s.failed >= belief then
     return finish(result)
   end
   return standing('withdrawn', true)
