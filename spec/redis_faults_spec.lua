@@ -608,6 +608,91 @@ describe("barrier.redis, when something goes wrong:", function()
 
   -- }===
 
+  ---Makes two network namespaces with a cable between them.
+  local function with_network(f)
+    local one, two = "barrier1-" .. uv.os_getpid(), "barrier2-" .. uv.os_getpid()
+    local cable = "b" .. uv.os_getpid()
+    local made = redis.run("ip", "netns", "add", one) and redis.run("ip", "netns", "add", two)
+      and redis.run("ip", "-n", one, "link", "add", cable, "type", "veth", "peer", "name", cable,
+        "netns", two)
+    for i, namespace in ipairs { one, two } do
+      made = made and redis.run("ip", "-n", namespace, "addr", "add", "10.213.77." .. i .. "/24",
+        "dev", cable) and redis.run("ip", "-n", namespace, "link", "set", cable, "up")
+        and redis.run("ip", "-n", namespace, "link", "set", "lo", "up")
+    end
+    local ok, problem = true, nil
+    if made then
+      ok, problem = pcall(f, one, two, function(state)
+        assert(redis.run("ip", "-n", one, "link", "set", cable, state))
+      end)
+    end
+    redis.run("ip", "netns", "del", two)
+    redis.run("ip", "netns", "del", one)
+    if not ok then
+      error(problem, 0)
+    end
+    return made
+  end
+
+  it_thorough("a network that is cut names the member behind it, which comes back", function()
+    local made = with_network(function(one, two, set)
+      local dir = assert(uv.fs_mkdtemp "/tmp/barrier-net-XXXXXX")
+      local other = redis.start("/usr/sbin/ip", {
+        "netns", "exec", one, "redis-server", "--save", "", "--protected-mode", "no", "--dir", dir,
+      }, { "PATH=" .. os.getenv "PATH" })
+      local members = {}
+      for i = 1, 3 do
+        members[i] = redis.lua({ NETNS = i < 3 and one or two }, "test/redis_member.lua",
+          "redis://10.213.77.1", "net", "3", "m" .. i, "1200")
+      end
+      local function until_printed(i, pattern, from)
+        redis.run_until(function()
+          return members[i].out:find(pattern, from)
+        end, "m" .. i .. " printed " .. pattern .. ", but it printed " .. members[i].out:sub(-300))
+      end
+      for i = 1, 3 do
+        until_printed(i, "/9 %d")
+      end
+      set "down" -- shorter than the lease: nobody hears of it
+      redis.run_for(300)
+      set "up"
+      local from = #members[1].out + 1
+      until_printed(1, "%d/%d+ %d\n", from)
+      assert.is_nil(members[1].out:find "broken")
+      set "down"
+      for i = 1, 2 do
+        until_printed(i, "barrier broken: m3 is gone")
+      end
+      set "up"
+      until_printed(3, "barrier broken: m3 is gone")
+      local lengths = {}
+      for i = 1, 3 do
+        lengths[i] = #members[i].out
+      end
+      for i = 1, 3 do
+        until_printed(i, "%d/%d+ %d\n", lengths[i])
+      end
+      members[4] = other
+      for _, process in ipairs(members) do
+        process.process:kill "sigkill"
+        redis.run_out(process)
+      end
+      redis.run("rm", "-r", dir)
+    end)
+    if not made then
+      pending "no network namespaces can be made here: it needs root and ip"
+    end
+  end)
+
+  it_thorough("a storm of killed, stopped and restarted processes and servers splits nothing",
+    function()
+      local storm = require "test.redis_storm"
+      math.randomseed(20)
+      local checker = storm(5, 4)
+      assert.are.same({}, checker.problems)
+      assert.is_true(checker.passed > 100)
+    end)
+
   -- {=== getting in ===
 
   local function reason_of(b)

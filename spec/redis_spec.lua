@@ -494,7 +494,7 @@ describe("barrier.redis", function()
   it_redis("is found under another name", function()
     local process = run [[
       for _, name in ipairs { "", ".redis", ".redis_client", ".redis_protocol", ".redis_script",
-          ".redis_connection" } do
+          ".redis_connection", ".redis_waits" } do
         package.preload["vendor" .. name] = package.searchpath and function(...)
           return assert(loadfile(package.searchpath("barrier" .. name, package.path)))(...)
         end
@@ -506,6 +506,55 @@ describe("barrier.redis", function()
       uv.run()
     ]]
     assert.are.same({ "0\n", "", 0 }, { process.out, process.err, process.code })
+  end)
+
+  describe("the example meet", function()
+    local function meet(variables, ...)
+      variables.REDIS_URL = variables.REDIS_URL or server.url
+      return redis.lua(variables, "examples/meet.lua", ...)
+    end
+
+    it_redis("runs a program once all have come", function()
+      local processes = {}
+      for i = 1, 3 do
+        processes[i] = meet({ MEMBER = "m" .. i }, "meet " .. count, "3", "--", "sh", "-c",
+          "echo program; exit " .. i)
+      end
+      local positions = {}
+      for i, process in ipairs(processes) do
+        redis.run_out(process)
+        assert.are.same({ "program\n", i }, { process.out, process.code })
+        positions[i] = process.err:match "^meet.lua: all 3 are there, this is (%d)\n$"
+      end
+      table.sort(positions)
+      assert.are.same({ "0", "1", "2" }, positions)
+    end)
+
+    it_redis("names the missing, with exit status 1", function()
+      joined(member("absent", 3, { name = "meet " .. count }))
+      local process = redis.run_out(meet({ TIMEOUT = "50" }, "meet " .. count, "3"))
+      assert.are.same({
+        "", 1, "meet.lua: wait timed out after 50 ms, 1 of 3 had arrived, missing: absent; "
+          .. "1 seat is empty\n",
+      }, { process.out, process.code, process.err })
+    end)
+
+    it_redis("refuses bad arguments", function()
+      local usage = "meet.lua: usage: lua meet.lua NAME PARTIES [-- PROGRAM ARGS...]\n"
+      for _, case in ipairs {
+        { usage }, { usage, "x" }, { usage, "x", "y" }, { usage, "x", "1", "ls" },
+        { usage, "x", "1", "--" },
+        { "meet.lua: bad argument #2 to 'redis' (parties must be an integer >= 1 and < 2^31, "
+          .. "got 0)\n", "x", "0" },
+      } do
+        local process = redis.run_out(meet({}, case[2], case[3], case[4]))
+        assert.are.same({ case[1], 1 }, { process.err, process.code })
+      end
+      local process = redis.run_out(meet({ TIMEOUT = "-1" }, "x", "1"))
+      assert.are.equal("meet.lua: TIMEOUT must be an integer >= 0, in milliseconds\n", process.err)
+      process = redis.run_out(meet({}, "meet " .. count, "1", "--", "no-such-program"))
+      assert.are.equal(1, process.code)
+    end)
   end)
 
   describe("refuses bad input:", function()

@@ -1,6 +1,5 @@
 ---Redis servers of the specs: each on a port and in a folder of its own.
 local uv = require "luv"
-local busted = require "busted"
 local support = require "spec.support"
 
 local M = {}
@@ -79,7 +78,8 @@ function M.run_out(process)
   return process
 end
 
----A process with the interpreter of the specs, and variables of its own.
+---A process with the interpreter of the specs, and variables of its own. One of them, NETNS, is the
+---network namespace that it runs in.
 function M.lua(variables, ...)
   local all = uv.os_environ()
   all.LUA_PATH, all.LUA_CPATH, all.REDIS_URL = package.path, package.cpath, nil
@@ -89,6 +89,10 @@ function M.lua(variables, ...)
   local env = {}
   for name, value in pairs(all) do
     env[#env + 1] = name .. "=" .. value
+  end
+  if variables.NETNS then
+    local args = { "netns", "exec", variables.NETNS, support.interpreter, ... }
+    return assert(M.start("/usr/sbin/ip", args, env))
   end
   return assert(M.start(support.interpreter, { ... }, env))
 end
@@ -113,12 +117,21 @@ M.has_redis = M.has("redis-server", "--version")
 
 ---`it`, where there is a Redis server, and where `available` is not false.
 function M.it(name, f, available, why)
+  local busted = require "busted"
   if M.has_redis and available ~= false then
     busted.it(name, f)
   else
     why = M.has_redis and why or "there is no redis-server"
     busted.pending(name .. " (left out: " .. why .. ")")
   end
+end
+
+---Runs a program of the system; true if it ends well.
+function M.run(program, ...)
+  local process = M.start(program, { ... }, {
+    "PATH=" .. (os.getenv "PATH" or "") .. ":/usr/sbin:/sbin",
+  })
+  return process and M.run_out(process).code == 0
 end
 
 ---What takes long runs under one Lua.
@@ -139,6 +152,7 @@ function M.server(args, env)
 end
 
 function Server:start()
+  assert(not self.process or self.process.code, "it runs already")
   local args = { "--port", tostring(self.port), "--bind", M.LOOPBACK, "--dir", self.dir, "--save",
     "", "--unixsocket", self.dir .. "/redis.sock" }
   for _, arg in ipairs(self.args) do
@@ -177,6 +191,7 @@ end
 function Server:close()
   self:kill()
   M.run_out(M.start("rm", { "-r", self.dir }, PLAIN))
+  uv.run "nowait" -- luv 1.44 crashes where a Lua state is closed with a handle that is closing
 end
 
 -- {=== who learned what ===

@@ -4,15 +4,12 @@ local prefix = (...):match "^(.*%.)[^.]*$" or ""
 local barrier = require(prefix:sub(1, -2))
 local protocol = require(prefix .. "redis_protocol")
 local Client = require(prefix .. "redis_client")
-local uv = require(prefix .. "environment").luv()
+local waits = require(prefix .. "redis_waits")
 
 local M = {}
 
 local PRIVATE = {} -- the key of what a barrier is made of
 
----Which barrier in Redis a local one serves, for barrier.stuck.
----@type table<barrier.Barrier, barrier.Redis>
-local owners = setmetatable({}, { __mode = "k" })
 local MAX_BYTES, MAX_REASON = 1000, 10000
 local MAX_PARTIES, MAX_TIMEOUT = 2 ^ 31 - 1, 2 ^ 53
 
@@ -60,209 +57,24 @@ end
 
 -- }===
 
--- {=== errors ===
-
----A string, number, boolean or nil as text, and back.
-local function encode_reason(reason)
-  return "a" .. type(reason):sub(1, 1) .. (reason ~= nil and tostring(reason) or "")
-end
-
----@return string message
----@return string|number|boolean|nil reason
-local function decode_reason(text)
-  local kind, value = text:match "^a([snb]?)(.*)$"
-  if kind == "n" then
-    value = tonumber(value)
-  elseif kind == "b" then
-    value = value == "true"
-  end
-  if kind then
-    return "barrier aborted", value
-  elseif text:sub(1, 1) == "r" then
-    return "barrier reset", nil
-  end
-  return "barrier broken", text:sub(2)
-end
-
-local function new_error(class, p, message, reason)
-  return setmetatable({
-    name = class, message = message, barrier = p.self, reason = reason,
-    generation = p.generation, epoch = p.epoch,
-  }, barrier[class])
-end
-
----The members that have not arrived, as last heard, but this one: "missing: a, b and 3 others".
-local function missing(p)
-  local heard, names = p.client.heard, {}
-  local others = heard.absent or 0
-  for _, name in ipairs(heard.names) do
-    if name == p.client.member then
-      others = others - 1
-    elseif #names < 8 then
-      names[#names + 1] = name
-    end
-  end
-  others = others - #names
-  local text = names[1] and "missing: " .. table.concat(names, ", ")
-  if text and others > 0 then
-    text = text .. (" and %d other%s"):format(others, others == 1 and "" or "s")
-  end
-  local empty = heard.empty or 0
-  local seats = empty == 1 and "1 seat is empty" or empty .. " seats are empty"
-  return (text and empty > 0 and text .. "; " or text or "") .. (empty > 0 and seats or ""), names
-end
-
--- }===
-
--- {=== waits ===
-
----What a wait comes to is known: its party goes on in the next turn of the loop.
----@param reply table of the script, or { "error", err }
-local function settle(wait, reply)
-  if wait.settled then
-    return
-  end
-  wait.settled = reply
-  if wait.timer then
-    wait.timer:close()
-  end
-  wait.p.waits[wait] = nil
-  if wait.inner.n_waiting > 0 then
-    wait.inner:arrive()
-  end
-  wait.p.rest()
-end
-
----The party has left by itself: cancelled, closed, resumed by somebody else.
-local function leave(wait, err)
-  if getmetatable(err) == barrier.CancelledError and err.barrier == wait.inner then
-    err.barrier, err.generation, err.epoch = wait.p.self, wait.p.generation, wait.p.epoch
-  end
-  if not wait.settled then
-    settle(wait, { "left" })
-    if wait.request.number then
-      wait.p.withdraw(wait)
-    end
-  end
-end
-
----@return barrier.Error? err
----@return integer? position
-local function deliver(wait)
-  local p, reply = wait.p, wait.settled
-  local kind, epoch, generation, value = reply[1], reply[2], reply[3], reply[4]
-  if kind == "error" then
-    return new_error(reply[2], p, reply[3], reply[4])
-  elseif kind == "timeout" then
-    local err = new_error("TimeoutError", p, reply[2])
-    err.timeout, err.missing = wait.timeout, reply[3]
-    return err
-  end
-  if epoch > p.epoch or generation + 1 > p.generation then
-    p.epoch, p.generation = epoch, generation + 1
-  end
-  if kind == "passed" then
-    return nil, value
-  end
-  local err = new_error("BrokenBarrierError", p, decode_reason(tostring(value)))
-  err.epoch, err.generation = epoch, generation + 1
-  return err
-end
-
-local function timed_out(wait)
-  local p, heard = wait.p, wait.p.client.heard
-  local text, names = missing(p)
-  local message = ("wait timed out after %d ms, %d of %d had arrived%s"):format(wait.timeout,
-    heard.arrived + 1, p.client.parties, text ~= "" and ", " .. text or "")
-  settle(wait, { "timeout", message, names })
-end
-
----The timeout has passed: Redis is asked whether the barrier has tripped.
-local function on_timeout(wait)
-  if wait.settled or wait.asking then
-    return
-  elseif not wait.request.number then
-    local problem = wait.p.client.problem
-    local message = ("wait timed out after %d ms, Redis has not answered%s"):format(wait.timeout,
-      problem and " (" .. problem .. ")" or "")
-    return settle(wait, { "timeout", message, {} })
-  end
-  wait.asking = true
-  wait.p.withdraw(wait)
-end
-
-local function start_timer(wait, timeout)
-  wait.timeout = timeout
-  wait.timer = uv.new_timer()
-  uv.update_time() -- the loop's clock may be behind, and counts whole milliseconds
-  wait.timer:start(timeout > 0 and timeout + 1 or 0, 0, function()
-    on_timeout(wait)
-  end)
-end
-
-local function new_wait(p, timeout)
-  local wait = { p = p, inner = barrier.new(2) }
-  wait.request = {
-    kind = "wait",
-    belief = p.epoch ~= 0 and p.generation or nil, -- before it has joined: the one that it joins
-    dropped = function()
-      -- It could not suspend, or has left again.
-      if wait.inner.n_waiting == 0 then
-        leave(wait)
-      end
-      return wait.settled
-    end,
-    done = function(reply)
-      settle(wait, reply)
-    end,
-    refuse = function(reason, withdrawn)
-      if wait.asking then
-        timed_out(wait)
-      else
-        settle(wait, { "error", "BrokenBarrierError", "barrier broken", reason })
-      end
-      if wait.request.number and not withdrawn then
-        p.withdraw(wait)
-      end
-    end,
-  }
-  p.waits[wait], owners[wait.inner] = true, p.self
-  if timeout then
-    start_timer(wait, timeout)
-  end
-  return wait
-end
-
----Suspends the coroutine. Where that is possible it notices that the coroutine has left.
-local function stay(wait)
-  wait.inner:wait()
-end
-
-local guard = { __close = leave }
-
-if coroutine.close then -- luacheck: ignore 143
-  stay = assert(load([[
-    local guard, wait = ...
-    return function(self)
-      local guarded <close> = setmetatable(self, guard)
-      wait(self.inner)
-    end
-  ]], "=barrier.redis"))(guard, function(inner)
-    return inner:wait()
-  end)
-elseif jit or _VERSION ~= "Lua 5.1" then
-  function stay(wait)
-    local ok, err = pcall(wait.inner.wait, wait.inner)
-    if not ok then
-      leave(wait, err)
-      error(err, 0)
-    end
-  end
-end
-
--- }===
-
 -- {=== the barrier ===
+
+local Waiter = {}
+local waiter_metatable = {
+  __index = Waiter, __name = "barrier.Waiter", __metatable = "barrier.Waiter",
+}
+
+---@param on_close? fun() called from the loop
+function Waiter:close(on_close)
+  local wait = private(self, "close")
+  wait.waiter:close(on_close)
+  waits.leave(wait)
+end
+
+---@return boolean
+function Waiter:is_closing()
+  return private(self, "is_closing").waiter:is_closing()
+end
 
 ---@class barrier.Redis
 ---@field name string
@@ -292,17 +104,17 @@ function Redis:wait(timeout, callback, ...)
     "timeout must be an integer >= 0, in milliseconds, got %s", shown(timeout))
   check_callback(callback, 2, "wait")
   check(select("#", ...) == 0 or (...) == nil, 3, "wait", "nothing comes after the callback")
-  local wait = new_wait(p, timeout)
+  local wait = waits.new(p, timeout)
   p.submit(wait.request)
   if callback ~= nil then
     wait.waiter = wait.inner:wait(function()
-      callback(deliver(wait))
+      callback(waits.deliver(wait))
     end)
-    return setmetatable({ [PRIVATE] = wait }, p.Waiter)
+    return setmetatable({ [PRIVATE] = wait }, waiter_metatable)
   end
   wait.co = coroutine.running()
-  stay(wait)
-  local err, position = deliver(wait)
+  waits.stay(wait)
+  local err, position = waits.deliver(wait)
   if err then
     error(err, 0)
   end
@@ -321,12 +133,12 @@ end
 function Redis:arrive(callback)
   local p = private(self, "arrive")
   check_callback(callback, 1, "arrive")
-  local wait = new_wait(p)
+  local wait = waits.new(p)
   p.waits[wait] = nil
   wait.request.kind, wait.request.dropped = "arrive", nil
   wait.inner:wait(function()
     local kind = wait.settled[1]
-    local err = kind ~= "counted" and deliver(wait) or nil
+    local err = kind ~= "counted" and waits.deliver(wait) or nil
     if callback ~= nil then
       callback(err)
     end
@@ -343,7 +155,7 @@ function Redis:abort(reason)
     "the reason goes to other processes: a string, number or boolean expected, got %s", kind)
   check(#tostring(reason) <= MAX_REASON, 1, "abort",
     "the reason must have at most %d bytes, not %d", MAX_REASON, #tostring(reason))
-  p.submit { kind = "abort", reason = encode_reason(reason), done = p.rest }
+  p.submit { kind = "abort", reason = waits.encode_reason(reason), done = p.rest }
 end
 
 ---Back to the empty state, in whatever process.
@@ -362,7 +174,7 @@ function Redis:cancel(co)
   check(type(co) == "thread", 1, "cancel", "coroutine expected, got %s", type(co))
   for wait in pairs(p.waits) do
     if wait.co == co and wait.inner:cancel(co) then
-      leave(wait)
+      waits.leave(wait)
       return true
     end
   end
@@ -375,7 +187,7 @@ function Redis:close(callback)
   local p = private(self, "close")
   check_callback(callback, 1, "close")
   local done = barrier.new(2)
-  owners[done] = self
+  waits.owners[done] = self
   done:wait(function()
     if callback ~= nil then
       callback()
@@ -418,24 +230,9 @@ function metatable.__tostring(self)
     heard.broken and "broken" or ("filling, arrived:%d/%d"):format(heard.arrived, client.parties))
 end
 
-local Waiter = {}
-
----@param on_close? fun() called from the loop
-function Waiter:close(on_close)
-  local wait = self[PRIVATE]
-  wait.waiter:close(on_close)
-  leave(wait)
-end
-
----@return boolean
-function Waiter:is_closing()
-  return self[PRIVATE].waiter:is_closing()
-end
-
 ---What a barrier is made of.
 local function assemble(self, client)
   local p = { self = self, client = client, waits = {}, generation = 0, epoch = 0 }
-  p.Waiter = { __index = Waiter, __name = "barrier.Waiter", __metatable = "barrier.Waiter" }
   local closing -- callbacks of close
   function p.submit(request)
     local refused = closing and "the barrier is closed" or client.replaced
@@ -454,9 +251,9 @@ local function assemble(self, client)
       done = function(reply)
         client:forget(wait.request)
         if reply[1] == "withdrawn" and not wait.settled then
-          timed_out(wait)
+          waits.time_out(wait)
         elseif reply[1] ~= "withdrawn" then
-          settle(wait, reply)
+          waits.settle(wait, reply)
         end
       end,
     }
@@ -499,7 +296,7 @@ local function assemble(self, client)
   function client.on_tick()
     for wait in pairs(p.waits) do
       if wait.inner.n_waiting == 0 and not wait.settled then
-        leave(wait)
+        waits.leave(wait)
       end
     end
   end
@@ -574,8 +371,8 @@ end
 ---@param b barrier.Barrier
 ---@return string?
 function M.describe(b)
-  local self = owners[b]
-  local text = self and missing(self[PRIVATE])
+  local self = waits.owners[b]
+  local text = self and waits.missing(self[PRIVATE])
   return self and tostring(self) .. (text ~= "" and ", " .. text or "")
 end
 
