@@ -9,6 +9,7 @@
 #include "barrier/nodes.c"
 #include "barrier/machine.c"
 #include "barrier/machine_turns.c"
+#include "host/living.c"
 #include "host/deadlines.c"
 #include "host/loop.c"
 #include "host/scheduler.c"

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "../host/errors.h"
+
 static const char *const state_names[] = {"filling", "draining", "resetting", "broken"};
 
 const char *inspect_state(const struct barrier *b) { return state_names[b->job.machine.state]; }
@@ -54,6 +56,7 @@ int inspect_waiters(lua_State *L) {
   const struct nodes *nodes;
   struct listed *list;
   uint32_t most, count;
+  errors_extra(L, 1, 2, 1, "waiters");
   lua_settop(L, 1);
   if (b == NULL) {
     lua_newtable(L);
