@@ -162,7 +162,7 @@ describe("the script of barrier.redis", function()
         same(generation, reply[3], "the generation")
         same(reason, kind == "failed" and reply[4] or nil, "the reason")
       end
-      if kind == "passed" then
+      if kind == "passed" or kind == "counted" then
         local at = generation .. ":" .. reply[4]
         local owner = model.owners[at]
         same(true, reply[4] >= 0 and reply[4] < PARTIES, "a good position")
@@ -198,8 +198,15 @@ describe("the script of barrier.redis", function()
       -- A new number, or one that was sent before.
       local number = random(3) == 1 and member.last or member.last + 1
       local sent = member.sent[number]
-      if number == 0 or sent and sent.withdraws then
+      if number < member.low or sent and sent.withdraws then
         return
+      end
+      local open = false
+      for _, counted in pairs(member.counted) do
+        open = open or counted == model.generation
+      end
+      if not open and number > member.last and random(3) > 1 then
+        member.low = number -- the others were answered
       end
       sent = sent or { belief = random(3) == 1 and member.belief or member.known }
       member.sent[number] = sent
@@ -211,7 +218,7 @@ describe("the script of barrier.redis", function()
     end
     function STEPS.withdraw(member)
       local target
-      for number = member.last, 1, -1 do
+      for number = member.last, member.low, -1 do
         target = target or member.sent[number] and not member.sent[number].withdraws and number
       end
       if not target then
@@ -223,6 +230,11 @@ describe("the script of barrier.redis", function()
         or { withdraws = target, belief = member.sent[target].belief }
       member.sent[number] = sent
       log.who = member.name .. sent.withdraws
+      for at, who in pairs(model.owners) do
+        if who == log.who and at:match "%d+" == tostring(model.generation) then
+          model.owners[at] = nil -- it is given back
+        end
+      end
       local reply = call(member, "withdraw", number, sent.belief, sent.withdraws, "wait")
       same_outcome(reply, withdraw(model, member, number, sent.withdraws, sent.belief))
     end

@@ -12,11 +12,13 @@ local uv = require(prefix .. "environment").luv()
 ---@field target? barrier.RedisRequest what is withdrawn
 ---@field reason? string of an abort
 ---@field number? integer once it was sent
----@field counted? integer the generation in which it was counted
+---@field counted? integer the generation in which it was counted,
+---@field position? integer and the position there
 ---@field refuse? fun(reason: string, gone: boolean) Redis does not answer, or refuses the member;
 ---then the request is gone
 
 ---@class barrier.RedisClient
+---@field [string] any
 local Client = require(prefix .. "redis_connection")
 Client.__index = Client
 local close, has_left = Client.close_handle, Client.has_left
@@ -97,7 +99,7 @@ end
 function Client:stand(reply)
   self:hear(reply[2], reply[3], reply[4], reply[5])
   local heard = self.heard
-  heard.broken = reply[6] ~= ""
+  heard.broken = reply[6] == 1
   heard.empty, heard.absent = tonumber(reply[7]) or 0, tonumber(reply[8]) or 0
   heard.names = {}
   for i = 9, #reply do
@@ -250,14 +252,14 @@ function Client:tick()
   if (uv.hrtime() - self.answered) / 1e6 >= 3 * self.ttl then
     self.answered = uv.hrtime()
     self:refuse_all(("Redis has not answered for %d ms (%s)"):format(3 * self.ttl,
-      self.problem or "no answer: " .. self:place()))
+      self.problem or ("no answer: " .. self:place())))
   end
   self.silent = self.connection and (self.beating or self.state ~= "ready") and self.silent + 1 or 0
   self.late = self.late and self.late + 1
   if self.leaving and self.late > 3 then
     self:stop "closed" -- the lease has to run out
   elseif self.silent > 1 then
-    self:lose(self.problem or "no answer: " .. self:place())
+    self:lose(self.problem or ("no answer: " .. self:place()))
   elseif self.state == "ready" and not self.beating then
     self:beat()
     self:write()
