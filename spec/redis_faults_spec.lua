@@ -185,6 +185,12 @@ describe("barrier.redis, when something goes wrong:", function()
         passed = passed + (err and 0 or 1)
         if passed == rounds or checker.over then
           done()
+        elseif rounds == math.huge then
+          local timer = uv.new_timer() -- a crowd takes its time
+          timer:start(5, 0, function()
+            timer:close()
+            go()
+          end)
         else
           go()
         end
@@ -451,7 +457,7 @@ describe("barrier.redis, when something goes wrong:", function()
     killing(redis.thorough and 20 or 5, { "client", "kill", "type", "pubsub" }, 60)
     stop()
     assert.are.same({ {}, 0 }, { checker.problems, checker.failed })
-    assert.is_true(checker.passed > 100)
+    assert.is_true(checker.passed > 50)
   end)
 
   it_redis("a server that is paused, or sleeps, for longer than a lease fails nothing", function()
@@ -690,7 +696,7 @@ describe("barrier.redis, when something goes wrong:", function()
       math.randomseed(20)
       local checker = storm(5, 4)
       assert.are.same({}, checker.problems)
-      assert.is_true(checker.passed > 100)
+      assert.is_true(checker.passed > 50)
     end)
 
   -- {=== getting in ===
