@@ -104,7 +104,7 @@ function M.reader()
     while #buffer >= math.max(at, wanted) do
       local ok, rest, value = pcall(parse, buffer, at, 1)
       if not ok then
-        return rest
+        return NO_REDIS
       elseif not rest then
         wanted = value - at + 1
         break

@@ -91,7 +91,7 @@ function M.leave(wait, err)
 end
 
 ---@return barrier.Error? err
----@return integer? position
+---@return any position
 function M.deliver(wait)
   local p, reply = wait.p, wait.settled
   local kind, epoch, generation, value = reply[1], reply[2], reply[3], reply[4]
