@@ -3,6 +3,7 @@
 -- Links between the documents have to lead somewhere.
 local uv = require "luv"
 local support = require "spec.support"
+local redis = require "spec.redis_support"
 local unpack = table.unpack or unpack
 
 ---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
@@ -249,6 +250,20 @@ local runners = {
     local result = run(VIM_PACK .. code)
     assert.are.equal("", result.err)
     assert.are.equal("folder/luv-barrier/build.lua\n", result.out)
+  end,
+
+  ["a Redis server at $REDIS_URL"] = function(block, code)
+    if not redis.has_redis then
+      return "there is no redis-server"
+    end
+    local server = redis.server()
+    check(block, redis.run_out(redis.lua({ REDIS_URL = server.url }, "-e", code)))
+    server:close()
+  end,
+
+  -- spec/redis_faults_spec.lua does it.
+  ["a Redis server with TLS"] = function(_, code)
+    assert((loadstring or load)(code))
   end,
 
   nvim = run_block_in_nvim,

@@ -13,6 +13,7 @@
 #include "host/deadlines.c"
 #include "host/loop.c"
 #include "host/scheduler.c"
+#include "host/cancels.c"
 #include "host/errors.c"
 #include "host/report.c"
 #include "barrier/barrier.c"

@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "2936981804"
+#define BARRIER_STAMP "1667212028"
 
 #endif

@@ -1,6 +1,7 @@
 #include "arrive.h"
 
 #include "action.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "../host/request.h"
 #include "../host/waiter.h"
@@ -19,7 +20,7 @@ enum plan {
 
 static enum plan plan_of(const struct machine *m, const struct request *r) {
   bool completes;
-  if (m->state == MACHINE_BROKEN) return FAILS;
+  if (m->state == MACHINE_BROKEN || r->cancelled) return FAILS;
   switch (r->kind) {
     case WATCH: completes = false; break;
     case DEREGISTER:
@@ -74,7 +75,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
   for (;;) {
     enum plan plan = plan_of(m, r);
     uint64_t when = wakes_at(b, r, plan);
-    if (plan == FAILS && r->error == 0) {
+    if (plan == FAILS && r->error == 0 && !r->cancelled) {
       barrier_ensure_errors(L, 1);
       barrier_push_error(L, 1, MACHINE_ABORTED);
       r->error = lua_gettop(L);
@@ -168,14 +169,14 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
   lua_State *S;
   uint32_t n;
   coroutine_ready(L, b);
-  if (plan == FAILS) {
+  if (plan == FAILS && !r->cancelled) {
     lua_pushvalue(L, r->error);
     barrier_keep_error(L, 1, machine_vacant(m, L));
   }
   S = coroutine_stack(L, b);
   coroutine_begin(L);
   if (plan == FAILS) {
-    machine_post(m, L, MACHINE_FAILED, b->scheduler->turn);
+    machine_post(m, L, r->cancelled ? MACHINE_CANCELLED : MACHINE_FAILED, b->scheduler->turn);
   } else {
     n = r->kind == WATCH ? machine_watch(m, L) : machine_enter(m, L);
     if (plan == COMES) set_deadline(S, b, r, n);
@@ -208,6 +209,7 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct r
 static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   enum plan plan;
   coroutine_check(L, REQUEST_LEVEL, 2);
+  r->cancelled = b->scheduler->cancels && cancels_take(L, b->scheduler);
   plan = prepare(L, b, r);
   if (plan == COMPLETES) return complete_in_coroutine(L, b, r);
   return enter_and_suspend(L, b, r, plan);
@@ -265,7 +267,7 @@ static int come_too_late(lua_State *L, const struct request *r) {
 }
 
 static int come(lua_State *L, struct barrier *b, enum request_kind kind, const char *name) {
-  struct request r = {WAIT, NULL, 1, false, false, 0, 0, 0, 0};
+  struct request r = {WAIT, NULL, 1, false, false, false, 0, 0, 0, 0};
   r.kind = kind;
   r.name = name;
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &r);
@@ -277,7 +279,8 @@ static int come(lua_State *L, struct barrier *b, enum request_kind kind, const c
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->job.machine))
+  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG &&
+      machine_would_wait(&b->job.machine) && !b->scheduler->cancels)
     return just_wait(L, b);
   return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }
@@ -325,7 +328,7 @@ static int too_many(lua_State *L, const struct machine *m, const char *name) {
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
   struct machine *m;
-  struct request r = {ARRIVE, "arrive", 1, false, false, 0, 0, 0, 0};
+  struct request r = {ARRIVE, "arrive", 1, false, false, false, 0, 0, 0, 0};
   enum plan plan = COMES;
   if (lua_gettop(L) > 1) r.n = request_count(L, "arrive");
   lua_settop(L, 1);
@@ -359,7 +362,7 @@ int arrive_register(lua_State *L) {
 int arrive_deregister(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "deregister");
   struct machine *m;
-  struct request r = {DEREGISTER, "deregister", 0, false, false, 0, 0, 0, 0};
+  struct request r = {DEREGISTER, "deregister", 0, false, false, false, 0, 0, 0, 0};
   enum plan plan;
   r.n = request_count(L, "deregister");
   lua_settop(L, 1);

@@ -4,6 +4,7 @@
 */
 #include "arrive.h"
 #include "drain.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "inspect.h"
 #include "../host/pin.h"
@@ -311,6 +312,7 @@ static const luaL_Reg core_helpers[] = {
     {"watch_exit", scheduler_watch_exit},
     {"pending", inspect_pending},
     {"barriers", inspect_barriers},
+    {"cancel_next", cancels_next},
     {NULL, NULL},
 };
 

@@ -23,6 +23,7 @@ struct request {
   uint32_t n;       /* ARRIVE, DEREGISTER: how many */
   bool timed;
   bool deferred;    /* a trip waits for a turn */
+  bool cancelled;   /* nothing comes: the coroutine was to be cancelled in its next wait */
   uint64_t timeout; /* milliseconds */
   uint64_t when;    /* on the loop's clock */
   int callback;     /* its index; 0: a coroutine waits, or nobody */

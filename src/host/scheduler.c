@@ -231,6 +231,7 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   s->first = s->last = NULL;
   s->turn = 0;
   s->bound = 0;
+  s->cancels = false;
   s->serve = serve;
   s->expire = on_expiry;
   make_tables(L, s);

@@ -27,9 +27,10 @@ struct scheduler {
   struct loop loop;
   struct living living; /* its barriers */
   uint32_t turn;
-  int anchors; /* in the registry: barriers that have to stay, by job.anchor; else false */
-  int all;     /* in the registry: all barriers, weak, by job.anchor */
-  int bound;   /* no job.anchor was ever greater */
+  int anchors;  /* in the registry: barriers that have to stay, by job.anchor; else false */
+  int all;      /* in the registry: all barriers, weak, by job.anchor */
+  int bound;    /* no job.anchor was ever greater */
+  bool cancels; /* there are coroutines whose next wait is cancelled */
 #if LUA_VERSION_NUM == 501
   lua_State *spare; /* see coroutine_stack */
 #endif
