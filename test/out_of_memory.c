@@ -198,8 +198,8 @@ static const char *run_scenario(lua_State *L) {
 /* What the barrier on the top keeps for its nodes: nothing for those that are free (unless
 ** somebody did not come in for want of memory), and no error, as nobody is on the way. */
 static void check_elements(lua_State *L, const struct barrier *b) {
-  const struct nodes *nodes = &b->job.machine.nodes;
-  barrier_push_elements(L, -1);
+  const struct nodes *nodes = &b->machine.nodes;
+  room_push_elements(L, -1);
   for (int n = 1; n <= HIGHEST; n++) {
     lua_rawgeti(L, -1, n);
     if (lua_toboolean(L, -1) && ((uint32_t)n > nodes->used || nodes->at[n].place >= QUEUES))
@@ -218,8 +218,8 @@ static void check_elements(lua_State *L, const struct barrier *b) {
 /* Is the barrier kept alive? */
 static bool is_anchored(lua_State *L, const struct barrier *b) {
   bool anchored;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, b->scheduler->anchors);
-  lua_rawgeti(L, -1, b->job.anchor);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->room.scheduler->anchors);
+  lua_rawgeti(L, -1, b->room.anchor);
   anchored = lua_toboolean(L, -1);
   lua_pop(L, 2);
   return anchored;
@@ -227,16 +227,16 @@ static bool is_anchored(lua_State *L, const struct barrier *b) {
 
 /* Checks that the barrier on the top is consistent, with nobody left to let out or in. */
 static void check_barrier(lua_State *L, const struct barrier *b) {
-  const struct machine *m = &b->job.machine;
-  CHECK(check_machine(m) == 0 && m->parked == 0);
+  const struct machine *m = &b->machine;
+  CHECK(check_machine(m) == 0 && m->nodes.parked == 0);
   CHECK(!m->held);
   for (uint32_t n = 1; n <= m->nodes.used; n++) CHECK(m->nodes.at[n].deadline == 0);
-  CHECK(b->job.timed == 0 && b->job.deadline == 0);
+  CHECK(b->room.pins == 0 && b->room.deadline == 0);
   if (!memory.fired && !loop.meddler && nodes_empty(&m->nodes) && m->nodes.capacity > 64)
     complain(L, "the memory of a crowd is kept");
   check_elements(L, b);
   if (machine_busy(m)) complain(L, "a wake-up is lost");
-  if (b->job.queued) complain(L, "a barrier is left in the run queue");
+  if (b->room.queued) complain(L, "a barrier is left in the run queue");
   if (is_anchored(L, b)) complain(L, "a barrier is kept alive");
 }
 
@@ -280,7 +280,7 @@ static void check_state(lua_State *L) {
     lua_rawgeti(L, 1, i);
     b = barrier_at(L, -1);
     if (b) check_barrier(L, b);
-    if (b) s = b->scheduler;
+    if (b) s = b->room.scheduler;
     lua_pop(L, 1);
   }
   if (s) CHECK(s->deadlines.count == 0);

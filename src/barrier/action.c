@@ -4,60 +4,60 @@
 ** inside. [-0, +0] */
 static void take_failure(lua_State *L, struct barrier *b, int self, uint32_t last) {
   if (last) {
-    b->job.machine.nodes.at[last].outcome = MACHINE_FAILED;
+    b->machine.nodes.at[last].outcome = OUTCOME_FAILED;
     lua_pushvalue(L, -1);
-    barrier_keep_error(L, self, last);
+    room_keep_error(L, self, last);
   }
   lua_pushvalue(L, -1);
   barrier_break(L, b, self);
 }
 
 enum action_result action_run(lua_State *L, struct barrier *b, int self) {
-  struct machine *m = &b->job.machine;
+  struct machine *m = &b->machine;
   enum action_result result = ACTION_FAILS;
   int status = LUA_OK;
   bool trips;
   self = lua_absindex(L, self);
   m->due = false;
-  barrier_push_field(L, self, "action");
+  room_push_field(L, self, "action");
   if (is_callable(L, -1)) { /* unless the debug library took it away */
     lua_pushvalue(L, self);
     status = lua_pcall(L, 1, 0, 0);
   } else {
     lua_pop(L, 1);
   }
-  trips = machine_unhold(m, b->scheduler->turn);
+  trips = machine_unhold(m, b->room.scheduler->turn);
   if (status != LUA_OK)
     take_failure(L, b, self, m->last);
   else if (trips)
     result = ACTION_TRIPS;
   else
-    result = m->thrown == MACHINE_PASSED ? ACTION_WAITS : ACTION_THROWN;
+    result = m->thrown == OUTCOME_PASSED ? ACTION_WAITS : ACTION_THROWN;
   return result;
 }
 
 void action_settle(lua_State *L, struct barrier *b, int self) {
-  barrier_changed(L, b, self);
-  if (nodes_empty(&b->job.machine.nodes))
-    scheduler_relax(L, b->scheduler);
+  room_changed(L, &b->room, self);
+  if (nodes_empty(&b->machine.nodes))
+    scheduler_relax(L, b->room.scheduler);
   else
-    scheduler_prepare(L, b->scheduler);
+    scheduler_prepare(L, b->room.scheduler);
 }
 
 void action_lost(lua_State *L, struct barrier *b, int self) {
-  struct machine *m = &b->job.machine;
+  struct machine *m = &b->machine;
   bool quiet;
   self = lua_absindex(L, self);
   do {
-    scheduler_prepare(L, b->scheduler);
-    quiet = barrier_can_keep_errors(L, self);
-    quiet = barrier_make_room(L, b, 0) && quiet;
+    scheduler_prepare(L, b->room.scheduler);
+    quiet = room_can_keep_errors(L, self);
+    quiet = room_reserve(L, &b->room, 0) && quiet;
   } while (!quiet);
   if (machine_anybody_waits(m)) {
     lua_pop(L, 1);
     return;
   }
-  barrier_keep_error(L, self, nodes_vacant(&m->nodes));
-  machine_post(m, NULL, MACHINE_UNCAUGHT, b->scheduler->turn);
-  barrier_changed(L, b, self);
+  room_keep_error(L, self, nodes_vacant(&m->nodes, NULL));
+  nodes_post(&m->nodes, NULL, OUTCOME_UNCAUGHT, b->room.scheduler->turn);
+  room_changed(L, &b->room, self);
 }

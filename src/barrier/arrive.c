@@ -2,7 +2,7 @@
 
 #include "action.h"
 #include "../host/errors.h"
-#include "../host/request.h"
+#include "../host/wait.h"
 #include "../host/waiter.h"
 
 /* So many waits make a barrier worth a metatable of its own. */
@@ -15,15 +15,29 @@ enum plan {
   FAILS      /* the barrier is broken */
 };
 
+/* Which method. */
+enum method { WAIT, WATCH, ARRIVE, DEREGISTER };
+
+/* What an arrival asks for, and what was planned for it. */
+struct arrival {
+  struct request q; /* is first: the host hands it back */
+  enum method method;
+  uint32_t n;    /* DEREGISTER: how many */
+  bool deferred; /* a trip waits for a turn */
+  enum plan plan;
+};
+
+static struct barrier *barrier_of(struct room *r) { return (struct barrier *)(void *)r; }
+
 /* {=== preparing === */
 
-static enum plan plan_of(const struct machine *m, const struct request *r) {
+static enum plan plan_of(const struct machine *m, const struct arrival *a) {
   bool completes;
   if (m->state == MACHINE_BROKEN) return FAILS;
-  switch (r->kind) {
+  switch (a->method) {
     case WATCH: completes = false; break;
     case DEREGISTER:
-      completes = m->state == MACHINE_FILLING && machine_absent(m) == r->n && !m->held;
+      completes = m->state == MACHINE_FILLING && machine_absent(m) == a->n && !m->held;
       break;
     default: completes = machine_would_trip(m); break;
   }
@@ -31,19 +45,19 @@ static enum plan plan_of(const struct machine *m, const struct request *r) {
 }
 
 /* Does a turn have to come, to let somebody out? */
-static bool needs_turn(const struct barrier *b, const struct request *r, enum plan plan) {
-  bool waits = r->kind == WAIT || r->kind == WATCH;
+static bool needs_turn(const struct barrier *b, const struct arrival *a, enum plan plan) {
+  bool waits = a->method == WAIT || a->method == WATCH;
   if (plan == FAILS) return waits;
-  return plan == COMPLETES && (r->callback || r->deferred || !nodes_empty(&b->job.machine.nodes));
+  return plan == COMPLETES && (a->q.callback || a->deferred || !nodes_empty(&b->machine.nodes));
 }
 
 /* When a deadline wakes the loop; LOOP_NEVER if none is to be set. */
-static uint64_t wakes_at(const struct barrier *b, const struct request *r, enum plan plan) {
-  uint64_t when = r->timed ? r->when : LOOP_NEVER;
-  uint64_t phase = b->scheduler->loop.clock + b->timeout;
-  bool begins = b->has_timeout && b->job.deadline == 0 && (r->kind == WAIT || r->kind == ARRIVE) &&
-                machine_is_open(&b->job.machine);
-  if (plan == FAILS || (plan == COMPLETES && !b->has_action && !r->deferred)) return LOOP_NEVER;
+static uint64_t wakes_at(const struct barrier *b, const struct arrival *a, enum plan plan) {
+  uint64_t when = a->q.timed ? a->q.when : LOOP_NEVER;
+  uint64_t phase = b->room.scheduler->loop.clock + b->timeout;
+  bool begins = b->has_timeout && b->room.deadline == 0 &&
+                (a->method == WAIT || a->method == ARRIVE) && machine_is_open(&b->machine);
+  if (plan == FAILS || (plan == COMPLETES && !b->has_action && !a->deferred)) return LOOP_NEVER;
   return begins && phase < when ? phase : when;
 }
 
@@ -51,42 +65,32 @@ static uint64_t wakes_at(const struct barrier *b, const struct request *r, enum 
 static bool is_deferred(lua_State *L, const struct barrier *b) {
   bool deferred;
   if (!b->defers) return false;
-  barrier_push_field(L, 1, "defers");
+  room_push_field(L, 1, "defers");
   lua_call(L, 0, 1);
   deferred = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return deferred;
 }
 
-/* Does all that can fail or run user code, so that the caller can carry out the plan:
-** makes the error of a broken barrier and room for what is to be kept, and has a turn
-** called. User code may change the plan, so after each of these it looks again.
-** [-0, +(0|1), e] */
-static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
-  struct machine *m = &b->job.machine;
-  struct loop *loop = &b->scheduler->loop;
-  uint32_t deadlines = (uint32_t)r->timed + (uint32_t)b->has_timeout;
-  bool asked = !b->defers, woken = false, timed = false;
-  if (deadlines) r->when = loop_update(L, loop) + r->timeout;
+/* Does all that can fail or run user code, so that the caller can carry out the plan. User code
+** may change the plan, so after each step it looks again. [-0, +(0|1), e] */
+static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
+  struct machine *m = &b->machine;
+  uint32_t deadlines = (uint32_t)a->q.timed + (uint32_t)b->has_timeout;
+  bool asked = !b->defers;
+  if (deadlines) a->q.when = loop_update(L, &b->room.scheduler->loop) + a->q.timeout;
   for (;;) {
-    enum plan plan = plan_of(m, r);
-    uint64_t when = wakes_at(b, r, plan);
-    if (plan == FAILS && r->error == 0) {
-      barrier_can_keep_errors(L, 1);
-      barrier_push_error(L, 1, MACHINE_ABORTED);
-      r->error = lua_gettop(L);
+    enum plan plan = a->plan = plan_of(m, a);
+    bool needs_node = a->method < ARRIVE || deadlines || machine_arrival_needs_node(m);
+    if (plan == FAILS && a->q.error == 0) {
+      room_can_keep_errors(L, 1);
+      room_push_error(L, 1, MACHINE_ABORTED, 0);
+      a->q.error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {
-      r->deferred = is_deferred(L, b);
+      a->deferred = is_deferred(L, b);
       asked = true;
-    } else if (needs_turn(b, r, plan) && !(woken && loop_wakes_by(loop, LOOP_NOW))) {
-      scheduler_prepare(L, b->scheduler);
-      woken = true;
-    } else if (when != LOOP_NEVER && !(timed && loop_wakes_by(loop, when))) {
-      loop_wake_at(L, loop, when);
-      timed = true;
-    } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrival_needs_node(m)) {
-      return plan;
-    } else if (barrier_make_room(L, b, deadlines)) {
+    } else if (wait_wakes(L, &b->room, &a->q, needs_turn(b, a, plan), wakes_at(b, a, plan)) &&
+               (!needs_node || room_reserve(L, &b->room, deadlines))) {
       return plan;
     }
   }
@@ -99,24 +103,24 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
 /* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
 ** action and does what comes of it. Its error is on the top, if nobody gets it yet.
 ** [-0, +(0|1), e] */
-static enum action_result complete(lua_State *L, struct barrier *b, const struct request *r,
+static enum action_result complete(lua_State *L, struct barrier *b, const struct arrival *a,
                                    uint32_t n) {
-  struct machine *m = &b->job.machine;
+  struct machine *m = &b->machine;
   enum action_result result;
-  if (r->deferred) {
-    machine_put_off(m, n, b->scheduler->turn);
-    barrier_changed(L, b, 1);
+  if (a->deferred) {
+    machine_put_off(m, n, b->room.scheduler->turn);
+    room_changed(L, &b->room, 1);
     return ACTION_WAITS;
   }
   if (!b->has_action) {
-    machine_trip(m, b->scheduler->turn);
-    barrier_changed(L, b, 1);
+    machine_trip(m, b->room.scheduler->turn);
+    room_changed(L, &b->room, 1);
     return ACTION_TRIPS;
   }
   machine_hold(m, n, n != 0);
   barrier_keep_phase(L, b, 1);
   result = action_run(L, b, 1);
-  if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn);
+  if (result == ACTION_TRIPS) machine_trip(m, b->room.scheduler->turn);
   if (result == ACTION_FAILS && n && m->last == n) {
     lua_pop(L, 1); /* the last arrival gets it */
     result = ACTION_WAITS;
@@ -128,27 +132,27 @@ static enum action_result complete(lua_State *L, struct barrier *b, const struct
 /* The action of the last arrival has ended: its timeout counts no longer, unless it goes on
 ** waiting. [-0, +0] */
 static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
-  const struct machine *m = &b->job.machine;
+  const struct machine *m = &b->machine;
   if (n && n <= m->nodes.used && !machine_waits(m, n))
-    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
+    scheduler_clear_deadline(L, b->room.scheduler, &b->room, n);
 }
 
 /* The last arrival, a coroutine, has the node `n` and has run the action: it passes, or is
 ** suspended. */
 static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result result, uint32_t n) {
-  struct machine *m = &b->job.machine;
+  struct machine *m = &b->machine;
   bool is_inside = m->last == n;
   if (result == ACTION_TRIPS && is_inside) {
     uint64_t position;
-    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
-    barrier_clear_element(L, 1, n);
-    machine_leave(m, n, b->scheduler->turn);
-    position = machine_pass(m, b->scheduler->turn);
+    scheduler_clear_deadline(L, b->room.scheduler, &b->room, n);
+    room_clear_element(L, 1, n);
+    machine_leave(m, n, b->room.scheduler->turn);
+    position = machine_pass(m, b->room.scheduler->turn);
     action_settle(L, b, 1);
     compat_pushcount(L, position);
     return coroutine_return(L);
   }
-  if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn); /* it was cancelled */
+  if (result == ACTION_TRIPS) machine_trip(m, b->room.scheduler->turn); /* it was cancelled */
   forget_deadline(L, b, n);
   action_settle(L, b, 1);
   if (result == ACTION_FAILS && !is_inside) action_lost(L, b, 1);
@@ -162,78 +166,60 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
 
 /* {=== coroutine style === */
 
-/* Sets the deadline of a node that waits. [-0, +0] */
-static void set_deadline(lua_State *S, struct barrier *b, const struct request *r, uint32_t n) {
-  if (r->timed) scheduler_set_deadline(S, b->scheduler, &b->job, 1, n, r->when, r->timeout);
-}
-
 /* The plan was carried out: whoever just comes makes nobody ready. [-0, +0] */
 static void note_arrival(lua_State *S, struct barrier *b, enum plan plan) {
   if (plan == COMES)
     barrier_keep_phase(S, b, 1);
   else
-    barrier_changed(S, b, 1);
+    room_changed(S, &b->room, 1);
 }
 
-/* The coroutine is suspended: it waits, watches, or will fail. */
-static int enter_and_suspend(lua_State *L, struct barrier *b, const struct request *r,
-                             enum plan plan) {
-  struct machine *m = &b->job.machine;
-  lua_State *S;
-  uint32_t n;
-  coroutine_ready(L, b);
-  if (plan == FAILS) {
-    lua_pushvalue(L, r->error);
-    barrier_keep_error(L, 1, machine_vacant(m, L));
-  }
-  S = coroutine_stack(L, b);
-  coroutine_begin(L);
-  if (plan == FAILS) {
-    machine_post(m, L, MACHINE_FAILED, b->scheduler->turn);
-  } else {
-    n = r->kind == WATCH ? machine_watch(m, L) : machine_enter(m, L);
-    set_deadline(S, b, r, n);
-    if (plan == COMPLETES) machine_put_off(m, n, b->scheduler->turn);
-  }
-  note_arrival(S, b, plan);
-  lua_settop(S, S == L ? 1 : 0);
-  return coroutine_end(L);
+/* The host's `enter`: waits or watches. A last arrival goes on to `complete`. */
+static uint32_t enter(lua_State *S, struct room *r, const void *key, struct request *q) {
+  struct barrier *b = barrier_of(r);
+  const struct arrival *a = (const struct arrival *)(void *)q;
+  uint32_t n =
+      a->method == WATCH ? machine_watch(&b->machine, key) : machine_enter(&b->machine, key);
+  if (a->plan == COMES || b->has_action || a->deferred) wait_set_deadline(S, r, q, n);
+  if (a->plan == COMPLETES && a->deferred) machine_put_off(&b->machine, n, r->scheduler->turn);
+  if (a->plan != COMPLETES || a->deferred) note_arrival(S, b, a->plan);
+  return n;
 }
 
 /* The coroutine is the last arrival. */
-static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct request *r) {
-  struct machine *m = &b->job.machine;
+static int complete_in_coroutine(lua_State *L, struct barrier *b, struct arrival *a) {
+  struct machine *m = &b->machine;
   uint32_t n;
-  if (r->deferred) return enter_and_suspend(L, b, r, COMPLETES);
+  if (a->deferred) return wait_suspend(L, &b->room, &a->q, enter);
   if (!b->has_action) {
-    uint64_t position = machine_pass(m, b->scheduler->turn);
-    barrier_changed(L, b, 1);
-    scheduler_relax(L, b->scheduler);
+    uint64_t position = machine_pass(m, b->room.scheduler->turn);
+    room_changed(L, &b->room, 1);
+    scheduler_relax(L, b->room.scheduler);
     compat_pushcount(L, position);
     return coroutine_return(L);
   }
-  coroutine_ready(L, b);
+  coroutine_ready(L, &b->room);
   n = machine_enter(m, L);
-  set_deadline(L, b, r, n);
+  wait_set_deadline(L, &b->room, &a->q, n);
   machine_hold(m, n, true);
   barrier_keep_phase(L, b, 1);
   return pass_or_suspend(L, b, action_run(L, b, 1), n);
 }
 
-static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
+static int come_in_coroutine(lua_State *L, struct barrier *b, struct arrival *a) {
   enum plan plan;
   coroutine_check(L, REQUEST_LEVEL, 2);
-  plan = prepare(L, b, r);
-  if (plan == COMPLETES) return complete_in_coroutine(L, b, r);
-  return enter_and_suspend(L, b, r, plan);
+  plan = prepare(L, b, a);
+  if (plan == COMPLETES) return complete_in_coroutine(L, b, a);
+  return wait_suspend(L, &b->room, &a->q, enter);
 }
 
 /* The usual wait, which suspends and for which there is nothing to prepare. */
 static int just_wait(lua_State *L, struct barrier *b) {
   coroutine_check(L, REQUEST_LEVEL, 2);
-  coroutine_ready(L, b);
+  coroutine_ready(L, &b->room);
   coroutine_begin(L);
-  machine_enter(&b->job.machine, L);
+  machine_enter(&b->machine, L);
   return coroutine_end(L);
 }
 
@@ -241,25 +227,18 @@ static int just_wait(lua_State *L, struct barrier *b) {
 
 /* {=== callback style === */
 
-static int come_with_callback(lua_State *L, struct barrier *b, struct request *r) {
-  struct machine *m = &b->job.machine;
-  struct waiter *w = waiter_push(L, 1, r->callback);
-  int index = lua_gettop(L);
-  enum plan plan = prepare(L, b, r);
-  barrier_set_element(L, b, 1, nodes_vacant(&m->nodes), index);
-  if (plan == FAILS) {
-    lua_pushvalue(L, r->error);
-    barrier_keep_error(L, 1, nodes_vacant(&m->nodes));
-    w->node = machine_post(m, NULL, MACHINE_FAILED, b->scheduler->turn);
-  } else {
-    w->node = r->kind == WATCH ? machine_watch(m, NULL) : machine_enter(m, NULL);
-    if (plan == COMES || b->has_action || r->deferred) set_deadline(L, b, r, w->node);
+static int come_with_callback(lua_State *L, struct barrier *b, struct arrival *a) {
+  int index;
+  uint32_t n;
+  waiter_push(L, 1, a->q.callback);
+  index = lua_gettop(L);
+  if (prepare(L, b, a) == FAILS) lua_pushvalue(L, index); /* over the error */
+  n = wait_call_back(L, &b->room, &a->q, enter);
+  if (a->plan == COMPLETES && !a->deferred) {
+    if (complete(L, b, a, n) == ACTION_FAILS) action_lost(L, b, 1);
+    forget_deadline(L, b, n);
+    room_changed(L, &b->room, 1);
   }
-  if (plan == COMPLETES) {
-    if (complete(L, b, r, w->node) == ACTION_FAILS) action_lost(L, b, 1);
-    forget_deadline(L, b, w->node);
-  }
-  note_arrival(L, b, plan);
   lua_settop(L, index);
   return coroutine_return(L);
 }
@@ -268,19 +247,17 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
 
 /* {=== the methods === */
 
-static int come(lua_State *L, struct barrier *b, enum request_kind kind, const char *name) {
-  struct request r = {WAIT, NULL, 0, false, false, 0, 0, 0, 0};
-  r.kind = kind;
-  r.name = name;
-  if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &r);
-  if (!b->has_metatable && b->job.machine.tickets >= WORTH_METATABLE)
+static int come(lua_State *L, struct barrier *b, enum method method, const char *name) {
+  struct arrival a = {.method = method, .q = {.name = name}};
+  if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &a.q);
+  if (!b->has_metatable && b->machine.nodes.tickets >= WORTH_METATABLE)
     barrier_own_metatable(L, b, 1);
-  return r.callback ? come_with_callback(L, b, &r) : come_in_coroutine(L, b, &r);
+  return a.q.callback ? come_with_callback(L, b, &a) : come_in_coroutine(L, b, &a);
 }
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->job.machine))
+  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->machine))
     return just_wait(L, b);
   return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }
@@ -296,18 +273,30 @@ static int return_error(lua_State *L) {
   return 2;
 }
 
+/* The optional number of parties at index 2 of the method `name`, from 1 on. What is more
+** than a barrier can have counts as one more than that. [-0, +0, v] */
+static uint32_t request_count(lua_State *L, const char *name) {
+  int64_t n = 1;
+  if (lua_isnoneornil(L, 2)) return 1;
+  if (!compat_tointeger(L, 2, &n) || n < 1) {
+    bool number = lua_type(L, 2) == LUA_TNUMBER;
+    const char *got = number ? luaL_tolstring(L, 2, NULL) : luaL_typename(L, 2);
+    errors_argument(L, 1, 1, name, "n must be an integer >= 1, got %s", got);
+  }
+  return n > MACHINE_MOST_PARTIES ? MACHINE_MOST_PARTIES + 1 : (uint32_t)n;
+}
+
 /* The results of those that do not wait: true, or nil and the error. */
-static int finish(lua_State *L, struct barrier *b, const struct request *r, enum plan plan) {
+static int finish(lua_State *L, struct barrier *b, const struct arrival *a, enum plan plan) {
   enum action_result result = ACTION_WAITS;
   if (plan == FAILS) {
-    lua_pushvalue(L, r->error);
+    lua_pushvalue(L, a->q.error);
     return return_error(L);
   }
-  if (plan == COMPLETES) result = complete(L, b, r, 0);
+  if (plan == COMPLETES) result = complete(L, b, a, 0);
   barrier_keep_phase(L, b, 1);
-  scheduler_relax(L, b->scheduler);
-  if (result == ACTION_THROWN)
-    barrier_push_error(L, 1, (enum machine_outcome)b->job.machine.thrown);
+  scheduler_relax(L, b->room.scheduler);
+  if (result == ACTION_THROWN) room_push_error(L, 1, (enum outcome)b->machine.thrown, 0);
   if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
   lua_pushboolean(L, 1);
   return 1;
@@ -315,8 +304,8 @@ static int finish(lua_State *L, struct barrier *b, const struct request *r, enum
 
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
-  struct machine *m = &b->job.machine;
-  struct request r = {ARRIVE, "arrive", 0, false, false, 0, 0, 0, 0};
+  struct machine *m = &b->machine;
+  struct arrival a = {.method = ARRIVE, .q = {.name = "arrive"}};
   enum plan plan;
   lua_settop(L, 1);
   if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
@@ -324,34 +313,34 @@ int arrive_arrive(lua_State *L) {
     lua_pushboolean(L, 1);
     return 1;
   }
-  plan = prepare(L, b, &r);
+  plan = prepare(L, b, &a);
   if (plan != FAILS) machine_arrive(m);
-  return finish(L, b, &r, plan);
+  return finish(L, b, &a, plan);
 }
 
 int arrive_register(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "register");
   uint32_t n = request_count(L, "register");
-  if (n > MACHINE_MOST_PARTIES - b->job.machine.parties)
+  if (n > MACHINE_MOST_PARTIES - b->machine.parties)
     return errors_argument(L, 1, 1, "register", "a barrier has at most %d parties",
                            (int)MACHINE_MOST_PARTIES);
-  b->job.machine.parties += n;
+  b->machine.parties += n;
   return 0;
 }
 
 int arrive_deregister(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "deregister");
-  struct machine *m = &b->job.machine;
-  struct request r = {DEREGISTER, "deregister", 0, false, false, 0, 0, 0, 0};
+  struct machine *m = &b->machine;
+  struct arrival a = {.method = DEREGISTER, .q = {.name = "deregister"}};
   enum plan plan;
-  r.n = request_count(L, "deregister");
+  a.n = request_count(L, "deregister");
   lua_settop(L, 1);
-  plan = r.n > machine_absent(m) ? COMES : prepare(L, b, &r);
-  if (r.n > machine_absent(m))
+  plan = a.n > machine_absent(m) ? COMES : prepare(L, b, &a);
+  if (a.n > machine_absent(m))
     return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",
                            (int)machine_absent(m), (int)m->parties);
-  m->parties -= r.n;
-  return finish(L, b, &r, plan);
+  m->parties -= a.n;
+  return finish(L, b, &a, plan);
 }
 
 /* }=== */

@@ -3,11 +3,11 @@
 ** barrier.core, which lua/barrier/init.lua makes public.
 */
 #include "arrive.h"
-#include "drain.h"
+#include "../host/coroutine.h"
 #include "../host/errors.h"
+#include "../host/inspect.h"
 #include "inspect.h"
 #include "../shared/binding.h"
-#include "expire.h"
 #include "../host/waiter.h"
 
 /* A Lua state's own, for as long as it lives; found in the registry by address. */
@@ -80,7 +80,7 @@ static void set_schedule(lua_State *L, struct barrier *b) {
     lua_setfield(L, 4, "defers");
     lua_pushvalue(L, lua_upvalueindex(3));
   }
-  b->has_schedule = lua_toboolean(L, -1);
+  b->room.has_schedule = lua_toboolean(L, -1);
   lua_setfield(L, 4, "schedule");
 }
 
@@ -97,7 +97,7 @@ static int new_barrier(lua_State *L) {
   b = barrier_new(L, s, parties);
   compat_getuservalue(L, 3);
   push_option(L, "action");
-  b->has_action = !lua_isnil(L, -1);
+  b->has_action = b->room.may_fail = !lua_isnil(L, -1);
   lua_setfield(L, 4, "action");
   set_schedule(L, b);
   push_option(L, "timeout");
@@ -119,46 +119,37 @@ static int new_barrier(lua_State *L) {
 static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) {
   struct barrier *b = barrier_check(L, 1, name);
   lua_settop(L, top);
-  if (!nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
+  if (!nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler);
   return b;
 }
 
 static int barrier_reset(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "reset", 1);
-  machine_reset(&b->job.machine, b->scheduler->turn);
+  machine_reset(&b->machine, b->room.scheduler->turn);
   b->has_reason = false;
   lua_pushboolean(L, 0);
-  barrier_set_field(L, 1, "reason"); /* for the collector */
-  barrier_changed(L, b, 1);
-  scheduler_relax(L, b->scheduler);
+  room_set_field(L, 1, "reason"); /* for the collector */
+  room_changed(L, &b->room, 1);
+  scheduler_relax(L, b->room.scheduler);
   return 0;
 }
 
 static int barrier_abort(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "abort", 2);
-  if (b->job.machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
+  if (b->machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
   barrier_break(L, b, 1);
-  barrier_changed(L, b, 1);
-  scheduler_relax(L, b->scheduler);
+  room_changed(L, &b->room, 1);
+  scheduler_relax(L, b->room.scheduler);
   return 0;
 }
 
 static int barrier_cancel(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "cancel");
-  const struct nodes *nodes = &b->job.machine.nodes;
-  const lua_State *co = lua_tothread(L, 2);
-  uint32_t n;
-  if (co == NULL)
-    errors_argument(L, 1, 1, "cancel", "coroutine expected, got %s",
-                    waiter_at(L, 2) ? "Waiter (it has a method close)" : luaL_typename(L, 2));
-  lua_settop(L, 2);
-  n = nodes_find(nodes, co);
-  if (n && nodes->at[n].place != PLACE_LEAVING) {
-    scheduler_ensure_turn(L, b->scheduler);
-    n = nodes_find(nodes, co);
-  }
-  lua_pushboolean(L, n && barrier_withdraw(L, b, 1, n, MACHINE_CANCELLED));
-  return 1;
+  return room_cancel(L, &b->room);
+}
+
+static int barrier_waiters(lua_State *L) {
+  return inspect_waiters(L, &barrier_check(L, 1, "waiters")->room);
 }
 
 /* (barrier, isyieldable() or nil, body, ...): the checks of b:with(body), which is in Lua. */
@@ -182,7 +173,7 @@ static const char *const property_names[PROPERTIES] = {
     NULL, "parties", "n_waiting", "n_arrived", "broken", "state", "generation"};
 
 static int push_property(lua_State *L, const struct barrier *b, int property) {
-  const struct machine *m = &b->job.machine;
+  const struct machine *m = &b->machine;
   switch (property) {
     case PARTIES: compat_pushcount(L, m->parties); break;
     case N_WAITING: compat_pushcount(L, machine_waiting(m)); break;
@@ -227,7 +218,7 @@ static int core_gc(lua_State *L) {
 /* [-0, +1] */
 static void push_core(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_newuserdata(L, sizeof(*s));
-  scheduler_open(L, s, drain_serve, expire_deadline);
+  scheduler_open(L, s);
   lua_newtable(L);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, core_gc, 1);
@@ -261,7 +252,7 @@ static const luaL_Reg methods[] = {
     {"reset", barrier_reset},
     {"abort", barrier_abort},
     {"cancel", barrier_cancel},
-    {"waiters", inspect_waiters},
+    {"waiters", barrier_waiters},
     {NULL, NULL},
 };
 
@@ -290,7 +281,7 @@ static const luaL_Reg helpers[] = {
 static const luaL_Reg core_helpers[] = {
     {"bind", bind},
     {"close", close_handles},
-    {"barriers", inspect_barriers},
+    {"barriers", inspect_rooms},
     {NULL, NULL},
 };
 

@@ -8,6 +8,7 @@
 
 #ifndef INTERNAL
 #define INTERNAL extern
+#define INTERNAL_DATA /* of a definition */
 #endif
 
 /* For luaopen_barrier_core, also where everything is hidden by default, and where Lua
