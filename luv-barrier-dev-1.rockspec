@@ -37,9 +37,6 @@ build = {
     ["barrier.group"] = "lua/barrier/group.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
-    ["barrier.shared"] = "lua/barrier/shared.lua",
-    ["barrier.shared_loop"] = "lua/barrier/shared_loop.lua",
-    ["barrier.shared_waits"] = "lua/barrier/shared_waits.lua",
     ["barrier.stuck"] = "lua/barrier/stuck.lua",
     -- Includes the other files of src: it alone is compiled.
     ["barrier.core"] = { sources = { "src/core.c" } },

@@ -39,13 +39,8 @@ M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_even
 
 ---The barrier of that name, which the Lua states of all threads of this process share. The
 ---first call makes it; the others have to give the same number of parties.
----@param name string
----@param parties integer >= 1
----@return barrier.Shared
-function M.shared(name, parties)
-  M.shared = require "barrier.shared" -- loaded when it is needed
-  return M.shared(name, parties)
-end
+---@type fun(name: string, parties: integer): barrier.Shared
+M.shared = core.make_shared(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
@@ -79,6 +74,7 @@ end
 if resumed then
   members.wait = waiting(core.arrive_wait)
   members.await_trip = waiting(core.arrive_await_trip)
+  core.shared_members.wait = waiting(core.arrive_shared)
 end
 
 local wait, check_with = members.wait, core.check_with

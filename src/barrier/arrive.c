@@ -61,23 +61,12 @@ static uint64_t wakes_at(const struct barrier *b, const struct arrival *a, enum 
   return begins && phase < when ? phase : when;
 }
 
-/* Does a last arrival wait for its turn? In Neovim, inside a fast event. [-0, +0, e] */
-static bool is_deferred(lua_State *L, const struct barrier *b) {
-  bool deferred;
-  if (!b->defers) return false;
-  room_push_field(L, 1, "defers");
-  lua_call(L, 0, 1);
-  deferred = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return deferred;
-}
-
 /* Does all that can fail or run user code, so that the caller can carry out the plan. User code
 ** may change the plan, so after each step it looks again. [-0, +(0|1), e] */
 static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   struct machine *m = &b->machine;
   uint32_t deadlines = (uint32_t)a->q.timed + (uint32_t)b->has_timeout;
-  bool asked = !b->defers;
+  bool asked = !b->room.defers;
   if (deadlines) a->q.when = loop_update(L, &b->room.scheduler->loop) + a->q.timeout;
   for (;;) {
     enum plan plan = a->plan = plan_of(m, a);
@@ -87,7 +76,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
       room_push_error(L, 1, MACHINE_ABORTED, 0);
       a->q.error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {
-      a->deferred = is_deferred(L, b);
+      a->deferred = wait_is_deferred(L, &b->room);
       asked = true;
     } else if (wait_wakes(L, &b->room, &a->q, needs_turn(b, a, plan), wakes_at(b, a, plan)) &&
                (!needs_node || room_reserve(L, &b->room, deadlines))) {

@@ -2,8 +2,8 @@
 ** The Barrier userdata, as the files of this folder see it: a room whose parties a machine
 ** counts.
 **
-** Besides what the host keeps there (room.h), its user value has the fields `reason`, `action`
-** and `defers`, the function that tells whether a last arrival is in a fast event.
+** Besides what the host keeps there (room.h), its user value has the fields `reason` and
+** `action`.
 */
 #ifndef BARRIER_BARRIER_H
 #define BARRIER_BARRIER_H
@@ -20,7 +20,6 @@ struct barrier {
   bool has_reason;
   bool has_metatable; /* of its own */
   bool is_plain;      /* it has, and no timeout: most waits have nothing to prepare */
-  bool defers;        /* does a last arrival in a fast event go on in a turn? */
 };
 
 /* A barrier as a kind of room: kind.c. */

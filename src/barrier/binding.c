@@ -76,7 +76,7 @@ static void set_schedule(lua_State *L, struct barrier *b) {
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(4));
-    b->defers = lua_toboolean(L, -1);
+    b->room.defers = lua_toboolean(L, -1);
     lua_setfield(L, 4, "defers");
     lua_pushvalue(L, lua_upvalueindex(3));
   }
@@ -216,7 +216,7 @@ static int core_gc(lua_State *L) {
 }
 
 /* [-0, +1] */
-static void push_core(lua_State *L) {
+static struct scheduler *push_core(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_newuserdata(L, sizeof(*s));
   scheduler_open(L, s);
   lua_newtable(L);
@@ -224,12 +224,14 @@ static void push_core(lua_State *L) {
   lua_pushcclosure(L, core_gc, 1);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
+  return s;
 }
 
 /* (luv's table): takes its functions. Returns the name of one that is missing. */
 static int bind(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   luaL_checktype(L, 1, LUA_TTABLE);
+  shared_bind_luv(L, 1);
   lua_pushstring(L, loop_bind(L, &s->loop, 1));
   return 1;
 }
@@ -238,6 +240,7 @@ static int bind(lua_State *L) {
 static int close_handles(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   loop_close(L, &s->loop);
+  shared_close_handle(L);
   return 0;
 }
 
@@ -327,6 +330,7 @@ static void push_members(lua_State *L) {
 EXPORT int luaopen_barrier_core(lua_State *L);
 
 int luaopen_barrier_core(lua_State *L) {
+  struct scheduler *s;
 #if LUA_VERSION_NUM >= 502
   luaL_checkversion(L);
 #endif
@@ -342,7 +346,7 @@ int luaopen_barrier_core(lua_State *L) {
   push_members(L); /* 2 */
   lua_pushvalue(L, 2);
   lua_setfield(L, 1, "members");
-  push_core(L); /* 3 */
+  s = push_core(L); /* 3 */
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 3);
   luaL_setfuncs(L, core_helpers, 1);
@@ -360,7 +364,7 @@ int luaopen_barrier_core(lua_State *L) {
 #endif
   waiter_open(L);
   lua_settop(L, 1);
-  shared_open(L);
+  shared_open_binding(L, s);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
   return 1;

@@ -161,11 +161,13 @@ static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int rep
   p.maker = p.handler + 1;
   room_push_elements(L, self);
   p.elements = p.handler + 2;
+  r->scheduler->serving = r->scheduler->turn;
   if (r->kind->begin) r->kind->begin(L, &p, turn);
   while (r->kind->next(r, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   lua_settop(L, p.elements);
   if (r->kind->end) r->kind->end(L, &p, turn);
+  r->scheduler->serving = r->scheduler->turn - 1;
   room_changed(L, r, self);
   rest(L, &p);
   lua_pop(L, 3);

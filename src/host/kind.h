@@ -103,6 +103,7 @@ struct room {
   bool held;         /* by scheduler_hold */
   bool may_fail;     /* errors may have to be kept where there is no memory */
   bool has_schedule; /* the field `schedule` says how a turn gets where parties go on */
+  bool defers;       /* the field `defers` says whether a last arrival goes on in a turn */
 };
 
 #endif

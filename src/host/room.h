@@ -3,8 +3,8 @@
 **
 ** Its user value is a table. Elements 1, 2, ... belong to the nodes: the coroutine, the
 ** Waiter or the on_close function behind each, false where there is none; that anchors
-** them, and nothing else does. Of its fields the host uses `schedule` and `errors`, a table
-** of the errors that nodes are about to get.
+** them, and nothing else does. Of its fields the host uses `schedule`, `defers`, and
+** `errors`, a table of the errors that nodes are about to get.
 **
 ** The debug library can take the user value away, or change it. Nothing here trusts
 ** what it reads from it, and room_push_elements puts an empty one in its place.

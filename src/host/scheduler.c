@@ -171,11 +171,13 @@ void scheduler_settle(lua_State *L, struct scheduler *s) {
   else if (s->deadlines.count)
     next = s->deadlines.heap[1].when;
   loop_settle(L, &s->loop, next);
+  if (s->rest) s->rest(L, s->rest_ud);
 }
 
 void scheduler_relax(lua_State *L, struct scheduler *s) {
   if (s->first == NULL && s->deadlines.count == 0 && loop_is_timed(&s->loop))
     loop_settle(L, &s->loop, LOOP_NEVER);
+  if (s->rest) s->rest(L, s->rest_ud);
 }
 
 /* [-0, +0] */
@@ -242,8 +244,10 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   nodes_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
   s->first = s->last = NULL;
-  s->turn = 0;
+  s->turn = s->serving = 0;
+  s->serving--;
   s->bound = 0;
+  s->rest = NULL;
   make_tables(L, s);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_timer, 1);

@@ -8,6 +8,16 @@ void wait_begin(lua_State *L, const struct room *r, struct request *q) {
   if (q->timed) q->when = loop_update(L, &r->scheduler->loop) + q->timeout;
 }
 
+bool wait_is_deferred(lua_State *L, const struct room *r) {
+  bool deferred;
+  if (!r->defers) return false;
+  room_push_field(L, 1, "defers");
+  lua_call(L, 0, 1);
+  deferred = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return deferred;
+}
+
 bool wait_wakes(lua_State *L, struct room *r, struct request *q, bool turn, uint64_t when) {
   struct loop *loop = &r->scheduler->loop;
   if (turn && !(q->woken && loop_wakes_by(loop, LOOP_NOW))) {

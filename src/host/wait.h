@@ -18,6 +18,9 @@ typedef uint32_t (*wait_enter)(lua_State *S, struct room *r, const void *key, st
 /* Updates the loop's clock if a wait is timed. [-0, +0, e] */
 INTERNAL void wait_begin(lua_State *L, const struct room *r, struct request *q);
 
+/* True if a last arrival has to go on in a turn: in Neovim, in a fast event. [-0, +0, e] */
+INTERNAL bool wait_is_deferred(lua_State *L, const struct room *r);
+
 /* One step of the preparation: sees to it that a turn comes if `turn` says so, and that the loop
 ** wakes at the time `when` (LOOP_NEVER for none). True if that was so already, and no user
 ** code has run; otherwise look at the room again. [-0, +0, e] */

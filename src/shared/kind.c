@@ -1,0 +1,164 @@
+/*
+** A shared barrier as a kind of room: what the host asks of it, and what comes from the hub.
+*/
+#include "../host/errors.h"
+#include "reason.h"
+#include "shared.h"
+
+#define SHARED_RESET OUTCOME_OWN
+#define SHARED_ABORTED ((enum outcome)(OUTCOME_OWN + 1))
+
+static struct shared *shared_of(struct room *r) { return (struct shared *)(void *)r; }
+
+static const struct shared *shared_in(const struct room *r) {
+  return (const struct shared *)(const void *)r;
+}
+
+/* {=== from the hub === */
+
+static enum outcome outcome_of(const struct hub_seat *seat) {
+  switch (seat->outcome) {
+    case HUB_PASSED: return OUTCOME_PASSED;
+    case HUB_RESET: return SHARED_RESET;
+    default: return SHARED_ABORTED;
+  }
+}
+
+/* A list of ready seats: their parties leave in a turn to come. */
+static void accept(struct shared *b, uint32_t first) {
+  for (uint32_t n = first; n; n = b->member->seats[n].next_ready) {
+    struct node *node = &b->nodes.at[n];
+    nodes_unlink(&b->nodes, n);
+    nodes_append(&b->nodes, PLACE_GOING, n);
+    node->outcome = (uint8_t)outcome_of(&b->member->seats[n]);
+    node->as.turn = b->state->scheduler->turn;
+    b->state->waiting--;
+  }
+}
+
+void shared_collect(lua_State *L, struct shared_state *s) {
+  struct hub_member *m;
+  uint32_t first;
+  while ((m = hub_take(&s->hub, &first)) != NULL) {
+    struct shared *b = (struct shared *)m->owner;
+    accept(b, first);
+    scheduler_request(L, s->scheduler, &b->room, 0); /* it is held: nothing has to anchor it */
+  }
+}
+
+/* }=== */
+
+/* {=== what the host asks === */
+
+static bool shared_next(struct room *r, uint32_t turn, struct leaver *leaver) {
+  struct nodes *nodes = r->nodes;
+  uint32_t n = nodes->queues[PLACE_GOING].first;
+  if (nodes_next_leaving(nodes, turn, 0, leaver)) return true;
+  if (n == 0 || !older(nodes->at[n].as.turn, turn)) return false;
+  leaver->node = nodes_pop(nodes, PLACE_GOING);
+  leaver->place = PLACE_GOING;
+  leaver->outcome = (enum outcome)nodes->at[n].outcome;
+  leaver->position = shared_of(r)->member ? shared_of(r)->member->seats[n].position : 0;
+  return true;
+}
+
+static void shared_put_back(struct room *r, const struct leaver *leaver) {
+  nodes_prepend(r->nodes, leaver->place, leaver->node);
+}
+
+static bool shared_is_busy(const struct room *r) {
+  return r->nodes->queues[PLACE_LEAVING].count || r->nodes->queues[PLACE_GOING].count;
+}
+
+static bool shared_waits(const struct room *r, uint32_t node) {
+  return r->nodes->at[node].place == PLACE_WAITING && !shared_is_cut_off(shared_in(r));
+}
+
+static void shared_leave(struct room *r, uint32_t node, uint32_t turn) {
+  struct shared *b = shared_of(r);
+  (void)turn;
+  if (shared_waits(r, node) && !hub_leave(b->member, node))
+    accept(b, hub_take_from(b->member)); /* it was decided already */
+  if (r->nodes->at[node].place == PLACE_WAITING) b->state->waiting--;
+  nodes_unlink(r->nodes, node);
+  nodes_free(r->nodes, node);
+}
+
+static bool shared_withdraw(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn) {
+  struct shared *b = shared_of(r);
+  if (!shared_waits(r, node) || !hub_leave(b->member, node)) return false;
+  b->state->waiting--;
+  nodes_unlink(r->nodes, node);
+  nodes_send_off(r->nodes, node, outcome, turn);
+  return true;
+}
+
+static bool shared_is_party(const struct node *node) {
+  (void)node;
+  return true;
+}
+
+static bool shared_is_inhabited(const struct room *r) {
+  return r->nodes->queues[PLACE_WAITING].count || r->nodes->queues[PLACE_GOING].count;
+}
+
+/* (reason) -> its value, for lua_pcall */
+static int copy_reason(lua_State *L) {
+  reason_push(L, (const struct hub_reason *)lua_touserdata(L, 1));
+  return 1;
+}
+
+void shared_push_reason(lua_State *L, struct hub_reason *reason) {
+  int status = LUA_OK;
+  if (reason) {
+    lua_pushcfunction(L, copy_reason);
+    lua_pushlightuserdata(L, reason);
+    status = lua_pcall(L, 1, 1, 0);
+    hub_drop_reason(reason);
+  } else {
+    lua_pushnil(L);
+  }
+  if (status != LUA_OK) lua_error(L);
+}
+
+static void shared_push_error(lua_State *L, int self, enum outcome outcome, uint32_t node) {
+  const struct shared *b = shared_at(L, self);
+  if (outcome == SHARED_RESET) {
+    errors_push(L, ERROR_BROKEN, "barrier reset", self, 0);
+    return;
+  }
+  shared_push_reason(L, b && b->member && node ? hub_hold_reason(b->member->seats[node].reason) : NULL);
+  errors_push(L, ERROR_BROKEN, "barrier aborted", self, lua_isnil(L, -1) ? 0 : -1);
+  lua_remove(L, -2);
+}
+
+static void shared_push_progress(lua_State *L, const struct room *r) {
+  struct hub_status status = {0};
+  if (!shared_is_cut_off(shared_in(r))) hub_get_status(shared_in(r)->member, &status);
+  lua_pushfstring(L, ", %d of %d had arrived", (int)status.n_arrived, (int)status.parties);
+}
+
+/* Other states can let the parties out that wait: nothing else has to refer to the barrier. */
+static void shared_changed(lua_State *L, struct room *r, int self) {
+  (void)self;
+  if (r->nodes->queues[PLACE_WAITING].count == 0) scheduler_let_go(L, r->scheduler, r);
+}
+
+static const char *const shared_fields[] = {"schedule", "defers", NULL};
+
+INTERNAL_DATA const struct room_kind shared_kind = {
+    .fields = shared_fields,
+    .next = shared_next,
+    .put_back = shared_put_back,
+    .busy = shared_is_busy,
+    .waits = shared_waits,
+    .leave = shared_leave,
+    .withdraw = shared_withdraw,
+    .is_party = shared_is_party,
+    .inhabited = shared_is_inhabited,
+    .push_error = shared_push_error,
+    .push_progress = shared_push_progress,
+    .changed = shared_changed,
+};
+
+/* }=== */
