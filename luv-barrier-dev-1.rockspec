@@ -36,6 +36,7 @@ build = {
     ["barrier.environment"] = "lua/barrier/environment.lua",
     ["barrier.group"] = "lua/barrier/group.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
+    ["barrier.missing"] = "lua/barrier/missing.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.stuck"] = "lua/barrier/stuck.lua",
     -- Includes the other files of src: it alone is compiled.

@@ -56,6 +56,35 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
+---Defines a function that calls f where the C stack is full. The handler of that error has a
+---little more of it, but cannot resume coroutines.
+M.FULL_STACK = [[
+  local function with_full_stack(f)
+    local function overflow() return (("x"):gsub("x", overflow)) end
+    local called = false
+    xpcall(overflow, function()
+      if not called then
+        called = true
+        f()
+      end
+    end)
+  end
+]]
+M.with_full_stack = (loadstring or load)(M.FULL_STACK .. "return with_full_stack")()
+
+---Not in Lua 5.1, where a coroutine has a C stack of its own, or none; nor before 5.4.3, where it
+---gets back what the calls below it took.
+M.stack_fills = _VERSION ~= "Lua 5.1" and (function()
+  local resumed
+  M.with_full_stack(function()
+    resumed = coroutine.resume(coroutine.create(function() end))
+  end)
+  return resumed == false
+end)()
+
+---`it` for specs in which a coroutine cannot be resumed, since the C stack is full.
+M.it_overflows = it_if(M.stack_fills, "this Lua resumes coroutines on a full C stack")
+
 M.on_windows = package.config:sub(1, 1) == "\\"
 
 ---`it` for specs of what only Unix has.

@@ -1,6 +1,6 @@
 ---Groups: when all jobs are done. A group counts with a barrier: each job is a party that
 ---deregisters when it is done, and so is the first wait. Whoever waits awaits the trip.
-local core = require "barrier.core"
+local core = require("barrier.environment").core()
 
 local isyieldable = core.isyieldable or coroutine.isyieldable -- luacheck: ignore 143
 

@@ -17,14 +17,13 @@
 ---@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
 ---@field CancelledError table metatable of the errors of a wait that was cancelled
 ---@field TimeoutError table metatable of the errors of a wait that timed out
+---@field core_problem? string which C core can't be used, why, and how to build it again
 ---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
 ---@field close fun() closes the luv handles of this Lua state, for uv.loop_close()
 local M = { _VERSION = "luv-barrier dev" }
 
-local environment = require "barrier.environment"
-
-local core = environment.core()
-environment.bind(core)
+local core, core_problem = require("barrier.environment").open()
+M.core_problem = core_problem
 
 local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
 

@@ -151,6 +151,7 @@ describe(":checkhealth barrier", function()
     local output = support.chunk [[
       package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
       package.preload["barrier.core"] = function() error "the reason" end
+      package.cpath, vim.o.runtimepath = "", vim.env.VIMRUNTIME
       print(select(2, pcall(require, "barrier")))
       print "again"
       require("barrier.health").report()

@@ -46,13 +46,11 @@ void action_settle(lua_State *L, struct barrier *b, int self) {
 
 void action_lost(lua_State *L, struct barrier *b, int self) {
   struct machine *m = &b->machine;
-  bool quiet;
   self = lua_absindex(L, self);
   do {
+    room_ensure_errors(L, self);
     scheduler_prepare(L, b->room.scheduler);
-    quiet = room_can_keep_errors(L, self);
-    quiet = room_reserve(L, &b->room, 0) && quiet;
-  } while (!quiet);
+  } while (!room_reserve(L, &b->room, 0));
   if (machine_anybody_waits(m)) {
     lua_pop(L, 1);
     return;

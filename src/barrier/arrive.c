@@ -72,7 +72,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
     enum plan plan = a->plan = plan_of(m, a);
     bool needs_node = a->method < ARRIVE || deadlines || machine_arrival_needs_node(m);
     if (plan == FAILS && a->q.error == 0) {
-      room_can_keep_errors(L, 1);
+      room_ensure_errors(L, 1);
       room_push_error(L, 1, MACHINE_ABORTED, 0);
       a->q.error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {

@@ -9,6 +9,7 @@
 #include "inspect.h"
 #include "../shared/binding.h"
 #include "../host/waiter.h"
+#include "../stamp.h"
 
 /* A Lua state's own, for as long as it lives; found in the registry by address. */
 static const char core_key = 'c';
@@ -322,7 +323,7 @@ static void push_members(lua_State *L) {
 }
 
 /*
-** The module: BrokenBarrierError, CancelledError, TimeoutError; members; bind, close,
+** The module: stamp; BrokenBarrierError, CancelledError, TimeoutError; members; bind, close,
 ** barriers, watchers, make_new, check_with; and before Lua 5.3 arrive_wait,
 ** arrive_await_trip, resumed and passed, and isyieldable where it is needed (see coroutine.h).
 ** However often it is loaded, there is one of it in a Lua state.
@@ -341,6 +342,8 @@ int luaopen_barrier_core(lua_State *L) {
   lua_newtable(L);                                           /* 1 */
   lua_pushliteral(L, "barrier.core built for " LUA_VERSION); /* also found in the file */
   lua_setfield(L, 1, "_VERSION");
+  lua_pushliteral(L, BARRIER_STAMP); /* environment.lua looks for it there, too */
+  lua_setfield(L, 1, "stamp");
   errors_open(L);
   luaL_setfuncs(L, helpers, 0);
   push_members(L); /* 2 */

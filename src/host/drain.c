@@ -201,10 +201,10 @@ static int drain_now(lua_State *L) {
   return lua_isnil(L, 1) ? 0 : compat_error(L);
 }
 
-/* Calls schedule(drain). False if that failed and the waiters are still to be let
-** out. [-0, +0] */
+/* Calls schedule(drain). False if that failed: then the caller drains, which finds no party if
+** drain was called before. [-0, +0] */
 static bool hand_over(lua_State *L, struct room *r, int self, int report) {
-  bool called = true;
+  bool succeeds;
   int top = lua_gettop(L);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
@@ -216,13 +216,10 @@ static bool hand_over(lua_State *L, struct room *r, int self, int report) {
   }
   lua_pushvalue(L, top + 1);
   scheduler_dismiss(L, r->scheduler, r);
-  if (lua_pcall(L, 1, 0, top + 2) != LUA_OK) {
-    report_add(L, report);
-    lua_getupvalue(L, top + 1, 1);
-    called = lua_isnil(L, -1);
-  }
+  succeeds = lua_pcall(L, 1, 0, top + 2) == LUA_OK;
+  if (!succeeds) report_add(L, report);
   lua_settop(L, top);
-  return called;
+  return succeeds;
 }
 
 void drain_serve(lua_State *L, struct room *r, uint32_t turn, int report) {

@@ -111,16 +111,15 @@ void room_clear_element(lua_State *L, int self, uint32_t node) {
   lua_pop(L, 1);
 }
 
-bool room_can_keep_errors(lua_State *L, int self) {
-  bool can;
+void room_ensure_errors(lua_State *L, int self) {
+  bool exist;
   self = lua_absindex(L, self);
   room_push_field(L, self, "errors");
-  can = lua_istable(L, -1);
+  exist = lua_istable(L, -1);
   lua_pop(L, 1);
-  if (can) return true;
+  if (exist) return;
   lua_newtable(L);
   room_set_field(L, self, "errors");
-  return false;
 }
 
 void room_keep_error(lua_State *L, int self, uint32_t node) {
@@ -257,7 +256,7 @@ bool room_is_earliest(const struct room *r, const struct deadline *x) {
 
 static bool expire_wait(lua_State *L, struct room *r, int self, const struct deadline *x) {
   if (!r->kind->waits(r, x->node)) return true;
-  room_can_keep_errors(L, self);
+  room_ensure_errors(L, self);
   room_push_timeout(L, r, "wait ", x);
   errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
   if (!room_is_earliest(r, x)) return false;

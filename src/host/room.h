@@ -65,8 +65,8 @@ INTERNAL void room_set_element(lua_State *L, const struct room *r, int self, uin
 /* Empties the element of a node. [-0, +0, -] */
 INTERNAL void room_clear_element(lua_State *L, int self, uint32_t node);
 
-/* Makes sure that errors can be kept. False if it may have run user code. [-0, +0, m] */
-INTERNAL bool room_can_keep_errors(lua_State *L, int self);
+/* Makes sure that errors can be kept. May run user code. [-0, +0, m] */
+INTERNAL void room_ensure_errors(lua_State *L, int self);
 
 /* Keeps the value on the top as the error of `node`. A second time for the same node it
 ** does not allocate; nor does it run user code. [-1, +0, m] */

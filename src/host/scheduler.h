@@ -18,9 +18,9 @@ struct scheduler {
   struct loop loop;
   uint32_t turn;
   uint32_t serving; /* `turn` while a room lets parties out */
-  int anchors; /* in the registry: barriers that have to stay, by room.anchor; else false */
-  int all;     /* in the registry: all barriers, weak, by room.anchor */
-  int bound;   /* no room.anchor was ever greater */
+  int anchors;      /* in the registry: barriers that have to stay, by room.anchor; else false */
+  int all;          /* in the registry: all barriers, weak, by room.anchor */
+  int bound;        /* no room.anchor was ever greater */
   void (*rest)(lua_State *L, void *ud); /* NULL, or called when a turn ends or a party leaves */
   void *rest_ud;
 #if LUA_VERSION_NUM == 501

@@ -67,7 +67,14 @@ static int shared_cancel(lua_State *L) {
 /* {=== properties === */
 
 /* The numbers in the table of members, where methods are functions. */
-enum { SHARED_NAME = 1, SHARED_PARTIES, SHARED_WAITING, SHARED_ARRIVED, SHARED_BROKEN, SHARED_LAST };
+enum {
+  SHARED_NAME = 1,
+  SHARED_PARTIES,
+  SHARED_WAITING,
+  SHARED_ARRIVED,
+  SHARED_BROKEN,
+  SHARED_LAST
+};
 
 static const char *const shared_properties[SHARED_LAST + 1] = {
     NULL, "name", "parties", "n_waiting", "n_arrived", "broken", "generation"};
@@ -108,8 +115,7 @@ static int shared_tostring(lua_State *L) {
     lua_pushfstring(L, "\" [filling, waiters:%d/%d, arrived:%d]>", (int)status.n_waiting,
                     (int)status.parties, (int)status.n_arrived);
   else
-    lua_pushfstring(L, "\" [filling, waiters:%d/%d]>", (int)status.n_waiting,
-                    (int)status.parties);
+    lua_pushfstring(L, "\" [filling, waiters:%d/%d]>", (int)status.n_waiting, (int)status.parties);
   lua_concat(L, 3);
   return 1;
 }

@@ -79,12 +79,12 @@ struct hub_state {
 struct hub_member {
   struct hub_barrier *barrier;
   struct hub_state *state;
-  void *owner;                         /* the caller's */
-  struct hub_member *next, *previous;  /* of its state */
-  struct hub_member *next_ready;       /* of its state */
-  struct hub_seat *seats;              /* seats[0] is not used */
-  uint32_t capacity;                   /* of seats */
-  uint32_t first_ready, last_ready;    /* 0: none */
+  void *owner;                        /* the caller's */
+  struct hub_member *next, *previous; /* of its state */
+  struct hub_member *next_ready;      /* of its state */
+  struct hub_seat *seats;             /* seats[0] is not used */
+  uint32_t capacity;                  /* of seats */
+  uint32_t first_ready, last_ready;   /* 0: none */
 };
 
 struct hub_status {
@@ -164,7 +164,8 @@ INTERNAL bool hub_leave(struct hub_member *m, uint32_t seat);
 
 INTERNAL void hub_reset(struct hub_member *m, bool quiet);
 
-/* Takes the reason over, one reference to a block of malloc, NULL for none. Changes nothing if the barrier is broken. */
+/* Takes the reason over, one reference to a block of malloc, NULL for none. Changes nothing if the
+ * barrier is broken. */
 INTERNAL void hub_abort(struct hub_member *m, struct hub_reason *reason, bool quiet);
 
 /* One reference more, and one less; NULL is no reason. */

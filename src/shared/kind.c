@@ -127,7 +127,8 @@ static void shared_push_error(lua_State *L, int self, enum outcome outcome, uint
     errors_push(L, ERROR_BROKEN, "barrier reset", self, 0);
     return;
   }
-  shared_push_reason(L, b && b->member && node ? hub_hold_reason(b->member->seats[node].reason) : NULL);
+  shared_push_reason(
+      L, b && b->member && node ? hub_hold_reason(b->member->seats[node].reason) : NULL);
   errors_push(L, ERROR_BROKEN, "barrier aborted", self, lua_isnil(L, -1) ? 0 : -1);
   lua_remove(L, -2);
 }

@@ -12,7 +12,8 @@
 
 #define SHARED_FORKED "this process was forked, and its parent's shared barriers are not its own"
 
-/* One of each Lua state. It is made before any handle of luv, so that it is finalized after them. */
+/* One of each Lua state. It is made before any handle of luv, so that it is finalized after them.
+ */
 struct shared_state {
   struct hub_state hub;
   struct scheduler *scheduler;

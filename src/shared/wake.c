@@ -34,16 +34,16 @@ static void push_function(lua_State *L, const struct wake *w, const char *name) 
     luaL_error(L, "cannot wait at a shared barrier: this luv has no function %s", name);
 }
 
-/* Calls the function below `nargs` arguments. An error that says what cannot be done if it
-** returns nil or false and a message, or a negative number. [-(nargs + 1), +1, e] */
-static void call_or_fail(lua_State *L, int nargs, const char *what) {
+/* Calls the function below `nargs` arguments. An error if it returns nil and a message, or a
+** negative number. [-(nargs + 1), +1, e] */
+static void call_or_fail(lua_State *L, int nargs) {
   lua_call(L, nargs, 2);
   if (lua_toboolean(L, -2) && !(lua_type(L, -2) == LUA_TNUMBER && lua_tonumber(L, -2) < 0)) {
     lua_pop(L, 1);
     return;
   }
-  luaL_error(L, "cannot wait at a shared barrier: luv cannot %s (%s)", what,
-             lua_isstring(L, -1) ? lua_tostring(L, -1) : "it does not say why");
+  luaL_error(L, "cannot wait at a shared barrier: luv cannot wake this loop (%s)",
+             luaL_tolstring(L, -1, NULL));
 }
 
 /* uv[name](the handle). [-0, +1, e] */
@@ -113,7 +113,7 @@ static void push_handle(lua_State *L, const struct wake *w, const struct threads
   int handle;
   push_function(L, w, "new_pipe");
   lua_pushboolean(L, 0);
-  call_or_fail(L, 1, "make a pipe");
+  call_or_fail(L, 1);
   handle = lua_gettop(L);
   call_on(L, w, "unref", handle);
   push_function(L, w, "pipe_connect");
@@ -123,7 +123,7 @@ static void push_handle(lua_State *L, const struct wake *w, const struct threads
   lua_pushvalue(L, handle);
   push_element(L, w, WAKE_CALLBACK);
   lua_pushcclosure(L, on_connect, 3);
-  call_or_fail(L, 3, "connect to a pipe");
+  call_or_fail(L, 3);
   lua_settop(L, handle);
 }
 
@@ -134,14 +134,14 @@ static void push_handle(lua_State *L, const struct wake *w, const struct threads
   int handle;
   push_function(L, w, "new_poll");
   lua_pushinteger(L, pipe->read_end);
-  call_or_fail(L, 1, "poll a pipe");
+  call_or_fail(L, 1);
   handle = lua_gettop(L);
   call_on(L, w, "unref", handle);
   push_function(L, w, "poll_start");
   lua_pushvalue(L, handle);
   lua_pushliteral(L, "r");
   push_element(L, w, WAKE_CALLBACK);
-  call_or_fail(L, 3, "poll a pipe");
+  call_or_fail(L, 3);
   lua_settop(L, handle);
 }
 
@@ -152,8 +152,9 @@ static void renew_handle(lua_State *L, struct wake *w, struct hub_state *s) {
   const struct threads_pipe *pipe = hub_pipe(s);
   w->holds = false;
   if (pipe == NULL)
-    luaL_error(L, "cannot wait at a shared barrier: there is no pipe to wake this loop with"
-                  " (too many open files)");
+    luaL_error(L,
+               "cannot wait at a shared barrier: there is no pipe to wake this loop with"
+               " (too many open files)");
   push_handle(L, w, pipe);
   if (has_handle(L, w)) {
     call_on(L, w, "close", lua_gettop(L));
