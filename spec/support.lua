@@ -56,6 +56,9 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
+---`it` for specs of what the module does where each call of a timer comes after polling.
+M.it_polls = it_if(uv.version() >= 0x013000, "libuv is older than 1.48")
+
 ---Defines a function that calls f where the C stack is full. The handler of that error has a
 ---little more of it, but cannot resume coroutines.
 M.FULL_STACK = [[

@@ -5,6 +5,7 @@
 #define INTERNAL static
 #define INTERNAL_DATA static
 
+#include "host/pin.c"
 #include "shared/threads.c"
 #include "host/nodes.c"
 #include "host/deadlines.c"

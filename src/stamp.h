@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "2286792338"
+#define BARRIER_STAMP "3050003168"
 
 #endif

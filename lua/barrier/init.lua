@@ -19,13 +19,16 @@
 ---@field TimeoutError table metatable of the errors of a wait that timed out
 ---@field core_problem? string which C core can't be used, why, and how to build it again
 ---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
----@field close fun() closes the luv handles of this Lua state, for uv.loop_close()
+---@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
 local M = { _VERSION = "luv-barrier dev" }
 
 local core, core_problem = require("barrier.environment").open()
 M.core_problem = core_problem
 
 local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
+if neovim then
+  neovim.watch(core)
+end
 
 M.BrokenBarrierError = core.BrokenBarrierError
 M.CancelledError = core.CancelledError
@@ -121,12 +124,23 @@ function M.group(options)
 end
 
 ---Closes the luv handles of this module, which otherwise stay for the next wait, so that
----`uv.loop_close()` succeeds after one more run of the loop. Whoever waits later makes new ones.
+---`uv.loop_close()` succeeds after one more run of the loop. Later waits make new ones.
+---
+---While a party has yet to be let out or notified, or a timeout is yet to come, it closes nothing,
+---as a plugin that shares the module may be waiting.
+---@return true? closed
+---@return string? why_not
 function M.close()
+  local parties, timeouts = core.pending()
+  if parties + timeouts > 0 then
+    return nil, ("cannot close: parties that have yet to be let out or notified: %d, timeouts "
+      .. "that are yet to come: %d"):format(parties, timeouts)
+  end
   core.close()
   if neovim then
     neovim.close()
   end
+  return true
 end
 
 ---A report of every barrier of this Lua state at which somebody waits, for the end of a

@@ -175,11 +175,11 @@ end)
 describe("what is scheduled in Neovim", function()
   it("is awaited by a timer, which wakes a vim.wait that would sleep for its interval", function()
     local new_timer, waker = uv.new_timer, nil
-    barrier.close() -- the next one makes its timer
     uv.new_timer = function()
       waker = new_timer()
       return waker
     end
+    barrier.close() -- makes a new one
     local drained = 0
     for _ = 1, 2 do
       require("barrier.neovim").schedule(function()
@@ -192,6 +192,22 @@ describe("what is scheduled in Neovim", function()
       return drained == 2
     end)
     assert.is_false(waker:is_active())
+  end)
+
+  it("is counted by barrier.close, also an action alone that was put off", function()
+    local ran, closed, message
+    in_fast_event(function()
+      local b = barrier.new(1, { action = function()
+        ran = true
+      end })
+      b:arrive()
+      closed, message = barrier.close()
+    end)
+    wait_for(function()
+      return ran
+    end)
+    assert.is_nil(closed)
+    assert.is_truthy(message:find("notified: 1,", 1, true), message)
   end)
 
   it("may be called off by barrier.close, and works again afterwards", function()

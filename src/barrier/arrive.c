@@ -239,6 +239,7 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct arrival *a
 static int come(lua_State *L, struct barrier *b, enum method method, const char *name) {
   struct arrival a = {.method = method, .q = {.name = name}};
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &a.q);
+  if (b == NULL) return wait_too_late(L, &a.q);
   if (!b->has_metatable && b->machine.nodes.tickets >= WORTH_METATABLE)
     barrier_own_metatable(L, b, 1);
   return a.q.callback ? come_with_callback(L, b, &a) : come_in_coroutine(L, b, &a);
@@ -253,6 +254,11 @@ int arrive_wait(lua_State *L) {
 
 int arrive_await_trip(lua_State *L) {
   return come(L, barrier_check(L, REQUEST_LEVEL, "await_trip"), WATCH, "await_trip");
+}
+
+static int succeed(lua_State *L) {
+  lua_pushboolean(L, 1);
+  return 1;
 }
 
 /* (nil, the error on the top) */
@@ -287,20 +293,20 @@ static int finish(lua_State *L, struct barrier *b, const struct arrival *a, enum
   scheduler_relax(L, b->room.scheduler);
   if (result == ACTION_THROWN) room_push_error(L, 1, (enum outcome)b->machine.thrown, 0);
   if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
-  lua_pushboolean(L, 1);
-  return 1;
+  return succeed(L);
 }
 
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
-  struct machine *m = &b->machine;
+  struct machine *m;
   struct arrival a = {.method = ARRIVE, .q = {.name = "arrive"}};
   enum plan plan;
   lua_settop(L, 1);
+  if (b == NULL) return succeed(L);
+  m = &b->machine;
   if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
     machine_arrive(m);
-    lua_pushboolean(L, 1);
-    return 1;
+    return succeed(L);
   }
   plan = prepare(L, b, &a);
   if (plan != FAILS) machine_arrive(m);
@@ -310,6 +316,7 @@ int arrive_arrive(lua_State *L) {
 int arrive_register(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "register");
   uint32_t n = request_count(L, "register");
+  if (b == NULL) return 0;
   if (n > MACHINE_MOST_PARTIES - b->machine.parties)
     return errors_argument(L, 1, 1, "register", "a barrier has at most %d parties",
                            (int)MACHINE_MOST_PARTIES);
@@ -319,11 +326,13 @@ int arrive_register(lua_State *L) {
 
 int arrive_deregister(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "deregister");
-  struct machine *m = &b->machine;
+  struct machine *m;
   struct arrival a = {.method = DEREGISTER, .q = {.name = "deregister"}};
   enum plan plan;
   a.n = request_count(L, "deregister");
   lua_settop(L, 1);
+  if (b == NULL) return succeed(L);
+  m = &b->machine;
   plan = a.n > machine_absent(m) ? COMES : prepare(L, b, &a);
   if (a.n > machine_absent(m))
     return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",

@@ -8,9 +8,13 @@ struct barrier *barrier_at(lua_State *L, int i) {
   return (struct barrier *)room_of_kind(L, i, &barrier_kind, sizeof(struct barrier));
 }
 
+struct barrier *barrier_gone_at(lua_State *L, int i) {
+  return (struct barrier *)room_gone_at(L, i, &barrier_kind, sizeof(struct barrier));
+}
+
 struct barrier *barrier_check(lua_State *L, int level, const char *name) {
   struct barrier *b = barrier_at(L, 1);
-  if (b == NULL)
+  if (b == NULL && barrier_gone_at(L, 1) == NULL)
     errors_raise(L, level, "calling '%s' on bad self (barrier expected, got %s)", name,
                  luaL_typename(L, 1));
   return b;

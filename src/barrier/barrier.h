@@ -44,8 +44,12 @@ INTERNAL void barrier_own_metatable(lua_State *L, struct barrier *b, int self);
 ** itself, so debug.setmetatable fools it neither way. */
 INTERNAL struct barrier *barrier_at(lua_State *L, int i);
 
-/* The barrier at index 1, or an error for the method `name` that speaks of the
-** function at `level`. [-0, +0, v] */
+/* The same of a barrier that was finalized: its machine is empty. When a Lua state closes, luv's
+** callbacks come after that, so the methods of such a barrier do nothing, quietly. */
+INTERNAL struct barrier *barrier_gone_at(lua_State *L, int i);
+
+/* The barrier at index 1, NULL if it was finalized, or an error for the method `name` that
+** speaks of the function at `level`. [-0, +0, v] */
 INTERNAL struct barrier *barrier_check(lua_State *L, int level, const char *name);
 
 /* {=== what happens to it === */

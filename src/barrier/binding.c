@@ -7,6 +7,7 @@
 #include "../host/errors.h"
 #include "../host/inspect.h"
 #include "inspect.h"
+#include "../host/pin.h"
 #include "../shared/binding.h"
 #include "../host/waiter.h"
 #include "../stamp.h"
@@ -116,16 +117,18 @@ static int new_barrier(lua_State *L) {
 
 /* {=== methods === */
 
-/* Has a turn called if a reset or abort may make somebody ready. [-0, +0, e] */
+/* Has a turn called if a reset or abort may make somebody ready. NULL if the barrier was
+** finalized. [-0, +0, e] */
 static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) {
   struct barrier *b = barrier_check(L, 1, name);
   lua_settop(L, top);
-  if (!nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler);
+  if (b && !nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler);
   return b;
 }
 
 static int barrier_reset(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "reset", 1);
+  if (b == NULL) return 0;
   machine_reset(&b->machine, b->room.scheduler->turn);
   b->has_reason = false;
   lua_pushboolean(L, 0);
@@ -137,6 +140,7 @@ static int barrier_reset(lua_State *L) {
 
 static int barrier_abort(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "abort", 2);
+  if (b == NULL) return 0;
   if (b->machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
   barrier_break(L, b, 1);
   room_changed(L, &b->room, 1);
@@ -146,11 +150,12 @@ static int barrier_abort(lua_State *L) {
 
 static int barrier_cancel(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "cancel");
-  return room_cancel(L, &b->room);
+  return room_cancel(L, b ? &b->room : NULL);
 }
 
 static int barrier_waiters(lua_State *L) {
-  return inspect_waiters(L, &barrier_check(L, 1, "waiters")->room);
+  const struct barrier *b = barrier_check(L, 1, "waiters");
+  return inspect_waiters(L, b ? &b->room : NULL);
 }
 
 /* (barrier, isyieldable() or nil, body, ...): the checks of b:with(body), which is in Lua. */
@@ -189,9 +194,11 @@ static int push_property(lua_State *L, const struct barrier *b, int property) {
 /* (barrier or table, name); upvalue 1: the members, 2: the barrier if 1 is a table. */
 static int barrier_index(lua_State *L) {
   const struct barrier *b;
+  int self = lua_isnil(L, lua_upvalueindex(2)) ? 1 : lua_upvalueindex(2);
   if (lua_gettop(L) < 2) return 0; /* the debug library called it */
   if (compat_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) return 1;
-  b = barrier_at(L, lua_isnil(L, lua_upvalueindex(2)) ? 1 : lua_upvalueindex(2));
+  b = barrier_at(L, self);
+  if (b == NULL) b = barrier_gone_at(L, self);
   return b ? push_property(L, b, (int)lua_tointeger(L, 2)) : 0;
 }
 
@@ -285,6 +292,10 @@ static const luaL_Reg helpers[] = {
 static const luaL_Reg core_helpers[] = {
     {"bind", bind},
     {"close", close_handles},
+    {"leave", scheduler_leave},
+    {"has_left", scheduler_has_left},
+    {"watch_exit", scheduler_watch_exit},
+    {"pending", inspect_pending},
     {"barriers", inspect_rooms},
     {NULL, NULL},
 };
@@ -324,8 +335,9 @@ static void push_members(lua_State *L) {
 
 /*
 ** The module: stamp; BrokenBarrierError, CancelledError, TimeoutError; members; bind, close,
-** barriers, watchers, make_new, check_with; and before Lua 5.3 arrive_wait,
-** arrive_await_trip, resumed and passed, and isyieldable where it is needed (see coroutine.h).
+** leave, has_left, watch_exit, pending, barriers, watchers, make_new, check_with; and before Lua
+** 5.3 arrive_wait, arrive_await_trip, resumed and passed, and isyieldable where it is needed (see
+** coroutine.h).
 ** However often it is loaded, there is one of it in a Lua state.
 */
 EXPORT int luaopen_barrier_core(lua_State *L);
@@ -338,6 +350,7 @@ int luaopen_barrier_core(lua_State *L) {
   lua_settop(L, 0);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
   if (lua_istable(L, 1)) return 1;
+  pin_module();
   lua_settop(L, 0);
   lua_newtable(L);                                           /* 1 */
   lua_pushliteral(L, "barrier.core built for " LUA_VERSION); /* also found in the file */

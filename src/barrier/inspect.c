@@ -6,11 +6,13 @@ const char *inspect_state(const struct barrier *b) { return state_names[b->machi
 
 int inspect_watchers(lua_State *L) {
   const struct barrier *b = barrier_check(L, 1, "watchers");
-  const struct nodes *nodes = &b->machine.nodes;
+  const struct nodes *nodes;
   compat_index i = 0;
   lua_settop(L, 1);
   room_push_elements(L, 1);
   lua_newtable(L);
+  if (b == NULL) return 1;
+  nodes = &b->machine.nodes;
   for (uint32_t n = nodes->queues[PLACE_WATCHING].first; n; n = nodes->at[n].next) {
     lua_rawgeti(L, 2, (compat_index)n);
     lua_rawseti(L, 3, ++i);
@@ -19,7 +21,8 @@ int inspect_watchers(lua_State *L) {
 }
 
 int inspect_tostring(lua_State *L) {
-  const struct barrier *b = barrier_check(L, 1, "tostring");
+  const struct barrier *checked = barrier_check(L, 1, "tostring");
+  const struct barrier *b = checked ? checked : barrier_gone_at(L, 1);
   const struct machine *m = &b->machine;
   int waiting = (int)machine_waiting(m), counted = (int)machine_counted(m);
   const char *state = inspect_state(b);

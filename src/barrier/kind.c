@@ -81,6 +81,8 @@ static bool barrier_is_party(const struct node *node) {
   return node->place <= PLACE_QUEUE_B && node->outcome != MACHINE_ARRIVED;
 }
 
+static uint64_t barrier_pending(const struct room *r) { return machine_pending(machine_in(r)); }
+
 static bool barrier_is_inhabited(const struct room *r) {
   return machine_anybody_waits(machine_in(r));
 }
@@ -144,6 +146,7 @@ INTERNAL_DATA const struct room_kind barrier_kind = {
     .leave = barrier_leave,
     .withdraw = barrier_withdraw,
     .is_party = barrier_is_party,
+    .pending = barrier_pending,
     .inhabited = barrier_is_inhabited,
     .push_error = barrier_push_error,
     .push_progress = barrier_push_progress,

@@ -189,6 +189,10 @@ INTERNAL void machine_put_back(struct machine *m, const struct leaver *leaver);
 ** gone. True if the barrier is full now; `last` is the last to be let in then. */
 INTERNAL bool machine_admit(struct machine *m, uint32_t turn);
 
+/* How many have yet to be let out, let in or notified; at least one while there is anything to
+** do in a turn to come. */
+INTERNAL uint64_t machine_pending(const struct machine *m);
+
 /* Is there anything to do in a turn to come? */
 INTERNAL bool machine_busy(const struct machine *m);
 

@@ -181,7 +181,7 @@ static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int rep
 static int drain_now(lua_State *L) {
   struct room *r = room_at(L, lua_upvalueindex(1));
   bool busy;
-  if (r == NULL) return 0;
+  if (r == NULL || r->scheduler->loop.left) return 0;
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */

@@ -48,6 +48,10 @@ int inspect_waiters(lua_State *L, const struct room *r) {
   struct listed *list;
   uint32_t most, count;
   lua_settop(L, 1);
+  if (r == NULL) {
+    lua_newtable(L);
+    return 1;
+  }
   room_push_elements(L, 1);
   do { /* making the userdata may run finalizers */
     lua_settop(L, 2);
@@ -61,6 +65,24 @@ int inspect_waiters(lua_State *L, const struct room *r) {
     lua_rawseti(L, 4, (compat_index)(i + 1));
   }
   return 1;
+}
+
+int inspect_pending(lua_State *L) {
+  const struct scheduler *s = (const struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
+  uint64_t parties = 0;
+  int bound;
+  lua_settop(L, 0);
+  bound = scheduler_push_all(L, s);
+  for (int i = 1; i <= bound; i++) {
+    const struct room *r;
+    lua_rawgeti(L, 1, i);
+    r = room_at(L, -1);
+    if (r) parties += r->kind->pending(r);
+    lua_pop(L, 1);
+  }
+  compat_pushcount(L, parties);
+  compat_pushcount(L, s->deadlines.count);
+  return 2;
 }
 
 /* True if a party waits or watches, or is about to be told. */

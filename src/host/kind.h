@@ -58,6 +58,9 @@ struct room_kind {
   /* True if a node that is not leaving stands for a party, which `waiters` lists. */
   bool (*is_party)(const struct node *node);
 
+  /* How many parties have yet to be let out, let in or notified. */
+  uint64_t (*pending)(const struct room *r);
+
   /* True if a party waits or watches that is not leaving. */
   bool (*inhabited)(const struct room *r);
 

@@ -8,6 +8,8 @@
 ** idle handle starts the next turn: everything else on the loop gets its chance, and the
 ** loop does not sleep.
 **
+** From libuv 1.48 on each call of the timer comes after a poll, and has new credit.
+**
 ** The timer repeats until it is stopped because nothing is left to do, so that no
 ** error on the way can lose a wake-up.
 **
@@ -27,6 +29,9 @@ struct loop {
   uint32_t credit; /* how many may be served before the loop polls */
   int ref;         /* its table in the registry */
   bool bound;      /* has it luv's functions? */
+  bool polls;      /* the loop polls before each call of the timer: libuv 1.48 or newer */
+  bool left;       /* see loop_leave */
+  void *guard;     /* its finalizer leaves, before luv closes the loop */
 };
 
 /* Makes the loop's table, from the timer's callback on the top. `l` has to live as
@@ -72,7 +77,29 @@ INTERNAL bool loop_is_timed(const struct loop *l);
 /* Notes that somebody was served. */
 INTERNAL void loop_spend(struct loop *l);
 
+/* Uses the credit up: the next turn comes after the loop has polled. */
+INTERNAL void loop_yield(struct loop *l);
+
 /* Closes both handles. New ones are made when they are needed. [-0, +0, e] */
 INTERNAL void loop_close(lua_State *L, struct loop *l);
+
+/* {=== leaving === */
+
+/* The Lua state or Neovim ends: from now on no handle is started or made, no turn comes, and
+** every other function above does nothing. */
+INTERNAL void loop_leave(struct loop *l);
+
+/* To be called when other code of this module has made a handle: the guard has to come after it.
+** [-0, +0, m] */
+INTERNAL void loop_guard(lua_State *L, struct loop *l);
+
+/* Takes the function on the top, which tells whether the loop has been closed: it is called
+** before handles are made. [-1, +0, m] */
+INTERNAL void loop_watch_exit(lua_State *L, struct loop *l);
+
+/* True if the end has begun; asks that function. [-0, +0, e] */
+INTERNAL bool loop_has_left(lua_State *L, struct loop *l);
+
+/* }=== */
 
 #endif

@@ -6,7 +6,8 @@
 #include "scheduler.h"
 #include "waiter.h"
 
-static const char room_mark = 'r'; /* its address is the mark */
+static const char room_mark = 'r'; /* its address is the mark, */
+static const char gone_mark = 'g'; /* and this one's that of a room that is closed */
 
 static const struct outcome_facts outcome_table[OUTCOMES] = {
     [OUTCOME_CANCELLED] = {false, true, "wait cancelled"},
@@ -46,7 +47,7 @@ void room_open(lua_State *L, struct room *r, const struct room_kind *kind, struc
 
 void room_close(lua_State *L, struct room *r) {
   scheduler_abandon(L, r->scheduler, r);
-  r->mark = r->self = NULL; /* a turn may still hold it, and ask its kind */
+  r->mark = &gone_mark; /* a turn may still hold it, and ask its kind */
 }
 
 struct room *room_at(lua_State *L, int i) {
@@ -58,7 +59,13 @@ struct room *room_at(lua_State *L, int i) {
 void *room_of_kind(lua_State *L, int i, const struct room_kind *kind, size_t size) {
   struct room *r = (struct room *)lua_touserdata(L, i);
   if (r == NULL || lua_rawlen(L, i) != size) return NULL;
-  return r->kind == kind && r->self == r ? r : NULL;
+  return r->mark == &room_mark && r->kind == kind && r->self == r ? r : NULL;
+}
+
+void *room_gone_at(lua_State *L, int i, const struct room_kind *kind, size_t size) {
+  struct room *r = (struct room *)lua_touserdata(L, i);
+  if (r == NULL || lua_rawlen(L, i) != size) return NULL;
+  return r->mark == &gone_mark && r->kind == kind && r->self == r ? r : NULL;
 }
 
 /* }=== */
@@ -219,13 +226,18 @@ bool room_withdraw(lua_State *L, struct room *r, int self, uint32_t node, enum o
 }
 
 int room_cancel(lua_State *L, struct room *r) {
-  const struct nodes *nodes = r->nodes;
   const lua_State *co = lua_tothread(L, 2);
+  const struct nodes *nodes;
   uint32_t n;
   if (co == NULL)
     errors_argument(L, 1, 1, "cancel", "coroutine expected, got %s",
                     waiter_at(L, 2) ? "Waiter (it has a method close)" : luaL_typename(L, 2));
   lua_settop(L, 2);
+  if (r == NULL) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  nodes = r->nodes;
   n = nodes_find(nodes, co);
   if (n && nodes->at[n].place != PLACE_LEAVING) {
     scheduler_ensure_turn(L, r->scheduler);

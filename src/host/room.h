@@ -44,6 +44,10 @@ INTERNAL struct room *room_at(lua_State *L, int i);
 /* The same for a room of one kind, which is the head of `size` bytes. */
 INTERNAL void *room_of_kind(lua_State *L, int i, const struct room_kind *kind, size_t size);
 
+/* The same for one that was closed. When a Lua state closes, luv's callbacks come after that, so
+** the methods of such a room do nothing, quietly. */
+INTERNAL void *room_gone_at(lua_State *L, int i, const struct room_kind *kind, size_t size);
+
 /* }=== */
 
 /* {=== what it keeps === */
@@ -103,7 +107,8 @@ INTERNAL void room_leave(lua_State *L, struct room *r, int self, uint32_t node);
 INTERNAL bool room_withdraw(lua_State *L, struct room *r, int self, uint32_t node,
                             enum outcome outcome);
 
-/* cancel(co) of the room at index 1: pushes whether the coroutine was there. [-0, +1, e] */
+/* cancel(co) of the room at index 1, NULL if that is gone: whether the coroutine was there.
+** [-0, +1, e] */
 INTERNAL int room_cancel(lua_State *L, struct room *r);
 
 /* A deadline of the room at `self` has passed, that of a wait or of node 0. The scheduler's

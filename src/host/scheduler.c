@@ -2,6 +2,9 @@
 
 #include "drain.h"
 
+/* How many deadlines that have passed are served in one call of the timer. */
+#define MOST_EXPIRE 512
+
 /* {=== the run queue === */
 
 /* [-0, +1] */
@@ -138,13 +141,18 @@ void scheduler_abandon(lua_State *L, struct scheduler *s, struct room *room) {
   room->anchor = 0;
 }
 
-/* Those whose time has come are told. [-0, +0] */
+/* Deadlines that have passed do their work: at most MOST_EXPIRE in one call of the timer; the
+** others after the loop has polled. [-0, +0] */
 static void expire(lua_State *L, struct scheduler *s) {
   uint64_t ms;
   if (s->deadlines.count == 0) return;
   ms = loop_now(L, &s->loop);
-  while (s->deadlines.count && s->deadlines.heap[1].when <= ms) {
+  for (int i = 0; s->deadlines.count && s->deadlines.heap[1].when <= ms; i++) {
     struct deadline x = s->deadlines.heap[1];
+    if (i == MOST_EXPIRE) {
+      loop_yield(&s->loop);
+      return;
+    }
     push_anchors(L, s);
     lua_rawgeti(L, -1, x.room->anchor);
     if (room_expire(L, &x)) scheduler_clear_deadline(L, s, x.room, x.node);
@@ -207,6 +215,7 @@ static void run_turn(lua_State *L, struct scheduler *s, int report) {
 static int on_timer(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   lua_settop(L, 0);
+  if (s->loop.left) return 0;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   loop_fired(L, &s->loop, s->first != NULL);
@@ -260,3 +269,29 @@ int scheduler_push_all(lua_State *L, const struct scheduler *s) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   return s->bound;
 }
+
+/* {=== the end === */
+
+static struct loop *upvalue_loop(lua_State *L) {
+  return &((struct scheduler *)lua_touserdata(L, lua_upvalueindex(1)))->loop;
+}
+
+int scheduler_leave(lua_State *L) {
+  loop_close(L, upvalue_loop(L));
+  loop_leave(upvalue_loop(L));
+  return 0;
+}
+
+int scheduler_has_left(lua_State *L) {
+  lua_pushboolean(L, loop_has_left(L, upvalue_loop(L)));
+  return 1;
+}
+
+int scheduler_watch_exit(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  loop_watch_exit(L, upvalue_loop(L));
+  return 0;
+}
+
+/* }=== */

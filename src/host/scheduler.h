@@ -85,4 +85,17 @@ INTERNAL void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct r
 INTERNAL void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct room *room,
                                        uint32_t node);
 
+/* {=== for Lua; upvalue 1: the scheduler === */
+
+/* leave(): the end has come. Closes the handles; none is started or made any more. */
+INTERNAL int scheduler_leave(lua_State *L);
+
+/* has_left() -> has the end come? */
+INTERNAL int scheduler_has_left(lua_State *L);
+
+/* watch_exit(f): f tells whether the loop was closed, though nothing has called leave. */
+INTERNAL int scheduler_watch_exit(lua_State *L);
+
+/* }=== */
+
 #endif

@@ -54,6 +54,17 @@ static uint32_t enter_or_fail(lua_State *S, struct room *r, const void *key, str
   return n;
 }
 
+int wait_too_late(lua_State *L, const struct request *q) {
+  if (q->callback) {
+    waiter_push(L, 1, q->callback);
+    return coroutine_return(L);
+  }
+  coroutine_check(L, REQUEST_LEVEL, 2);
+  lua_settop(L, 1);
+  coroutine_begin(L);
+  return coroutine_end(L);
+}
+
 int wait_suspend(lua_State *L, struct room *r, struct request *q, wait_enter enter) {
   lua_State *S;
   coroutine_ready(L, r);

@@ -26,6 +26,10 @@ INTERNAL bool wait_is_deferred(lua_State *L, const struct room *r);
 ** code has run; otherwise look at the room again. [-0, +0, e] */
 INTERNAL bool wait_wakes(lua_State *L, struct room *r, struct request *q, bool turn, uint64_t when);
 
+/* A wait at a room that is gone, as the Lua state closes: the coroutine is never resumed, the
+** callback never called. The results of the method. */
+INTERNAL int wait_too_late(lua_State *L, const struct request *q);
+
 /* The running coroutine enters and is suspended; or it is suspended and will fail, if the
 ** request has an error. The results of the method. */
 INTERNAL int wait_suspend(lua_State *L, struct room *r, struct request *q, wait_enter enter);

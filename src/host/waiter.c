@@ -70,7 +70,10 @@ static int waiter_close(lua_State *L) {
   lua_settop(L, 2);
   compat_getvalue(L, 1, WAITER_ROOM);
   r = room_at(L, 3);
-  if (r == NULL) return 0; /* it was collected together with the Waiter */
+  if (r == NULL) { /* it was collected together with the Waiter, or the Lua state closes */
+    waiter_take_callback(L, 1);
+    return 0;
+  }
   if (notifies) notify(L, r);
   n = node_of(L, r, w);
   waiter_take_callback(L, 1);

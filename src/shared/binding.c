@@ -25,17 +25,20 @@ static int shared_arrive(lua_State *L) {
   struct shared *b = shared_check(L, 1, "arrive");
   struct request q = {.name = "arrive"};
   struct hub_reason *reason;
-  bool quiet = shared_prepare(L, b, &q, false);
+  bool quiet;
+  if (b == NULL) return succeed(L);
+  quiet = shared_prepare(L, b, &q, false);
   if (!hub_arrive(b->member, &reason, quiet)) return return_broken(L, reason);
   if (quiet) shared_collect(L, b->state);
-  lua_pushboolean(L, 1);
-  return 1;
+  return succeed(L);
 }
 
 static int shared_reset(lua_State *L) {
   struct shared *b = shared_check(L, 1, "reset");
   struct request q = {.name = "reset"};
-  bool quiet = shared_prepare(L, b, &q, true);
+  bool quiet;
+  if (b == NULL) return 0;
+  quiet = shared_prepare(L, b, &q, true);
   hub_reset(b->member, quiet);
   if (quiet) shared_collect(L, b->state);
   return 0;
@@ -51,6 +54,7 @@ static int shared_abort(lua_State *L) {
                     "the reason goes to other threads: a string, number or boolean expected, "
                     "got %s",
                     luaL_typename(L, 2));
+  if (b == NULL) return 0;
   while (quiet = shared_prepare(L, b, &q, true), !reason_make(L, 2, &reason))
     errors_memory(L, 4096 + lua_rawlen(L, 2));
   hub_abort(b->member, reason, quiet);
@@ -59,7 +63,8 @@ static int shared_abort(lua_State *L) {
 }
 
 static int shared_cancel(lua_State *L) {
-  return room_cancel(L, &shared_check(L, 1, "cancel")->room);
+  struct shared *b = shared_check(L, 1, "cancel");
+  return room_cancel(L, b ? &b->room : NULL);
 }
 
 /* }=== */
@@ -86,6 +91,7 @@ static int shared_index(lua_State *L) {
   if (lua_gettop(L) < 2) return 0; /* the debug library called it */
   if (compat_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) return 1;
   b = shared_check(L, 1, "index");
+  if (b == NULL) return 0;
   hub_get_status(b->member, &status);
   switch ((int)lua_tointeger(L, -1)) {
     case SHARED_NAME: shared_push_name(L, b); break;
@@ -106,6 +112,10 @@ static int shared_newindex(lua_State *L) {
 static int shared_tostring(lua_State *L) {
   const struct shared *b = shared_check(L, 1, "tostring");
   struct hub_status status;
+  if (b == NULL) {
+    lua_pushfstring(L, "<%s [%s]>", "barrier.Shared", "closed");
+    return 1;
+  }
   hub_get_status(b->member, &status);
   lua_pushliteral(L, "<barrier.Shared object \"");
   shared_push_name(L, b);
@@ -155,11 +165,11 @@ static int new_shared(lua_State *L) {
   check_shared(L);
   parties = (uint32_t)lua_tonumber(L, 2);
   if (!s->is_bound) return luaL_error(L, "barrier.core is private; require \"barrier\"");
-  if (s->hub.closed) return luaL_error(L, "the Lua state is closing");
   if (hub_is_forked(&s->hub)) return luaL_error(L, SHARED_FORKED);
   b = shared_push(L, s, parties);
-  hub_get_status(b->member, &status);
-  if (status.parties != parties) {
+  memset(&status, 0, sizeof(status));
+  if (b->member) hub_get_status(b->member, &status);
+  if (b->member && status.parties != parties) {
     shared_push_name(L, b);
     errors_argument(L, 1, 2, "shared", "the barrier '%s' has %d parties, not %d",
                     lua_tostring(L, -1), (int)status.parties, (int)parties);

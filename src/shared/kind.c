@@ -98,6 +98,13 @@ static bool shared_is_party(const struct node *node) {
   return true;
 }
 
+/* Also those that wait: only while the handle is there can other threads wake the loop. */
+static uint64_t shared_pending(const struct room *r) {
+  uint64_t count = 0;
+  for (int place = 0; place < QUEUES; place++) count += r->nodes->queues[place].count;
+  return count;
+}
+
 static bool shared_is_inhabited(const struct room *r) {
   return r->nodes->queues[PLACE_WAITING].count || r->nodes->queues[PLACE_GOING].count;
 }
@@ -156,6 +163,7 @@ INTERNAL_DATA const struct room_kind shared_kind = {
     .leave = shared_leave,
     .withdraw = shared_withdraw,
     .is_party = shared_is_party,
+    .pending = shared_pending,
     .inhabited = shared_is_inhabited,
     .push_error = shared_push_error,
     .push_progress = shared_push_progress,

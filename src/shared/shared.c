@@ -45,7 +45,7 @@ void shared_close(struct shared_state *s) {
 static int on_wake(lua_State *L) {
   struct shared_state *s = (struct shared_state *)lua_touserdata(L, lua_upvalueindex(1));
   lua_settop(L, 0);
-  if (s->hub.closed) return 0;
+  if (s->hub.closed || s->scheduler->loop.left) return 0;
   if (hub_is_forked(&s->hub)) { /* the pipe is the parent's */
     wake_close(L, &s->wake);
     return 0;
@@ -60,7 +60,7 @@ void shared_bind(lua_State *L, struct shared_state *s, int uv) {
   uv = lua_absindex(L, uv);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_wake, 1);
-  wake_open(L, &s->wake, uv);
+  wake_open(L, &s->wake, &s->scheduler->loop, uv);
   s->is_bound = true;
 }
 
@@ -74,10 +74,10 @@ struct shared *shared_at(lua_State *L, int i) {
 
 struct shared *shared_check(lua_State *L, int level, const char *name) {
   struct shared *b = shared_at(L, 1);
-  if (b == NULL)
+  if (b == NULL && room_gone_at(L, 1, &shared_kind, sizeof(struct shared)) == NULL)
     errors_raise(L, level, "calling '%s' on bad self (shared barrier expected, got %s)", name,
                  luaL_typename(L, 1));
-  if (b->state->hub.closed || b->member == NULL) errors_raise(L, level, "the Lua state is closing");
+  if (b == NULL || b->state->hub.closed || b->member == NULL) return NULL;
   if (hub_is_forked(&b->state->hub)) errors_raise(L, level, SHARED_FORKED);
   return b;
 }
@@ -100,6 +100,11 @@ struct shared *shared_push(lua_State *L, struct shared_state *s, uint32_t partie
   nodes_init(&b->nodes, alloc, ud);
   b->state = s;
   room_open(L, &b->room, &shared_kind, s->scheduler, &b->nodes);
+  if (s->hub.closed) {
+    room_close(L, &b->room);
+    lua_remove(L, -2);
+    return b;
+  }
   while ((b->member = hub_join(&s->hub, lua_tostring(L, 1), length, parties, b)) == NULL)
     errors_memory(L, 4096 + length);
   lua_pushvalue(L, 1);
@@ -243,6 +248,7 @@ int shared_wait(lua_State *L) {
   struct shared *b = shared_check(L, REQUEST_LEVEL, "wait");
   struct request q = {.name = "wait"};
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &q);
+  if (b == NULL) return wait_too_late(L, &q);
   if (is_in_work(L, b->state))
     errors_raise(L, REQUEST_LEVEL,
                  "cannot wait in a function of uv.new_work: no loop runs there; use arrive");

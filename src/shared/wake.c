@@ -3,7 +3,7 @@
 /* The elements of its table. */
 enum { WAKE_UV = 1, WAKE_CALLBACK, WAKE_HANDLE };
 
-void wake_open(lua_State *L, struct wake *w, int uv) {
+void wake_open(lua_State *L, struct wake *w, struct loop *l, int uv) {
   uv = lua_absindex(L, uv);
   lua_createtable(L, 3, 0);
   lua_insert(L, -2);
@@ -14,6 +14,7 @@ void wake_open(lua_State *L, struct wake *w, int uv) {
   lua_rawseti(L, -2, WAKE_HANDLE);
   w->ref = luaL_ref(L, LUA_REGISTRYINDEX);
   w->holds = false;
+  w->loop = l;
 }
 
 /* {=== calling luv === */
@@ -56,6 +57,7 @@ static void call_wake(lua_State *L, const struct wake *w, const char *name) {
 /* True if the handle is there, and other code has not closed it. [-0, +0, e] */
 static bool has_handle(lua_State *L, const struct wake *w) {
   bool alive;
+  if (w->loop->left) return false;
   push_element(L, w, WAKE_HANDLE);
   alive = lua_toboolean(L, -1);
   lua_pop(L, 1);
@@ -161,6 +163,7 @@ static void renew_handle(lua_State *L, struct wake *w, struct hub_state *s) {
     lua_pop(L, 1);
   } else {
     set_handle(L, w);
+    loop_guard(L, w->loop);
   }
 }
 
@@ -168,6 +171,10 @@ bool wake_hold(lua_State *L, struct wake *w, struct hub_state *s) {
   bool held = w->holds;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   if (!has_handle(L, w)) {
+    if (loop_has_left(L, w->loop)) {
+      w->holds = true;
+      return true;
+    }
     renew_handle(L, w, s);
     held = false;
   }

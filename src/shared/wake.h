@@ -9,19 +9,20 @@
 #ifndef SHARED_WAKE_H
 #define SHARED_WAKE_H
 
-#include "../host/compat.h"
+#include "../host/loop.h"
 #include "hub.h"
 
 struct wake {
+  struct loop *loop;
   int ref;    /* its table in the registry */
   bool holds; /* the handle keeps the loop alive */
 };
 
 /* Takes luv's table at index `uv`, and the callback on the top. [-1, +0, m] */
-INTERNAL void wake_open(lua_State *L, struct wake *w, int uv);
+INTERNAL void wake_open(lua_State *L, struct wake *w, struct loop *l, int uv);
 
 /* Sees to it that there is a handle, and that it keeps the loop alive; an error if that can't
-** be. True if it was so already. [-0, +0, e] */
+** be. True if it was so already, or the end has come: then nothing is made. [-0, +0, e] */
 INTERNAL bool wake_hold(lua_State *L, struct wake *w, struct hub_state *s);
 
 /* The loop may end. [-0, +0, e] */
