@@ -6,7 +6,8 @@
 #define INTERNAL_DATA static
 
 #include "host/pin.c"
-#include "shared/threads.c"
+#include "host/threads.c"
+#include "host/living.c"
 #include "host/nodes.c"
 #include "host/deadlines.c"
 #include "host/loop.c"

@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "3050003168"
+#define BARRIER_STAMP "1416223879"
 
 #endif

@@ -5,8 +5,9 @@
 ---Each option may be left out.
 ---@class (exact) barrier.Options
 ---Called with the barrier each time it trips, by the last arrival, before anyone goes
----on; may not yield. If it raises, the barrier breaks: the last arrival gets its error,
----everybody else a BrokenBarrierError with it as reason.
+---on; may not yield. A party that leaves while it runs leaves alone: the others pass, and
+---their timeouts count no longer. If it raises, the barrier breaks: the last arrival gets its
+---error, everybody else a BrokenBarrierError with it as reason.
 ---@field action? fun(b: barrier.Barrier)
 ---Where waiters resume: has to arrange that `drain` is called once, later. `false`: in
 ---the callback of a timer. Default: that; in Neovim vim.schedule.
@@ -91,10 +92,11 @@ function Barrier:wait(timeout) end
 ---@return any ... what `body` returns
 function Barrier:with(body) end
 
----One party arrives and does not wait. Never suspends, and works anywhere.
+---Parties arrive and do not wait. Never suspends, and works anywhere.
+---@param n? integer how many, >= 1; default 1; at most those that have yet to arrive
 ---@return true? arrived nil if the barrier is broken, or its action raised
 ---@return any err the BrokenBarrierError, or what the action raised
-function Barrier:arrive() end
+function Barrier:arrive(n) end
 
 ---More parties, from now on: the phase that is filling waits for them too.
 ---@param n? integer how many, >= 1; default 1

@@ -58,13 +58,13 @@ end
 ---The method whose C function is `arrive`, before Lua 5.3; see src/host/coroutine.h. Its frame is
 ---small, so that a waiting coroutine of LuaJIT fits into the stack that it was made with, also
 ---when this is compiled: nothing is passed on that was not given, and `first` and `second` are
----the timeout and the callback, then the token and the result.
+---the timeout and the callback, then the token and the result. `third` is one too many.
 local function waiting(arrive)
-  return function(self, first, second)
-    if first == nil and second == nil then
+  return function(self, first, second, third)
+    if first == nil and second == nil and third == nil then
       first, second = arrive(self, isyieldable and isyieldable())
     else
-      first, second = arrive(self, isyieldable and isyieldable(), first, second)
+      first, second = arrive(self, isyieldable and isyieldable(), first, second, third)
     end
     if first == passed then
       return second

@@ -74,6 +74,9 @@ function Run:bind()
     functions[name] = self.uv[name]
   end
   functions.update_time = self.uv.virtual and self.uv.update_time or function() end
+  function functions.hrtime()
+    return self.uv.now() * 1000000 -- no part of a millisecond has passed
+  end
   for _, name in ipairs { "new_timer", "new_idle" } do
     functions[name] = function()
       local handle = self.uv[name]()

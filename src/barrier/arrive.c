@@ -11,7 +11,7 @@
 /* What becomes of it. */
 enum plan {
   COMES,     /* it counts, waits, or is blocked */
-  COMPLETES, /* it is the last that the barrier waits for */
+  COMPLETES, /* it is the last that the barrier waits for: the trip is decided */
   FAILS      /* the barrier is broken */
 };
 
@@ -22,7 +22,7 @@ enum method { WAIT, WATCH, ARRIVE, DEREGISTER };
 struct arrival {
   struct request q; /* is first: the host hands it back */
   enum method method;
-  uint32_t n;    /* DEREGISTER: how many */
+  uint32_t n;    /* how many; of waits 1 */
   bool deferred; /* a trip waits for a turn */
   enum plan plan;
 };
@@ -39,7 +39,7 @@ static enum plan plan_of(const struct machine *m, const struct arrival *a) {
     case DEREGISTER:
       completes = m->state == MACHINE_FILLING && machine_absent(m) == a->n && !m->held;
       break;
-    default: completes = machine_would_trip(m); break;
+    default: completes = machine_would_trip(m, a->n); break;
   }
   return completes ? COMPLETES : COMES;
 }
@@ -54,10 +54,10 @@ static bool needs_turn(const struct barrier *b, const struct arrival *a, enum pl
 /* When a deadline wakes the loop; LOOP_NEVER if none is to be set. */
 static uint64_t wakes_at(const struct barrier *b, const struct arrival *a, enum plan plan) {
   uint64_t when = a->q.timed ? a->q.when : LOOP_NEVER;
-  uint64_t phase = b->room.scheduler->loop.clock + b->timeout;
+  uint64_t phase = loop_after(&b->room.scheduler->loop, b->timeout);
   bool begins = b->has_timeout && b->room.deadline == 0 &&
                 (a->method == WAIT || a->method == ARRIVE) && machine_is_open(&b->machine);
-  if (plan == FAILS || (plan == COMPLETES && !b->has_action && !a->deferred)) return LOOP_NEVER;
+  if (plan != COMES) return LOOP_NEVER;
   return begins && phase < when ? phase : when;
 }
 
@@ -67,10 +67,13 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   struct machine *m = &b->machine;
   uint32_t deadlines = (uint32_t)a->q.timed + (uint32_t)b->has_timeout;
   bool asked = !b->room.defers;
-  if (deadlines) a->q.when = loop_update(L, &b->room.scheduler->loop) + a->q.timeout;
+  if (deadlines) {
+    loop_update(L, &b->room.scheduler->loop);
+    a->q.when = loop_after(&b->room.scheduler->loop, a->q.timeout);
+  }
   for (;;) {
     enum plan plan = a->plan = plan_of(m, a);
-    bool needs_node = a->method < ARRIVE || deadlines || machine_arrival_needs_node(m);
+    bool needs_node = a->method < ARRIVE || deadlines || machine_arrivals_need_node(m, a->n);
     if (plan == FAILS && a->q.error == 0) {
       room_ensure_errors(L, 1);
       room_push_error(L, 1, MACHINE_ABORTED, 0);
@@ -90,19 +93,16 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
 /* {=== everybody is there === */
 
 /* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
-** action and does what comes of it. Its error is on the top, if nobody gets it yet.
-** [-0, +(0|1), e] */
+** action and does what comes of it; or has a turn do so. [-0, +(0|1), e] */
 static enum action_result complete(lua_State *L, struct barrier *b, const struct arrival *a,
                                    uint32_t n) {
   struct machine *m = &b->machine;
   enum action_result result;
-  if (a->deferred) {
-    machine_put_off(m, n, b->room.scheduler->turn);
-    room_changed(L, &b->room, 1);
-    return ACTION_WAITS;
-  }
-  if (!b->has_action) {
-    machine_trip(m, b->room.scheduler->turn);
+  if (a->deferred || !b->has_action) {
+    if (a->deferred)
+      machine_put_off(m, n, b->room.scheduler->turn);
+    else
+      machine_trip(m, b->room.scheduler->turn);
     room_changed(L, &b->room, 1);
     return ACTION_TRIPS;
   }
@@ -110,20 +110,8 @@ static enum action_result complete(lua_State *L, struct barrier *b, const struct
   barrier_keep_phase(L, b, 1);
   result = action_run(L, b, 1);
   if (result == ACTION_TRIPS) machine_trip(m, b->room.scheduler->turn);
-  if (result == ACTION_FAILS && n && m->last == n) {
-    lua_pop(L, 1); /* the last arrival gets it */
-    result = ACTION_WAITS;
-  }
   action_settle(L, b, 1);
   return result;
-}
-
-/* The action of the last arrival has ended: its timeout counts no longer, unless it goes on
-** waiting. [-0, +0] */
-static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
-  const struct machine *m = &b->machine;
-  if (n && n <= m->nodes.used && !machine_waits(m, n))
-    scheduler_clear_deadline(L, b->room.scheduler, &b->room, n);
 }
 
 /* The last arrival, a coroutine, has the node `n` and has run the action: it passes, or is
@@ -133,7 +121,6 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
   bool is_inside = m->last == n;
   if (result == ACTION_TRIPS && is_inside) {
     uint64_t position;
-    scheduler_clear_deadline(L, b->room.scheduler, &b->room, n);
     room_clear_element(L, 1, n);
     machine_leave(m, n, b->room.scheduler->turn);
     position = machine_pass(m, b->room.scheduler->turn);
@@ -142,9 +129,8 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
     return coroutine_return(L);
   }
   if (result == ACTION_TRIPS) machine_trip(m, b->room.scheduler->turn); /* it was cancelled */
-  forget_deadline(L, b, n);
   action_settle(L, b, 1);
-  if (result == ACTION_FAILS && !is_inside) action_lost(L, b, 1);
+  if (result == ACTION_LOST) action_lost(L, b, 1);
   if (nodes_find(&m->nodes, L) == 0) return luaL_error(L, "the barrier was collected by hand");
   lua_settop(L, 1);
   coroutine_begin(L);
@@ -155,23 +141,26 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
 
 /* {=== coroutine style === */
 
-/* The plan was carried out: whoever just comes makes nobody ready. [-0, +0] */
-static void note_arrival(lua_State *S, struct barrier *b, enum plan plan) {
-  if (plan == COMES)
-    barrier_keep_phase(S, b, 1);
-  else
-    room_changed(S, &b->room, 1);
-}
-
-/* The host's `enter`: waits or watches. A last arrival goes on to `complete`. */
+/* The host's `enter`: waits or watches. Of a last arrival `complete` takes care. */
 static uint32_t enter(lua_State *S, struct room *r, const void *key, struct request *q) {
   struct barrier *b = barrier_of(r);
   const struct arrival *a = (const struct arrival *)(void *)q;
   uint32_t n =
       a->method == WATCH ? machine_watch(&b->machine, key) : machine_enter(&b->machine, key);
-  if (a->plan == COMES || b->has_action || a->deferred) wait_set_deadline(S, r, q, n);
-  if (a->plan == COMPLETES && a->deferred) machine_put_off(&b->machine, n, r->scheduler->turn);
-  if (a->plan != COMPLETES || a->deferred) note_arrival(S, b, a->plan);
+  if (a->plan == COMES) {
+    wait_set_deadline(S, r, q, n);
+    barrier_keep_phase(S, b, 1);
+  }
+  return n;
+}
+
+/* The same for a last arrival that goes on in a turn. */
+static uint32_t enter_deferred(lua_State *S, struct room *r, const void *key, struct request *q) {
+  struct machine *m = &barrier_of(r)->machine;
+  uint32_t n = machine_enter(m, key);
+  (void)q;
+  machine_put_off(m, n, r->scheduler->turn);
+  room_changed(S, r, 1);
   return n;
 }
 
@@ -179,7 +168,7 @@ static uint32_t enter(lua_State *S, struct room *r, const void *key, struct requ
 static int complete_in_coroutine(lua_State *L, struct barrier *b, struct arrival *a) {
   struct machine *m = &b->machine;
   uint32_t n;
-  if (a->deferred) return wait_suspend(L, &b->room, &a->q, enter);
+  if (a->deferred) return wait_suspend(L, &b->room, &a->q, enter_deferred);
   if (!b->has_action) {
     uint64_t position = machine_pass(m, b->room.scheduler->turn);
     room_changed(L, &b->room, 1);
@@ -189,7 +178,6 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, struct arrival
   }
   coroutine_ready(L, &b->room);
   n = machine_enter(m, L);
-  wait_set_deadline(L, &b->room, &a->q, n);
   machine_hold(m, n, true);
   barrier_keep_phase(L, b, 1);
   return pass_or_suspend(L, b, action_run(L, b, 1), n);
@@ -223,11 +211,7 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct arrival *a
   index = lua_gettop(L);
   if (prepare(L, b, a) == FAILS) lua_pushvalue(L, index); /* over the error */
   n = wait_call_back(L, &b->room, &a->q, enter);
-  if (a->plan == COMPLETES && !a->deferred) {
-    if (complete(L, b, a, n) == ACTION_FAILS) action_lost(L, b, 1);
-    forget_deadline(L, b, n);
-    room_changed(L, &b->room, 1);
-  }
+  if (a->plan == COMPLETES && complete(L, b, a, n) == ACTION_LOST) action_lost(L, b, 1);
   lua_settop(L, index);
   return coroutine_return(L);
 }
@@ -237,7 +221,7 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct arrival *a
 /* {=== the methods === */
 
 static int come(lua_State *L, struct barrier *b, enum method method, const char *name) {
-  struct arrival a = {.method = method, .q = {.name = name}};
+  struct arrival a = {.method = method, .n = 1, .q = {.name = name}};
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &a.q);
   if (b == NULL) return wait_too_late(L, &a.q);
   if (!b->has_metatable && b->machine.nodes.tickets >= WORTH_METATABLE)
@@ -268,10 +252,11 @@ static int return_error(lua_State *L) {
   return 2;
 }
 
-/* The optional number of parties at index 2 of the method `name`, from 1 on. What is more
-** than a barrier can have counts as one more than that. [-0, +0, v] */
+/* The optional number of parties at index 2 of the method `name`, from 1 on, which is its last
+** argument. What is more than a barrier can have counts as one more than that. [-0, +0, v] */
 static uint32_t request_count(lua_State *L, const char *name) {
   int64_t n = 1;
+  errors_extra(L, 1, 3, 2, name);
   if (lua_isnoneornil(L, 2)) return 1;
   if (!compat_tointeger(L, 2, &n) || n < 1) {
     bool number = lua_type(L, 2) == LUA_TNUMBER;
@@ -283,33 +268,47 @@ static uint32_t request_count(lua_State *L, const char *name) {
 
 /* The results of those that do not wait: true, or nil and the error. */
 static int finish(lua_State *L, struct barrier *b, const struct arrival *a, enum plan plan) {
-  enum action_result result = ACTION_WAITS;
+  enum action_result result = ACTION_TRIPS;
   if (plan == FAILS) {
     lua_pushvalue(L, a->q.error);
     return return_error(L);
   }
-  if (plan == COMPLETES) result = complete(L, b, a, 0);
-  barrier_keep_phase(L, b, 1);
+  if (plan == COMPLETES)
+    result = complete(L, b, a, 0);
+  else
+    barrier_keep_phase(L, b, 1);
   scheduler_relax(L, b->room.scheduler);
   if (result == ACTION_THROWN) room_push_error(L, 1, (enum outcome)b->machine.thrown, 0);
-  if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
+  if (result == ACTION_LOST || result == ACTION_THROWN) return return_error(L);
   return succeed(L);
+}
+
+/* There are fewer parties than were named. [-0, +0, v] */
+static int too_many(lua_State *L, const struct machine *m, const char *name) {
+  return errors_argument(L, 1, 1, name, "only %d of %d parties have yet to arrive",
+                         (int)machine_absent(m), (int)m->parties);
 }
 
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
   struct machine *m;
-  struct arrival a = {.method = ARRIVE, .q = {.name = "arrive"}};
-  enum plan plan;
+  struct arrival a = {.method = ARRIVE, .n = 1, .q = {.name = "arrive"}};
+  enum plan plan = COMES;
+  if (lua_gettop(L) > 1) a.n = request_count(L, "arrive");
   lua_settop(L, 1);
   if (b == NULL) return succeed(L);
   m = &b->machine;
-  if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
-    machine_arrive(m);
-    return succeed(L);
+  if (a.n <= machine_most_arrivals(m)) {
+    if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m, a.n)) {
+      machine_arrive(m, a.n);
+      return succeed(L);
+    }
+    plan = prepare(L, b, &a);
   }
-  plan = prepare(L, b, &a);
-  if (plan != FAILS) machine_arrive(m);
+  if (a.n > machine_most_arrivals(m) && m->parties == 0)
+    return errors_argument(L, 1, 1, "arrive", "with no party left, one arrives at a time");
+  if (a.n > machine_most_arrivals(m)) return too_many(L, m, "arrive");
+  if (plan != FAILS) machine_arrive(m, a.n);
   return finish(L, b, &a, plan);
 }
 
@@ -334,9 +333,7 @@ int arrive_deregister(lua_State *L) {
   if (b == NULL) return succeed(L);
   m = &b->machine;
   plan = a.n > machine_absent(m) ? COMES : prepare(L, b, &a);
-  if (a.n > machine_absent(m))
-    return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",
-                           (int)machine_absent(m), (int)m->parties);
+  if (a.n > machine_absent(m)) return too_many(L, m, "deregister");
   m->parties -= a.n;
   return finish(L, b, &a, plan);
 }

@@ -26,12 +26,25 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t parties)
   struct barrier *b = (struct barrier *)room_new(L, sizeof(*b), &barrier_kind);
   machine_init(&b->machine, parties, alloc, ud);
   room_open(L, &b->room, &barrier_kind, s, &b->machine.nodes);
+  if (s->living.closed) barrier_destroy(L, b);
   return b;
 }
 
 void barrier_destroy(lua_State *L, struct barrier *b) {
   room_close(L, &b->room);
   machine_destroy(&b->machine);
+}
+
+void barrier_close(lua_State *L, struct scheduler *s) {
+  int bound = scheduler_push_all(L, s);
+  for (int i = 1; i <= bound; i++) {
+    struct barrier *b;
+    lua_rawgeti(L, -1, i);
+    b = barrier_at(L, -1);
+    if (b) barrier_destroy(L, b);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
 }
 
 /* {=== metatables === */
@@ -121,9 +134,9 @@ void barrier_break(lua_State *L, struct barrier *b, int self) {
 
 void barrier_keep_phase(lua_State *L, struct barrier *b, int self) {
   struct scheduler *s = b->room.scheduler;
-  bool begun = b->has_timeout && machine_counted(&b->machine) > 0;
+  bool begun = b->has_timeout && machine_counted(&b->machine) && !b->machine.held;
   if (begun && b->room.deadline == 0 && deadlines_reserve(&s->deadlines, 1))
-    scheduler_set_deadline(L, s, &b->room, self, 0, s->loop.clock + b->timeout, b->timeout);
+    scheduler_set_deadline(L, s, &b->room, self, 0, loop_after(&s->loop, b->timeout), b->timeout);
   else if (!begun && b->room.deadline)
     scheduler_clear_deadline(L, s, &b->room, 0);
 }

@@ -58,8 +58,9 @@ INTERNAL struct barrier *barrier_check(lua_State *L, int level, const char *name
 ** barrier keeps its first. [-1, +0, -] */
 INTERNAL void barrier_break(lua_State *L, struct barrier *b, int self);
 
-/* To be called when the number of those who have arrived may have changed: the deadline of the
-** phase runs while there is one. Needs room for a deadline. [-0, +0, -] */
+/* Call it when the number of parties that have arrived may have changed, or the trip was
+** decided: the deadline of the phase runs while a party waits for the trip. Needs room for a
+** deadline. [-0, +0, -] */
 INTERNAL void barrier_keep_phase(lua_State *L, struct barrier *b, int self);
 
 /* }=== */

@@ -91,24 +91,22 @@ static bool barrier_is_inhabited(const struct room *r) {
 
 /* {=== a turn === */
 
-/* Everybody is there, and the machine is held: runs the action, if there is one, and trips, so
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips, so
 ** that those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
 static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = (struct barrier *)(void *)p->room;
   struct machine *m = &b->machine;
-  enum action_result result = ACTION_WAITS;
-  if (b->has_action && machine_still_full(m))
+  enum action_result result = ACTION_TRIPS;
+  if (b->has_action)
     result = action_run(L, b, p->self);
-  else if (machine_unhold(m, ready))
-    result = ACTION_TRIPS;
+  else
+    machine_unhold(m, ready);
   if (result == ACTION_TRIPS) {
     machine_trip(m, ready);
-    room_changed(L, &b->room, p->self);
-    if (m->state == MACHINE_FILLING)
-      m->blocked_turn = b->room.scheduler->turn; /* nobody was inside */
+    room_changed(L, p->room, p->self);
+    if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
   }
-  if (result == ACTION_FAILS && m->last == 0 && !machine_anybody_waits(m))
-    report_error(L, p->report, 0); /* nobody gets it */
+  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);
   if (b->has_action) action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
@@ -128,9 +126,11 @@ static void barrier_end(lua_State *L, const struct pass *p, uint32_t turn) {
   if (!machine_admit(m, turn)) return;
   machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
   barrier_keep_phase(L, b, p->self);
-  if (b->has_timeout && b->has_action)
-    loop_wake_at(L, &b->room.scheduler->loop, b->room.scheduler->loop.clock + b->timeout);
   complete_in_turn(L, p, b->room.scheduler->turn);
+}
+
+static void barrier_close_room(lua_State *L, struct room *r) {
+  barrier_destroy(L, (struct barrier *)(void *)r);
 }
 
 /* }=== */
@@ -150,6 +150,7 @@ INTERNAL_DATA const struct room_kind barrier_kind = {
     .inhabited = barrier_is_inhabited,
     .push_error = barrier_push_error,
     .push_progress = barrier_push_progress,
+    .destroy = barrier_close_room,
     .changed = barrier_keep_room,
     .expire = barrier_expire,
     .begin = barrier_begin,

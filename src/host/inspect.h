@@ -7,8 +7,8 @@
 #include "room.h"
 
 /* The coroutines and Waiters in the room at index 1, NULL if that is gone, in order of arrival, as
-*an array: the
-** results of a method. [-0, +1, m] */
+ *an array: the
+ ** results of a method. [-0, +1, m] */
 INTERNAL int inspect_waiters(lua_State *L, const struct room *r);
 
 /* () -> how many parties have yet to be let out, let in or notified, and how many timeouts are yet

@@ -9,6 +9,7 @@
 
 struct lua_State;
 struct deadline;
+struct living_mark;
 struct room;
 struct scheduler;
 
@@ -76,6 +77,10 @@ struct room_kind {
 
   /* }=== */
 
+  /* Closes a room, which Lua does not finalize: it was made while Lua closed the state.
+  ** [-0, +0, -] */
+  void (*destroy)(struct lua_State *L, struct room *r);
+
   /* {=== optional === */
 
   /* Parties came, left, or became ready. [-0, +0, -] */
@@ -92,8 +97,9 @@ struct room_kind {
 };
 
 struct room {
-  const void *mark;        /* tells a room from any other userdata */
-  const struct room *self; /* and from a copy of its bytes */
+  const void *tag;          /* tells a room from any other userdata */
+  const struct room *self;  /* and from a copy of its bytes, */
+  struct living_mark *mark; /* also from one that lies where it was */
   const struct room_kind *kind;
   struct scheduler *scheduler;
   struct nodes *nodes;      /* its parties */

@@ -110,10 +110,10 @@ bool nodes_empty(const struct nodes *s) {
 }
 
 bool nodes_rest(struct nodes *s) {
-  bool spare = s->capacity > SMALL_CAPACITY && s->used < s->capacity / 4;
+  bool too_large = s->capacity > SMALL_CAPACITY && s->used < s->capacity / 4;
   if (s->taken) return false;
   s->used = s->free = 0;
-  return spare;
+  return too_large;
 }
 
 static void set_parked(struct nodes *s, uint32_t n) {

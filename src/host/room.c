@@ -6,8 +6,8 @@
 #include "scheduler.h"
 #include "waiter.h"
 
-static const char room_mark = 'r'; /* its address is the mark, */
-static const char gone_mark = 'g'; /* and this one's that of a room that is closed */
+static const char room_tag = 'r'; /* its address is the tag, */
+static const char gone_tag = 'g'; /* and this one's that of a room that is closed */
 
 static const struct outcome_facts outcome_table[OUTCOMES] = {
     [OUTCOME_CANCELLED] = {false, true, "wait cancelled"},
@@ -40,32 +40,56 @@ void room_open(lua_State *L, struct room *r, const struct room_kind *kind, struc
   r->scheduler = s;
   r->nodes = nodes;
   scheduler_adopt(L, s, r);
+  for (size_t size = 1024; !living_reserve(&s->living); size *= 2) {
+    scheduler_abandon(L, s, r);
+    errors_memory(L, size); /* more each time, until there is room, or Lua's memory error */
+    scheduler_adopt(L, s, r);
+  }
   r->kind = kind;
   r->self = r;
-  r->mark = &room_mark;
+  r->mark = living_take(&s->living, r);
+  r->tag = &room_tag;
 }
 
 void room_close(lua_State *L, struct room *r) {
   scheduler_abandon(L, r->scheduler, r);
-  r->mark = &gone_mark; /* a turn may still hold it, and ask its kind */
+  living_release(&r->scheduler->living, r->mark);
+  r->tag = &gone_tag; /* a turn may still hold it, and ask its kind */
+}
+
+void room_close_all(lua_State *L, struct scheduler *s) {
+  int bound = scheduler_push_all(L, s);
+  for (int i = 1; i <= bound; i++) {
+    struct room *r;
+    lua_rawgeti(L, -1, i);
+    r = room_at(L, -1);
+    if (r) r->kind->destroy(L, r);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+/* The userdata of `size` bytes or more at an index, if it has that tag. [-0, +0] */
+static inline struct room *tagged_at(lua_State *L, int i, const void *tag, size_t size) {
+  struct room *r = (struct room *)lua_touserdata(L, i);
+  if (r == NULL || lua_rawlen(L, i) < size) return NULL;
+  return r->tag == tag && r->self == r ? r : NULL;
 }
 
 struct room *room_at(lua_State *L, int i) {
-  struct room *r = (struct room *)lua_touserdata(L, i);
-  if (r == NULL || lua_rawlen(L, i) < sizeof(*r)) return NULL;
-  return r->mark == &room_mark && r->self == r ? r : NULL;
+  struct room *r = tagged_at(L, i, &room_tag, sizeof(*r));
+  return r && r->mark->owner == r ? r : NULL;
 }
 
 void *room_of_kind(lua_State *L, int i, const struct room_kind *kind, size_t size) {
   struct room *r = (struct room *)lua_touserdata(L, i);
   if (r == NULL || lua_rawlen(L, i) != size) return NULL;
-  return r->mark == &room_mark && r->kind == kind && r->self == r ? r : NULL;
+  return r->kind == kind && r->mark->owner == r ? r : NULL;
 }
 
 void *room_gone_at(lua_State *L, int i, const struct room_kind *kind, size_t size) {
-  struct room *r = (struct room *)lua_touserdata(L, i);
-  if (r == NULL || lua_rawlen(L, i) != size) return NULL;
-  return r->mark == &gone_mark && r->kind == kind && r->self == r ? r : NULL;
+  struct room *r = tagged_at(L, i, &gone_tag, size);
+  return r && r->kind == kind ? r : NULL;
 }
 
 /* }=== */
@@ -155,12 +179,18 @@ int room_shrink(lua_State *L) {
   if (r == NULL) return 0;
   lua_settop(L, 1);
   room_push_elements(L, 1);
-  lua_createtable(L, 0, 5);
-  for (const char *const *field = r->kind->fields; field && *field; field++) {
-    lua_getfield(L, 2, *field);
-    lua_setfield(L, 3, *field);
+  lua_createtable(L, 0, 8); /* with room for all fields: nothing is allocated below */
+  lua_newtable(L);          /* 4: the errors */
+  lua_pushnil(L);
+  while (lua_next(L, 2)) {
+    if (lua_type(L, -2) == LUA_TSTRING) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, 3);
+    } else {
+      lua_pop(L, 1);
+    }
   }
-  lua_newtable(L);
   lua_setfield(L, 3, "errors");
   if (!nodes_empty(r->nodes)) return 0; /* a finalizer has come in */
   compat_setuservalue(L, 1);

@@ -30,12 +30,17 @@ INTERNAL const struct outcome_facts *outcome_facts(enum outcome outcome);
 ** set them later allocates nothing. It is no room before room_open. [-0, +1, m] */
 INTERNAL void *room_new(lua_State *L, size_t size, const struct room_kind *kind);
 
-/* The userdata on the top becomes a room. [-0, +0, m] */
+/* The userdata on the top becomes a room. If `s` is closed, it has to be closed at once.
+** [-0, +0, m] */
 INTERNAL void room_open(lua_State *L, struct room *r, const struct room_kind *kind,
                         struct scheduler *s, struct nodes *nodes);
 
 /* It is no room any more, and in no queue. [-0, +0, -] */
 INTERNAL void room_close(lua_State *L, struct room *r);
+
+/* Closes the rooms that Lua does not finalize, as it made them while it closed the state.
+** [-0, +0, -] */
+INTERNAL void room_close_all(lua_State *L, struct scheduler *s);
 
 /* The room at an index, or NULL if it is anything else. Looks at the value itself, so
 ** debug.setmetatable fools it neither way. */

@@ -252,6 +252,7 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   void *ud;
   nodes_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
+  memset(&s->living, 0, sizeof(s->living));
   s->first = s->last = NULL;
   s->turn = s->serving = 0;
   s->serving--;
@@ -263,7 +264,10 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   loop_open(L, &s->loop);
 }
 
-void scheduler_destroy(struct scheduler *s) { deadlines_destroy(&s->deadlines); }
+void scheduler_destroy(struct scheduler *s) {
+  deadlines_destroy(&s->deadlines);
+  living_close(&s->living);
+}
 
 int scheduler_push_all(lua_State *L, const struct scheduler *s) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);

@@ -10,12 +10,14 @@
 #define BARRIER_SCHEDULER_H
 
 #include "deadlines.h"
+#include "living.h"
 #include "loop.h"
 
 struct scheduler {
   struct room *first, *last; /* ordered by `since` */
   struct deadlines deadlines;
   struct loop loop;
+  struct living living; /* its barriers */
   uint32_t turn;
   uint32_t serving; /* `turn` while a room lets parties out */
   int anchors;      /* in the registry: barriers that have to stay, by room.anchor; else false */

@@ -5,7 +5,10 @@
 #include "waiter.h"
 
 void wait_begin(lua_State *L, const struct room *r, struct request *q) {
-  if (q->timed) q->when = loop_update(L, &r->scheduler->loop) + q->timeout;
+  struct loop *loop = &r->scheduler->loop;
+  if (!q->timed) return;
+  loop_update(L, loop);
+  q->when = loop_after(loop, q->timeout);
 }
 
 bool wait_is_deferred(lua_State *L, const struct room *r) {

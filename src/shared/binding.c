@@ -27,6 +27,7 @@ static int shared_arrive(lua_State *L) {
   struct hub_reason *reason;
   bool quiet;
   if (b == NULL) return succeed(L);
+  errors_extra(L, 1, 2, 1, "arrive");
   quiet = shared_prepare(L, b, &q, false);
   if (!hub_arrive(b->member, &reason, quiet)) return return_broken(L, reason);
   if (quiet) shared_collect(L, b->state);
@@ -38,6 +39,7 @@ static int shared_reset(lua_State *L) {
   struct request q = {.name = "reset"};
   bool quiet;
   if (b == NULL) return 0;
+  errors_extra(L, 1, 2, 1, "reset");
   quiet = shared_prepare(L, b, &q, true);
   hub_reset(b->member, quiet);
   if (quiet) shared_collect(L, b->state);
@@ -49,6 +51,7 @@ static int shared_abort(lua_State *L) {
   struct request q = {.name = "abort"};
   struct hub_reason *reason;
   bool quiet;
+  errors_extra(L, 1, 3, 2, "abort");
   if (!reason_may_travel(L, 2))
     errors_argument(L, 1, 1, "abort",
                     "the reason goes to other threads: a string, number or boolean expected, "
@@ -142,9 +145,7 @@ static int shared_gc(lua_State *L) {
 
 static void check_shared(lua_State *L) {
   int64_t parties = 0;
-  for (int i = 3; i <= lua_gettop(L); i++)
-    if (!lua_isnil(L, i))
-      errors_argument(L, 1, i, "shared", "nothing comes after the number of parties");
+  errors_extra(L, 1, 3, 3, "shared");
   lua_settop(L, 2);
   if (lua_type(L, 1) != LUA_TSTRING)
     errors_argument(L, 1, 1, "shared", "name must be a string, got %s", luaL_typename(L, 1));

@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "threads.h"
+#include "../host/threads.h"
 
 struct hub_barrier;
 struct hub_member;

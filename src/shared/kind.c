@@ -152,6 +152,8 @@ static void shared_changed(lua_State *L, struct room *r, int self) {
   if (r->nodes->queues[PLACE_WAITING].count == 0) scheduler_let_go(L, r->scheduler, r);
 }
 
+static void shared_close_room(lua_State *L, struct room *r) { shared_destroy(L, shared_of(r)); }
+
 static const char *const shared_fields[] = {"schedule", "defers", NULL};
 
 INTERNAL_DATA const struct room_kind shared_kind = {
@@ -167,6 +169,7 @@ INTERNAL_DATA const struct room_kind shared_kind = {
     .inhabited = shared_is_inhabited,
     .push_error = shared_push_error,
     .push_progress = shared_push_progress,
+    .destroy = shared_close_room,
     .changed = shared_changed,
 };
 

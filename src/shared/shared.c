@@ -100,7 +100,7 @@ struct shared *shared_push(lua_State *L, struct shared_state *s, uint32_t partie
   nodes_init(&b->nodes, alloc, ud);
   b->state = s;
   room_open(L, &b->room, &shared_kind, s->scheduler, &b->nodes);
-  if (s->hub.closed) {
+  if (s->hub.closed || s->scheduler->living.closed) {
     room_close(L, &b->room);
     lua_remove(L, -2);
     return b;

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "../host/internal.h"
+#include "internal.h"
 
 INTERNAL void threads_lock(void);
 INTERNAL void threads_unlock(void);
