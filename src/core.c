@@ -4,6 +4,7 @@
 */
 #define INTERNAL static
 #define INTERNAL_DATA static
+#define INTERNAL_INLINE static inline
 
 #include "host/pin.c"
 #include "host/threads.c"

@@ -67,6 +67,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   struct machine *m = &b->machine;
   uint32_t deadlines = (uint32_t)a->q.timed + (uint32_t)b->has_timeout;
   bool asked = !b->room.defers;
+  int error = 0; /* the index of that of a broken barrier */
   if (deadlines) {
     loop_update(L, &b->room.scheduler->loop);
     a->q.when = loop_after(&b->room.scheduler->loop, a->q.timeout);
@@ -74,10 +75,11 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   for (;;) {
     enum plan plan = a->plan = plan_of(m, a);
     bool needs_node = a->method < ARRIVE || deadlines || machine_arrivals_need_node(m, a->n);
-    if (plan == FAILS && a->q.error == 0) {
+    a->q.error = plan == FAILS ? error : 0;
+    if (plan == FAILS && error == 0) {
       room_ensure_errors(L, 1);
       room_push_error(L, 1, MACHINE_ABORTED, 0);
-      a->q.error = lua_gettop(L);
+      error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {
       a->deferred = wait_is_deferred(L, &b->room);
       asked = true;
@@ -209,8 +211,8 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct arrival *a
   uint32_t n;
   waiter_push(L, 1, a->q.callback);
   index = lua_gettop(L);
-  if (prepare(L, b, a) == FAILS) lua_pushvalue(L, index); /* over the error */
-  n = wait_call_back(L, &b->room, &a->q, enter);
+  prepare(L, b, a);
+  n = wait_call_back(L, &b->room, &a->q, index, enter);
   if (a->plan == COMPLETES && complete(L, b, a, n) == ACTION_LOST) action_lost(L, b, 1);
   lua_settop(L, index);
   return coroutine_return(L);

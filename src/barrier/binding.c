@@ -8,6 +8,7 @@
 #include "../host/inspect.h"
 #include "inspect.h"
 #include "../host/pin.h"
+#include "../host/request.h"
 #include "../shared/binding.h"
 #include "../host/waiter.h"
 #include "../stamp.h"

@@ -29,7 +29,7 @@ static void clear(lua_State *L, const struct pass *p, uint32_t node) {
 /* Resumes the coroutine at the top. False if there was no room to resume it: it is
 ** back in the barrier. [-0, +0] */
 static bool resume(lua_State *L, const struct pass *p, lua_State *co, const struct leaver *leaver) {
-  struct nodes *nodes = p->room->nodes;
+  struct nodes *nodes = p->nodes;
   uint32_t previous = nodes_park(nodes, leaver->node);
   bool own = leaver->outcome != OUTCOME_PASSED && keeps_error(leaver->outcome);
   int status;
@@ -80,7 +80,7 @@ static bool push_error(lua_State *L, const struct pass *p, const struct leaver *
 ** no memory for its error: that is reported. */
 static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
                       const struct leaver *leaver) {
-  struct nodes *nodes = p->room->nodes;
+  struct nodes *nodes = p->nodes;
   int nargs = 1;
   w->node = 0; /* from here on it is out, also for a finalizer that closes it */
   if (leaver->outcome == OUTCOME_PASSED) {
@@ -103,7 +103,7 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
 
 /* Lets one out who is not resumed or called back. [-0, +0] */
 static void let_go(lua_State *L, const struct pass *p, const struct leaver *leaver) {
-  nodes_free(p->room->nodes, leaver->node);
+  nodes_free(p->nodes, leaver->node);
   clear(L, p, leaver->node);
   if (leaver->outcome == OUTCOME_CLOSED) {
     call(L, p, 0); /* on_close */
@@ -115,7 +115,7 @@ static void let_go(lua_State *L, const struct pass *p, const struct leaver *leav
 
 /* False if the pass has to end. [-0, +0] */
 static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
-  const struct node *node = &p->room->nodes->at[leaver->node];
+  const struct node *node = &p->nodes->at[leaver->node];
   lua_State *co;
   struct waiter *w;
   bool done = true;
@@ -139,7 +139,7 @@ static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
 
 /* No party is left: gives back the memory that a crowd needed. [-0, +0] */
 static void rest(lua_State *L, const struct pass *p) {
-  if (!nodes_rest(p->room->nodes)) return;
+  if (!nodes_rest(p->nodes)) return;
   compat_pushcfunction(L, room_shrink);
   lua_pushvalue(L, p->self);
   lua_pcall(L, 1, 0, 0); /* without memory it stays as it is */
@@ -148,10 +148,12 @@ static void rest(lua_State *L, const struct pass *p) {
 
 /* Lets out the parties of the room at `self` that are ready. [-0, +0] */
 static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int report) {
+  bool (*next)(struct room *, uint32_t, struct leaver *) = r->kind->next;
   struct pass p;
   struct leaver leaver;
   luaL_checkstack(L, LUA_MINSTACK + 2 * SPENT, NULL);
   p.room = r;
+  p.nodes = r->nodes;
   p.self = self;
   p.report = report;
   p.spent = 0;
@@ -163,7 +165,7 @@ static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int rep
   p.elements = p.handler + 2;
   r->scheduler->serving = r->scheduler->turn;
   if (r->kind->begin) r->kind->begin(L, &p, turn);
-  while (r->kind->next(r, turn, &leaver))
+  while (next(r, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   lua_settop(L, p.elements);
   if (r->kind->end) r->kind->end(L, &p, turn);

@@ -77,7 +77,7 @@ int inspect_pending(lua_State *L) {
     const struct room *r;
     lua_rawgeti(L, 1, i);
     r = room_at(L, -1);
-    if (r) parties += r->kind->pending(r);
+    if (r) parties += r->kind->pending ? r->kind->pending(r) : r->kind->busy(r);
     lua_pop(L, 1);
   }
   compat_pushcount(L, parties);

@@ -17,12 +17,13 @@ struct scheduler;
 ** nothing has to be made on the way. */
 struct pass {
   struct room *room;
-  int self;       /* the room */
-  int elements;   /* its user value */
-  int handler;    /* report_handler, for lua_pcall */
-  int maker;      /* makes an error */
-  int report;     /* of uncaught errors: nil or a string */
-  uint32_t spent; /* how many were let out */
+  struct nodes *nodes; /* its parties */
+  int self;            /* the room */
+  int elements;        /* its user value */
+  int handler;         /* report_handler, for lua_pcall */
+  int maker;           /* makes an error */
+  int report;          /* of uncaught errors: nil or a string */
+  uint32_t spent;      /* how many were let out */
 };
 
 /* A kind of room. Functions that take a lua_State may raise errors only where it says so.
@@ -59,18 +60,12 @@ struct room_kind {
   /* True if a node that is not leaving stands for a party, which `waiters` lists. */
   bool (*is_party)(const struct node *node);
 
-  /* How many parties have yet to be let out, let in or notified. */
-  uint64_t (*pending)(const struct room *r);
-
   /* True if a party waits or watches that is not leaving. */
   bool (*inhabited)(const struct room *r);
 
   /* }=== */
 
   /* {=== errors === */
-
-  /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
-  void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
 
   /* Pushes what a message says behind "timed out after 5 ms". [-0, +1, m] */
   void (*push_progress)(struct lua_State *L, const struct room *r);
@@ -82,6 +77,12 @@ struct room_kind {
   void (*destroy)(struct lua_State *L, struct room *r);
 
   /* {=== optional === */
+
+  /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
+  void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
+
+  /* How many parties have yet to be let out, let in or notified; otherwise one while it is busy. */
+  uint64_t (*pending)(const struct room *r);
 
   /* Parties came, left, or became ready. [-0, +0, -] */
   void (*changed)(struct lua_State *L, struct room *r, int self);

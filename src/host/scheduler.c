@@ -174,12 +174,12 @@ void scheduler_ensure_turn(lua_State *L, struct scheduler *s) {
 
 void scheduler_settle(lua_State *L, struct scheduler *s) {
   uint64_t next = LOOP_NEVER;
+  if (s->rest) s->rest(L, s->rest_ud); /* should it fail, another turn comes */
   if (s->first)
     next = LOOP_NOW;
   else if (s->deadlines.count)
     next = s->deadlines.heap[1].when;
   loop_settle(L, &s->loop, next);
-  if (s->rest) s->rest(L, s->rest_ud);
 }
 
 void scheduler_relax(lua_State *L, struct scheduler *s) {

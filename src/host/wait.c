@@ -72,16 +72,17 @@ int wait_suspend(lua_State *L, struct room *r, struct request *q, wait_enter ent
   lua_State *S;
   coroutine_ready(L, r);
   keep_error(L, r, q, L);
-  S = coroutine_stack(L, r);
   coroutine_begin(L);
+  S = coroutine_stack(L, r);
   enter_or_fail(S, r, L, q, enter);
   lua_settop(S, S == L ? 1 : 0);
   return coroutine_end(L);
 }
 
-uint32_t wait_call_back(lua_State *L, struct room *r, struct request *q, wait_enter enter) {
-  struct waiter *w = waiter_at(L, -1);
-  room_set_element(L, r, 1, nodes_vacant(r->nodes, NULL), -1);
+uint32_t wait_call_back(lua_State *L, struct room *r, struct request *q, int waiter,
+                        wait_enter enter) {
+  struct waiter *w = waiter_at(L, waiter);
+  room_set_element(L, r, 1, nodes_vacant(r->nodes, NULL), waiter);
   keep_error(L, r, q, NULL);
   w->node = enter_or_fail(L, r, NULL, q, enter);
   return w->node;
