@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "374053347"
+#define BARRIER_STAMP "2442322973"
 
 #endif

@@ -5,7 +5,7 @@ local M = {}
 local neovim = type(vim) == "table"
 
 -- Of the sources that these files go with; tools/stamp writes it.
-local STAMP = "374053347"
+local STAMP = "2442322973"
 
 ---@param message any
 ---@return any # never

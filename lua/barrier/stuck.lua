@@ -15,11 +15,11 @@ end
 ---@param b barrier.Barrier
 local function add_barrier(lines, core, b)
   local line = tostring(b)
-  if b.state == "filling" then
+  if (b.state or not b.broken and "filling") == "filling" then -- a shared one has no state
     line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
   end
   lines[#lines + 1] = line
-  for _, waiter in ipairs(b:waiters()) do
+  for _, waiter in ipairs(core.waiters(b)) do
     add_waiter(lines, "waits", waiter)
   end
   for _, watcher in ipairs(core.watchers(b)) do

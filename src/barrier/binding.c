@@ -285,6 +285,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg helpers[] = {
     {"check_with", check_with},
+    {"waiters", inspect_waiters_of},
     {"watchers", inspect_watchers},
 #if !COMPAT_YIELDK
     {"arrive_wait", arrive_wait},
