@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Fails the allocation after so many that succeed. */
 static long allocations_left = -1;
@@ -101,6 +103,28 @@ static void fail_every_allocation(void) {
     hub_close(&s);
     CHECK(hub_names.count == 0);
   }
+}
+
+/* A process that was forked knows that the state is its parent's, and leaves the parent alone when it
+** closes it. */
+static void fork_a_child(void) {
+  struct hub_state s;
+  struct hub_member *m;
+  int status;
+  pid_t child;
+  hub_open(&s);
+  m = hub_join(&s, "b", 1, 2, NULL);
+  CHECK(m && hub_reserve(m, 1) && !hub_is_forked(&s));
+  hub_enter(m, 1, false);
+  child = fork();
+  if (child == 0) {
+    CHECK(hub_is_forked(&s));
+    hub_close(&s);
+    _exit(0);
+  }
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  CHECK(!is_ready(&s) && m->seats[1].is_inside);
+  hub_close(&s);
 }
 
 /* Many names, in a table that grows, and shrinks to nothing. */
@@ -326,6 +350,7 @@ int main(int argc, char **argv) {
   uint64_t seed = argc > 2 ? (uint64_t)atol(argv[2]) : 1;
   fail_every_allocation();
   use_many_names();
+  fork_a_child();
   stress(waits / 2, seed, false);
   stress(waits / 2, seed, true);
   return 0;
