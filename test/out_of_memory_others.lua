@@ -11,15 +11,14 @@ function sections.latch()
   local core, log = require "barrier.core", {}
   local function callback(e) add(log, e and tostring(e) or "none") end
   local l = core.latch(2)
-  if core.resumed and not getmetatable(l).__index.wrapped then
-    local members = getmetatable(l).__index
-    local arrive = members.wait
+  local members = getmetatable(l).__index
+  local arrive = members.wait
+  if core.resumed and debug.getinfo(arrive, "S").what == "C" then -- Lua 5.1 may lose what is added
     function members.wait(self, ...)
       local token, result = arrive(self, core.isyieldable and core.isyieldable(), ...)
       while token ~= core.passed do token, result = core.resumed(self, token, result) end
       return result
     end
-    members.wrapped = true
   end
   patient(l, log)
   l:wait(callback)
