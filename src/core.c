@@ -17,6 +17,7 @@
 #include "host/request.c"
 #include "host/room.c"
 #include "host/scheduler.c"
+#include "host/cancels.c"
 #include "host/coroutine.c"
 #include "host/waiter.c"
 #include "host/drain.c"

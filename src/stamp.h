@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "2102212112"
+#define BARRIER_STAMP "3657935088"
 
 #endif

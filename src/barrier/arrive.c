@@ -1,6 +1,7 @@
 #include "arrive.h"
 
 #include "action.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "../host/wait.h"
 #include "../host/waiter.h"
@@ -33,7 +34,7 @@ static struct barrier *barrier_of(struct room *r) { return (struct barrier *)(vo
 
 static enum plan plan_of(const struct machine *m, const struct arrival *a) {
   bool completes;
-  if (m->state == MACHINE_BROKEN) return FAILS;
+  if (m->state == MACHINE_BROKEN || a->q.cancelled) return FAILS;
   switch (a->method) {
     case WATCH: completes = false; break;
     case DEREGISTER:
@@ -76,7 +77,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
     enum plan plan = a->plan = plan_of(m, a);
     bool needs_node = a->method < ARRIVE || deadlines || machine_arrivals_need_node(m, a->n);
     a->q.error = plan == FAILS ? error : 0;
-    if (plan == FAILS && error == 0) {
+    if (plan == FAILS && error == 0 && !a->q.cancelled) {
       room_ensure_errors(L, 1);
       room_push_error(L, 1, MACHINE_ABORTED, 0);
       error = lua_gettop(L);
@@ -187,7 +188,7 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, struct arrival
 
 static int come_in_coroutine(lua_State *L, struct barrier *b, struct arrival *a) {
   enum plan plan;
-  coroutine_check(L, REQUEST_LEVEL, 2);
+  wait_check(L, &b->room, &a->q);
   plan = prepare(L, b, a);
   if (plan == COMPLETES) return complete_in_coroutine(L, b, a);
   return wait_suspend(L, &b->room, &a->q, enter);
@@ -233,7 +234,8 @@ static int come(lua_State *L, struct barrier *b, enum method method, const char 
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->machine))
+  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->machine) &&
+      !b->room.scheduler->cancels)
     return just_wait(L, b);
   return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }

@@ -3,6 +3,7 @@
 ** barrier.core, which lua/barrier/init.lua makes public.
 */
 #include "arrive.h"
+#include "../host/cancels.h"
 #include "../host/coroutine.h"
 #include "../host/errors.h"
 #include "../host/inspect.h"
@@ -304,6 +305,7 @@ static const luaL_Reg core_helpers[] = {
     {"watch_exit", scheduler_watch_exit},
     {"pending", inspect_pending},
     {"barriers", inspect_rooms},
+    {"cancel_next", cancels_next},
     {NULL, NULL},
 };
 

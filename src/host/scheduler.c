@@ -258,6 +258,7 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   s->serving--;
   s->bound = 0;
   s->rest = NULL;
+  s->cancels = false;
   make_tables(L, s);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_timer, 1);

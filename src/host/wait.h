@@ -15,6 +15,10 @@
 ** makes ready whom that lets out. Returns the node. Nothing may fail. [-0, +0, -] */
 typedef uint32_t (*wait_enter)(lua_State *S, struct room *r, const void *key, struct request *q);
 
+/* An error unless the running coroutine can wait (coroutine_check). Notes in the request whether
+** this wait is to be cancelled: then it enters nothing, but needs a turn. [-0, +0, e] */
+INTERNAL void wait_check(lua_State *L, const struct room *r, struct request *q);
+
 /* Updates the loop's clock if a wait is timed. [-0, +0, e] */
 INTERNAL void wait_begin(lua_State *L, const struct room *r, struct request *q);
 

@@ -257,7 +257,12 @@ int shared_wait(lua_State *L) {
     errors_raise(L, REQUEST_LEVEL,
                  "cannot wait in a function of uv.new_work: no loop runs there; use arrive");
   if (q.callback) return wait_with_callback(L, b, &q);
-  coroutine_check(L, REQUEST_LEVEL, 2);
+  wait_check(L, &b->room, &q);
+  if (q.cancelled) {
+    while (!wait_wakes(L, &b->room, &q, true, LOOP_NEVER) || !room_reserve(L, &b->room, 0))
+      continue;
+    return wait_suspend(L, &b->room, &q, shared_enter);
+  }
   return wait_in_coroutine(L, b, &q);
 }
 
