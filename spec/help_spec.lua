@@ -92,7 +92,7 @@ describe("the table of messages", function()
       local entries = assert(uv.fs_scandir(folder))
       for name in uv.fs_scandir_next, entries do
         local path = folder .. "/" .. name
-        if name:find "%.[ch]$" or name:find "%.lua$" then
+        if name ~= "stuck.lua" and (name:find "%.[ch]$" or name:find "%.lua$") then
           each_literal(path, function(literal)
             each_part(is_message(literal) and literal or "", function(part)
               count = count + 1

@@ -123,6 +123,7 @@ int inspect_pending(lua_State *L) {
 int inspect_barriers(lua_State *L) {
   const struct scheduler *s = (const struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   compat_index count = 0;
+  bool all = lua_toboolean(L, 1) != 0;
   int bound;
   lua_settop(L, 0);
   lua_newtable(L);
@@ -131,7 +132,7 @@ int inspect_barriers(lua_State *L) {
     const struct barrier *b;
     lua_rawgeti(L, 2, i);
     b = barrier_at(L, -1);
-    if (b && has_anybody(&b->job.machine))
+    if (b && (all || has_anybody(&b->job.machine)))
       lua_rawseti(L, 1, ++count);
     else
       lua_pop(L, 1);
