@@ -292,15 +292,15 @@ describe("barrier.stuck", function()
   it("keeps nobody alive, and forgets barriers that are collected", function()
     succeeds [[
       local seen = setmetatable({}, { __mode = "k" })
-      do
-        for _ = 1, 10 do
-          local b = barrier.new(2)
-          seen[b] = true
-          seen[co(function() b:wait() end)] = true
-          seen[b:await_trip(function() end)] = true
-        end
-        assert(barrier.stuck())
+      local kept = {}
+      for i = 1, 10 do
+        local b = barrier.new(2)
+        kept[i], seen[b] = b, true
+        seen[co(function() b:wait() end)] = true
+        seen[b:await_trip(function() end)] = true
       end
+      assert(barrier.stuck())
+      kept = nil
       if jit then jit.flush() end
       for _ = 1, 4 do collectgarbage() end
       assert(next(seen) == nil)

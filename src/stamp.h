@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "455090308"
+#define BARRIER_STAMP "3064934335"
 
 #endif

@@ -375,7 +375,7 @@ end
 return function(on)
   local was_on = core.debugging ~= nil
   if on ~= nil and type(on) ~= "boolean" then
-    error(("bad argument #1 to '%s' (%s, got %s)"):format("debug", "boolean expected", type(on)), 2)
+    error(("bad argument #1 to '%s' (%s, got %s)"):format("debug", "boolean expected", type(on)), 3)
   elseif on and not was_on then
     exchange_methods()
   elseif on == false and was_on then
