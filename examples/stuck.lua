@@ -1,18 +1,17 @@
----Six workers go from phase to phase together, and one of them hangs. In debug mode the report shows
----which party is missing, and where it is.
+---Six workers go from phase to phase together, and one of them hangs. In debug mode the report
+---shows which party is missing, and where it is.
 local barrier = require "barrier"
 
 barrier.debug(true) -- or set the environment variable BARRIER_DEBUG=1
 
 local b = barrier.new(6)
-local requests = {} -- those that the cache has not answered
+local requests = {}
 
----A cache that never answers one request.
+---A cache that answers all requests but one.
 local function get(key, callback)
   requests[key] = callback
   if key ~= "worker 2, phase 2" then
-    requests[key] = nil
-    callback("value")
+    requests[key]("value of " .. key)
   end
 end
 

@@ -47,7 +47,7 @@ local NO_MESSAGES = {
   " is loaded", "luv is Neovim's own (", "a barrier trips in Neovim's loop", " object at ",
   ", this is ", "was built for", ", and this is", "  winget install", " install luv",
   "in a folder of", "unknown command", "<barrier.Group ", "callback, defined at ",
-  "call of arrive at ",
+  "call of arrive at ", "parties that wait:", "no party waits",
 }
 
 local function is_message(literal)

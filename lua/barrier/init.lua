@@ -206,9 +206,9 @@ function M.close()
   return true
 end
 
----A report of every barrier, group and await of this Lua state in which a party waits, or of `what`
----alone: which parties wait, and where, and what is missing. In debug mode it says more. It is for the
----end of a program, when `uv.run()` has returned and a party still waits.
+---A report of every barrier, group and await of this Lua state in which a party waits, or of
+---`what` alone: which parties wait, and where, and what is missing. In debug mode it says more. It
+---is for the end of a program, when `uv.run()` has returned and a party still waits.
 ---@param what? any a barrier, a group, or a coroutine
 ---@return string? report nil if there is no such party
 function M.stuck(what)

@@ -91,8 +91,9 @@ local function entries_of(core)
       for _, party in ipairs((core.waiters_of or b.waiters)(b)) do
         table.insert(entry.parties, { verb = verb, b = b, party = party })
       end
-      for _, party in ipairs(core.watchers(b)) do
-        table.insert(entry.parties, { verb = subject == b and "watch" or verb, b = b, party = party })
+      for _, party in ipairs(getmetatable(b) == "barrier.Barrier" and core.watchers(b) or {}) do
+        local watches = subject == b and "watch" or verb
+        table.insert(entry.parties, { verb = watches, b = b, party = party })
       end
     end
   end
@@ -118,8 +119,8 @@ local function own_upvalues(f)
   return upvalues
 end
 
----What the user gave, where a file of this module has wrapped that: the callback, the coroutine that
----goes on, or the job of a group whose `done` it is.
+---What the user gave, where a file of this module has wrapped that: the callback, the coroutine
+---that goes on, or the job of a group whose `done` it is.
 ---@return any callback
 ---@return thread? co
 ---@return string? job
@@ -224,8 +225,8 @@ local function add_absent(lines, core, b)
     same.noun, same.state, same.text, same.n = noun, state, text, same.n + absent.n
   end
   for _, same in ipairs(equals) do
-    lines[#lines + 1] = ("  missing since the previous phase: %s%s%s"):format(
-      same.n == 1 and "a " .. same.noun or same.n .. " times a " .. same.noun, same.state, same.text)
+    lines[#lines + 1] = ("  missing since the previous phase: %sa %s%s%s"):format(
+      same.n > 1 and same.n .. " times " or "", same.noun, same.state, same.text)
   end
 end
 
