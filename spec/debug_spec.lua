@@ -374,6 +374,13 @@ describe("in debug mode", function()
         seen[other:wait(function() return other end)] = true
         uv.run()
         other:arrive()
+        uv.run()
+        local starter = barrier.new(2)
+        seen[starter] = true
+        seen[co(function()
+          seen[starter:wait(nothing)] = true
+          coroutine.yield(starter)
+        end)] = true
         seen[co(function() other:wait() end)] = true
         group:add(group)
         group:wait(function() return group end)
@@ -449,6 +456,9 @@ describe("in debug mode", function()
 
   it("changes nothing in what waits and arrivals return", function()
     succeeds [[
+      local one = barrier.new(1)
+      co(function() assert(one:wait(nil, nil) == 0 and one:wait(5, nil) == 0) one = nil end)
+      assert(one == nil)
       local b, log = barrier.new(3), {}
       local function add(...) log[#log + 1] = table.concat({ select("#", ...), ... }, " ") end
       co(function() local position = b:wait() add("wait", position) end)

@@ -19,9 +19,12 @@ local hrtime = environment.luv().hrtime
 ---@field where string file and line
 ---@field key? thread|string of its party
 
+local RECORD = { __mode = "v" } -- keeps no coroutine alive
+
+---@param key? thread|string
 ---@return barrier.debug.Wait
-local function new_record()
-  return { since = hrtime() / 1e6, where = frames.caller() }
+local function new_record(key)
+  return setmetatable({ since = hrtime() / 1e6, where = frames.caller(), key = key }, RECORD)
 end
 
 local function weak()
@@ -114,19 +117,24 @@ end
 
 ---Will it suspend the coroutine, or pass, and raise nothing about its arguments?
 local function can_suspend(self, timeout, ...)
-  return select("#", ...) == 0 and is_barrier(self) and isyieldable()
+  for i = 1, select("#", ...) do
+    if select(i, ...) ~= nil then
+      return false
+    end
+  end
+  return is_barrier(self) and isyieldable()
     and (timeout == nil or type(timeout) == "number" and timeout >= 0 and timeout % 1 == 0
       and timeout <= 2 ^ 53)
 end
 
 ---A wait in callback style, or one that fails.
 local function call_back(original, passes, self, first, second, ...)
-  local f, key = is_callable(first) and first or second, nil
+  local f, record = is_callable(first) and first or second, nil
   if is_callable(f) then
-    key = key_of("callback, defined at " .. frames.definition(f))
+    record = new_record(key_of("callback, defined at " .. frames.definition(f)))
     local called = function(...)
-      if passes and (...) == nil then
-        count(self, self.generation, key, 1)
+      if passes and (...) == nil and record.key then
+        count(self, self.generation, record.key, 1)
       end
       return f(...)
     end
@@ -137,8 +145,6 @@ local function call_back(original, passes, self, first, second, ...)
     end
   end
   local waiter = results_of(3, pcall(original, self, first, second, ...))
-  local record = new_record()
-  record.key = key
   inner(book.waits, self)[waiter] = record
   return waiter
 end
@@ -208,8 +214,6 @@ end
 
 -- {=== groups ===
 
-local PLACE = { __mode = "v" } -- the coroutine of a job
-
 ---Notes where a job is added.
 ---@return table places
 ---@return any key of the job
@@ -222,7 +226,7 @@ local function note_job(group, key)
   end
   local before = places[key]
   if key == key then
-    places[key] = setmetatable(new_record(), PLACE)
+    places[key] = new_record()
   end
   return places, key, before
 end
