@@ -77,21 +77,19 @@ describe("barrier.debug", function()
 
   it("puts everything back when it is switched off", function()
     succeeds [[
-      local b, shared = barrier.new(1), barrier.implementation == "C" and barrier.shared("x", 1)
-      local group = barrier.group()
+      local b, group = barrier.new(1), barrier.group()
       local names = { "wait", "await_trip", "with", "arrive", "reset" }
       local function methods()
         local list = { group.start, group.run }
         for _, name in ipairs(names) do
           list[#list + 1] = b[name]
-          list[#list + 1] = shared and shared[name]
         end
         return list
       end
       local on = methods()
       barrier.debug(false)
       local off = methods()
-      for i in ipairs(on) do assert(on[i] ~= off[i] or not shared, i) end
+      for i in ipairs(on) do assert(on[i] ~= off[i], i) end
       barrier.debug(true)
       barrier.debug(false)
       for i, method in ipairs(methods()) do assert(method == off[i], i) end
@@ -107,10 +105,11 @@ describe("barrier.debug", function()
   it("also notes what happens at a barrier that was much used before", function()
     succeeds [[
       barrier.debug(false)
-      local b = barrier.new(1)
-      co(function() for _ = 1, 1000 do b:wait() end end)
+      local b = barrier.new(2)
+      for _ = 1, 2 do co(function() for _ = 1, 1000 do b:wait() end end) end
+      uv.run()
+      assert(b.generation == 1000)
       barrier.debug(true)
-      b:register()
       co(function() b:wait() end)
       has("a coroutine waits, for ")
     ]]
@@ -272,6 +271,44 @@ describe("in debug mode", function()
       b:arrive(2)
       b:wait(nothing)
       has "missing since the previous phase: 2 times a call of arrive at "
+      has_not "missing since the previous phase: a "
+    ]]
+  end)
+
+  it("takes neither failed waits nor watchers for parties of a phase", function()
+    succeeds [[
+      local b = barrier.new(2)
+      b:wait(function() end)
+      b:reset()
+      uv.run()
+      b:wait(nothing)
+      has_not "missing since"
+      b:await_trip(function() end)
+      co(function() b:await_trip() coroutine.yield() end)
+      b:wait(nothing)
+      uv.run()
+      b:wait(nothing)
+      local report = has "missing since the previous phase: a callback"
+      assert(select(2, report:gsub("missing since", "")) == 1, report)
+    ]]
+  end)
+
+  it("misses no party of a barrier that is draining or broken", function()
+    succeeds [[
+      local b = barrier.new(2)
+      local function wait(f) b:wait(f) return nil end
+      wait(function() end) wait(function() end)
+      uv.run()
+      wait(nothing)
+      has "missing since"
+      b:abort()
+      has_not "missing since"
+      b:reset()
+      uv.run()
+      wait(nothing)
+      wait(nothing)
+      assert(b.state == "draining")
+      has_not "missing since"
     ]]
   end)
 
@@ -294,8 +331,8 @@ describe("in debug mode", function()
   it("says where each pending job was added, and where its coroutine hangs", function()
     succeeds [[
       local group = barrier.group { expect = { "lsp", "tree" }, limit = 8 } local made = here()
-      local function add(key) group:add(key) return nil end
-      local a = here() add "a"
+      local function add(key) group:add(key) return nil end local a = here()
+      add "a"
       local two = here() for _ = 1, 2 do group:add() end
       group:start("s", nothing) local s = here()
       group:start(nothing) local last = here()
@@ -312,7 +349,9 @@ describe("in debug mode", function()
       pending("s", s)
       pending("7", last)
       pending("tree", tree)
-      assert(report:find "a, added at ")
+      pending("a", a)
+      assert(not pcall(group.add, group, "a"))
+      has("a, added at " .. a .. "\n")
       if jit or _VERSION ~= "Lua 5.1" then
         local hangs
         group:run("r", function() hangs = here() coroutine.yield() end) local r = here()
@@ -480,18 +519,3 @@ describe("in debug mode", function()
     ]]
   end)
 end)
-
-describe("shared barriers in debug mode", function()
-  support.it_in_c("say how long a party has waited, and which is absent", function()
-    succeeds [[
-      local b = barrier.shared("debugged", 2)
-      local function hang() coroutine.yield() end
-      co(function() b:wait() b:wait() end)
-      local c = co(function() b:wait() hang() end)
-      repeat uv.run "once" until coroutine.status(c) == "suspended" and b.n_waiting == 1
-      has("missing since the previous phase: a coroutine, suspended", "a coroutine waits, for ")
-      assert(c)
-    ]]
-  end)
-end)
-
