@@ -77,12 +77,14 @@ describe("barrier.debug", function()
 
   it("puts everything back when it is switched off", function()
     succeeds [[
-      local b, group = barrier.new(1), barrier.group()
+      local b, shared = barrier.new(1), barrier.implementation == "C" and barrier.shared("x", 1)
+      local group = barrier.group()
       local names = { "wait", "await_trip", "with", "arrive", "reset" }
       local function methods()
         local list = { group.start, group.run }
         for _, name in ipairs(names) do
           list[#list + 1] = b[name]
+          list[#list + 1] = shared and shared[name]
         end
         return list
       end
@@ -519,3 +521,18 @@ describe("in debug mode", function()
     ]]
   end)
 end)
+
+describe("shared barriers in debug mode", function()
+  support.it_in_c("say how long a party has waited, and which is absent", function()
+    succeeds [[
+      local b = barrier.shared("debugged", 2)
+      local function hang() coroutine.yield() end
+      co(function() b:wait() b:wait() end)
+      local c = co(function() b:wait() hang() end)
+      repeat uv.run "nowait" until coroutine.status(c) == "suspended" and b.n_waiting == 1
+      has("missing since the previous phase: a coroutine, suspended", "a coroutine waits, for ")
+      assert(c)
+    ]]
+  end)
+end)
+

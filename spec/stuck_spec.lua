@@ -373,4 +373,18 @@ describe("barrier.stuck", function()
     assert.is_truthy(out:find("[filling, waiters:2/3]", 1, true), out)
     assert.is_truthy(out:find("  2 coroutines wait:\n    [^\n]*worker"), out)
   end)
+
+  support.it_in_c("shows shared barriers", function()
+    succeeds [[
+      local b = barrier.shared("stuck", 7)
+      local function place() b:wait() end
+      co(function() place() end)
+      b:wait(function() end)
+      b:arrive()
+      local report = has(tostring(b) .. ", 4 missing\n  a coroutine waits:\n    ", "place",
+        "  a callback waits: ")
+      assert(barrier.stuck(b) == report)
+      b:reset()
+    ]]
+  end)
 end)
