@@ -84,7 +84,7 @@ local function absent(b)
   for key, n in pairs(phases[b.generation] or {}) do
     left[key] = n - ((phases[b.generation + 1] or {})[key] or 0)
   end
-  for _, party in ipairs((core.waiters_of or b.waiters)(b)) do
+  for _, party in ipairs((core.waiters or b.waiters)(b)) do
     local record = inner(book.waits, b)[party]
     local key = record and record.key or party
     left[key] = left[key] and left[key] - 1

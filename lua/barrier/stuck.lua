@@ -88,7 +88,7 @@ local function entries_of(core)
       by_subject[subject], entries[#entries + 1] = entry, entry
     end
     if entry then
-      for _, party in ipairs((core.waiters_of or b.waiters)(b)) do
+      for _, party in ipairs((core.waiters or b.waiters)(b)) do
         table.insert(entry.parties, { verb = verb, b = b, party = party })
       end
       for _, party in ipairs(getmetatable(b) == "barrier.Barrier" and core.watchers(b) or {}) do
