@@ -1,4 +1,5 @@
 -- The report is of all barriers of a Lua state, so each of these runs in a process of its own.
+local uv = require "luv"
 local support = require "spec.support"
 
 local PRELUDE = [[
@@ -141,6 +142,29 @@ describe("barrier.stuck", function()
     end
     assert.is_true(n >= 6, out)
     assert.is_nil(out:find("[/\\]barrier[/\\][%w_]+%.lua"), out)
+  end)
+
+  support.it_on_unix("leaves out the frames of a copy that has another name", function()
+    local dir = uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/barrier-XXXXXX")
+    assert(uv.fs_symlink(support.project .. "/lua/barrier", dir .. "/copied"))
+    local out = support.output_of(("package.path = %q .. package.path"):format(dir
+      .. "/?.lua;" .. dir .. "/?/init.lua;") .. [[
+
+      uv.os_unsetenv "BARRIER_CORE"
+      barrier = require "copied"
+      barrier.debug(true)
+      local b, group = barrier.new(2), barrier.group()
+      group:add()
+      coroutine.wrap(function() b:wait() end)()
+      coroutine.wrap(function() group:wait() end)()
+      print(barrier.stuck(b), barrier.stuck(group))
+    ]])
+    uv.fs_unlink(dir .. "/copied")
+    uv.fs_rmdir(dir)
+    assert.is_nil(out:find("copied/", 1, true), out)
+    assert.is_nil(out:find("[C]", 1, true), out)
+    local _, n = out:gsub("a coroutine waits, for %d+ ms:\n    %(command", "")
+    assert.are.equal(2, n, out)
   end)
 
   it("shows what it has of a coroutine without a frame of the user's code", function()

@@ -2,17 +2,23 @@
 local barrier = require "barrier"
 local support = require "spec.nvim.support"
 
----Runs a program of examples/; what it printed.
-local function run(name)
+---What a function prints.
+local function printed_by(f, ...)
   local lines, print = {}, _G.print
   _G.print = function(text)
     lines[#lines + 1] = text
   end
-  local ok, err = pcall(dofile, "examples/" .. name .. ".lua")
+  local ok, err = pcall(f, ...)
   _G.print = print
-  barrier.debug(false)
   assert.is_true(ok, err)
   return table.concat(lines, "\n")
+end
+
+---Runs a program of examples/; what it printed.
+local function run(name)
+  local text = printed_by(dofile, "examples/" .. name .. ".lua")
+  barrier.debug(false)
+  return text
 end
 
 describe("inside Neovim", function()
@@ -53,9 +59,8 @@ describe("inside Neovim", function()
   it("the health check shows the report", function()
     local b = barrier.new(7)
     local waiter = b:wait(function() end)
-    vim.cmd "checkhealth barrier"
-    local text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), "\n")
-    vim.cmd "bwipeout!"
+    local text = printed_by(require("barrier.health").report)
+    assert.is_truthy(text:find("INFO parties that wait:\n", 1, true), text)
     assert.is_truthy(text:find("waiters:1/7", 1, true), text)
     assert.is_truthy(text:find("a callback waits: ", 1, true), text)
     waiter:close()
