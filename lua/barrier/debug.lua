@@ -168,13 +168,9 @@ end
 
 local make = {}
 
-function make.wait(original)
-  return new_wait(original, true)
-end
+function make.wait(original) return new_wait(original, true) end
 
-function make.await_trip(original)
-  return new_wait(original, false)
-end
+function make.await_trip(original) return new_wait(original, false) end
 
 function make.with()
   return function(self, ...)
