@@ -40,7 +40,7 @@ local metatable = { __name = "barrier.Group", __metatable = "barrier.Group" }
 
 ---Raises an error if a method was called on anything else.
 local function check_self(self, name, level)
-  if type(self) ~= "table" or rawget(self, "_keys") == nil then
+  if getmetatable(self) ~= "barrier.Group" then
     error(("calling '%s' on bad self (group expected, got %s)"):format(name, type(self)),
       level or 3)
   end
@@ -72,8 +72,8 @@ end
 local function new_add(group)
   return function(self, key, stop)
     local done
-    if self == group and stop == nil then
-      done = adding.add(self, key, nil, 3)
+    if self == group and stop == nil and group._is_open then
+      done = adding.add_simply(group, key, 3)
     else
       done = Group.add(self, key, stop)
     end
@@ -336,6 +336,7 @@ local function new(options)
     _keys = {}, _numbers = {}, _n = 0, _done = 0, _results = {}, _errors = {},
     _is_open = true, _is_plain = true, _waited = false, _complete = false, _cause = false,
     _failed = 0, _wait = false, _options = options or NO_OPTIONS, add = false,
+    start = Group.start,
   }, metatable)
   self.add = new_add(self)
   if options then

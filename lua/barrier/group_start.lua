@@ -43,18 +43,13 @@ local function refuse_key(group, number, key, name, level)
     or ("the group has had a job with the key %s"):format(text_of(key)), name, level + 1)
 end
 
----Adds a job, unless the group was stopped.
+---Gives the job a number.
 ---@param name string of the method
 ---@param level integer of the line that called it
----@return integer? number
-local function enlist(group, key, name, level)
+---@return integer number
+local function take_number(group, key, name, level)
   local keys, numbers = group._keys, group._numbers
   local number
-  if group._cause then
-    return nil
-  elseif group._complete and not group._cause then -- which a call in between may have set
-    refuse("the group is complete", name, level + 1)
-  end
   repeat
     number = group._n + 1
     group._n = number
@@ -66,6 +61,20 @@ local function enlist(group, key, name, level)
     refuse_key(group, number, key, name, level + 1)
   end
   numbers[key], keys[number] = number, key
+  return number
+end
+
+---Adds a job, unless the group was stopped.
+---@return integer? number
+local function enlist(group, key, name, level)
+  if group._is_open then
+    return (take_number(group, key, name, level + 1))
+  elseif group._cause then
+    return nil
+  elseif group._complete and not group._cause then -- which a call in between may have set
+    refuse("the group is complete", name, level + 1)
+  end
+  local number = take_number(group, key, name, level + 1)
   if group._deadline and not group._alarm then
     set_alarm(group)
   end
@@ -92,11 +101,17 @@ end
 
 ---A job of the option `expect`, if it is one.
 local function find_expected(group, key)
-  local expected = rawget(group, "_expected")
+  local expected = not group._is_open and group._expected
   return expected and key ~= nil and expected[key] or nil
 end
 
 local function ignored() end
+
+---Adds a job to a group that is open.
+---@return function done
+function M.add_simply(group, key, level)
+  return (new_done(group, take_number(group, key, "add", level + 1)))
+end
 
 ---@return function done
 function M.add(group, key, stop, level)
@@ -237,7 +252,9 @@ end
 
 function M.start(group, key, start, level)
   local number, done = new_job(group, key, "start", level + 1)
-  if number then
+  if group._is_open and not group._options.limit then
+    begin(group, number, start, done)
+  elseif number then
     launch(group, number, start, done)
   end
 end
