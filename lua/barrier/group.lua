@@ -68,19 +68,6 @@ function Group:add(key, stop)
   return done
 end
 
----What a group has in its place, so that the usual call needs less.
-local function new_add(group)
-  return function(self, key, stop)
-    local done
-    if self == group and stop == nil and group._is_open then
-      done = adding.add_simply(group, key, 3)
-    else
-      done = Group.add(self, key, stop)
-    end
-    return done
-  end
-end
-
 ---Adds a job, and calls `start(done)` when there is room for it.
 ---
 ---```lua
@@ -338,7 +325,7 @@ local function new(options)
     _failed = 0, _wait = false, _options = options or NO_OPTIONS, add = false,
     start = Group.start,
   }, metatable)
-  self.add = new_add(self)
+  self.add = adding.new_add(self, Group.add)
   if options then
     given.apply(self, options)
   end
