@@ -265,7 +265,7 @@ end
 
 describe("at each instruction of", function()
   for outer in pairs(calls) do
-    it(outer .. " any other call does what it does", function()
+    support.it_in_c(outer .. " any other call does what it does", function()
       for inner in pairs(calls) do
         if not (jit and inner == "coroutine") then -- no coroutine of LuaJIT yields in a hook
           call_both(outer, inner, { limit = 1, timeout = 1000000 })
