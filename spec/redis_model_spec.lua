@@ -3,7 +3,7 @@ local redis = require "spec.redis_support"
 local uv = require "luv"
 
 require "barrier"
-local protocol = require "barrier.redis_protocol"
+local protocol = require "barrier.redis_connection"
 local script = require "barrier.redis_script"
 
 local NAMES = { "a", "b", "c", "d" }
@@ -111,7 +111,7 @@ local function connect(server)
     end)
     local reply = table.remove(replies, 1)
     assert(type(reply) ~= "table" or not reply.error, type(reply) == "table" and reply.error)
-    return type(reply) == "string" and protocol.outcome(reply) or reply
+    return reply
   end
 end
 
@@ -146,8 +146,8 @@ describe("the script of barrier.redis", function()
     local log = {}
     local function call(member, request, number, ...)
       log[#log + 1] = table.concat({ member.name, request, number, ... }, " ")
-      return command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", member.name, member.instance, 100000, request, epoch, member.known, number,
+      return command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
+        member.name, member.instance, 100000, request, epoch, member.known, number,
         member.low, ... }
     end
     local function same(expected, actual, what)
@@ -307,7 +307,7 @@ describe("the script of barrier.redis", function()
       same(tostring(arrivals(model)), held[2], "the number that have arrived")
       same(tostring(model.failed), held[3], "the last that failed")
     end
-    command { "DEL", key, key .. ":leases", key .. ":arrivals", key .. ":free", key .. ":gone" }
+    command { "DEL", key, key .. ":leases", key .. ":records" }
   end
 
   redis.it("does what the model does", function()
@@ -319,15 +319,15 @@ describe("the script of barrier.redis", function()
   redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
     local key = "barrier:{clock}"
     local function call(request, number, ...)
-      return command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", "a", "i", 900, request, 0, 0, number, 1, ... }
+      return command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
+        "a", "i", 900, request, 0, 0, number, 1, ... }
     end
     local epoch = call("join", 0, 1, "", 1)[2]
     local function clock_after(seen)
       local before = tonumber(command { "HGET", key, "clock" })
       command { "HSET", key, "seen", ("%.0f"):format(seen) }
-      command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", "a", "i", 900, "beat", epoch, 0, 0, 1, 0 }
+      command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
+        "a", "i", 900, "beat", epoch, 0, 0, 1, 0 }
       return tonumber(command { "HGET", key, "clock" }) - before
     end
     local now = os.time() * 1000

@@ -493,7 +493,7 @@ describe("barrier.redis", function()
 
   it_redis("is found under another name", function()
     local process = run [[
-      for _, name in ipairs { "", ".redis", ".redis_client", ".redis_protocol", ".redis_script",
+      for _, name in ipairs { "", ".redis", ".redis_client", ".redis_script",
           ".redis_connection", ".redis_waits" } do
         package.preload["vendor" .. name] = package.searchpath and function(...)
           return assert(loadfile(package.searchpath("barrier" .. name, package.path)))(...)

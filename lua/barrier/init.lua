@@ -67,7 +67,7 @@ end
 ---@param options? barrier.RedisOptions
 ---@return barrier.Redis
 function M.redis(name, parties, options)
-  M.redis = require("barrier.redis").new -- loaded when it is needed
+  M.redis = require(prefix .. "redis").new -- loaded when it is needed
   return M.redis(name, parties, options)
 end
 
@@ -191,6 +191,10 @@ function M.close()
   core.close()
   if shared then
     shared.close()
+  end
+  local redis = package.loaded[prefix .. "redis"]
+  if redis then
+    redis.release()
   end
   if neovim then
     neovim.close()
