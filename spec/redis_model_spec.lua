@@ -316,19 +316,77 @@ describe("the script of barrier.redis", function()
     end
   end)
 
-  redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
-    local key = "barrier:{clock}"
-    local function call(request, number, ...)
-      return command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
-        "a", "i", 900, request, 0, 0, number, 1, ... }
+  ---Calls of one member of a barrier for the spec.
+  local function caller(name)
+    local key = "barrier:{" .. name .. "}"
+    local self = { key = key, epoch = 0, known = 0, low = 1 }
+    function self.call(request, number, ...)
+      local reply = command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records", "a", "i",
+        900, request, self.epoch, self.known, number, self.low, ... }
+      self.epoch = reply[1] == "state" and reply[2] or self.epoch
+      return reply
     end
-    local epoch = call("join", 0, 1, "", 1)[2]
+    return self
+  end
+
+  redis.it("does nothing again for a reset that is sent again", function()
+    local a = caller "again"
+    a.call("join", 0, 3, "", 1)
+    a.call("wait", 1, 0)
+    a.call("reset", 2, 0)
+    a.known = 1
+    assert.are.same({ "counted", a.epoch, 1, 0, 1, 1 }, a.call("wait", 3, 1))
+    assert.are.same({ "done" }, a.call("reset", 2, 0))
+    assert.are.same({ "counted", a.epoch, 1, 0, 1, 1 }, a.call("wait", 3, 1))
+  end)
+
+  redis.it("notices without a new connection that the generation is an older one", function()
+    local a = caller "older"
+    local epoch = a.call("join", 0, 1, "", 1)[2]
+    a.call("wait", 1, 0)
+    a.known, a.low = 1, 2
+    command { "HSET", a.key, "generation", 0 }
+    assert.are.same({ "join" }, a.call("beat", 0, 0))
+    local reply = a.call("join", 1, 1, "", 0)
+    assert.is_true(reply[2] > epoch)
+    assert.are.equal(2, reply[3])
+    assert.are.same({ "failed", a.epoch, 1, "bRedis has lost the barrier" }, a.call("wait", 2, 1))
+  end)
+
+  redis.it("notices that it has forgotten a request within a generation", function()
+    local a = caller "forgotten"
+    local epoch = a.call("join", 0, 3, "", 1)[2]
+    a.call("wait", 1, 0)
+    local record = command { "HGET", a.key .. ":records", "a" }
+    a.call("arrive", 2, 0)
+    command { "HSET", a.key .. ":records", "a", record }
+    assert.is_true(a.call("join", 2, 3, "", 0)[2] > epoch)
+    for number = 1, 3 do -- those without an outcome are sent again
+      assert.are.same({ "failed", a.epoch, 0, "bRedis has lost the barrier" },
+        a.call("wait", number, 0))
+    end
+    assert.are.same({ "join" }, a.call("wait", 5, 0))
+  end)
+
+  redis.it("holds nothing against a member whose arrival needs no answer any more", function()
+    local a = caller "kept"
+    a.call("join", 0, 3, "", 1)
+    a.call("arrive", 1, 0)
+    a.low = 2
+    assert.are.same({ "counted", a.epoch, 0, 1, 2, 0 }, a.call("arrive", 2, 0))
+    a.low = 3
+    local standing = a.call("beat", 0, 1)
+    assert.are.same({ 2, 0, 2, 0 }, { standing[4], standing[5], standing[7], standing[8] })
+  end)
+
+  redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
+    local a = caller "clock"
+    a.call("join", 0, 1, "", 1)
     local function clock_after(seen)
-      local before = tonumber(command { "HGET", key, "clock" })
-      command { "HSET", key, "seen", ("%.0f"):format(seen) }
-      command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
-        "a", "i", 900, "beat", epoch, 0, 0, 1, 0 }
-      return tonumber(command { "HGET", key, "clock" }) - before
+      local before = tonumber(command { "HGET", a.key, "clock" })
+      command { "HSET", a.key, "seen", ("%.0f"):format(seen) }
+      a.call("beat", 0, 0)
+      return tonumber(command { "HGET", a.key, "clock" }) - before
     end
     local now = os.time() * 1000
     assert.are.equal(300, clock_after(now - 3600000))

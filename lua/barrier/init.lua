@@ -76,7 +76,7 @@ end
 ---@param options? barrier.RedisOptions
 ---@return barrier.Redis
 function M.redis(name, parties, options)
-  M.redis = require(prefix .. "redis").new -- loaded when it is needed
+  M.redis = require(here .. "redis").new -- loaded when it is needed
   return M.redis(name, parties, options)
 end
 
@@ -201,7 +201,7 @@ function M.close()
   if shared then
     shared.close()
   end
-  local redis = package.loaded[prefix .. "redis"]
+  local redis = package.loaded[here .. "redis"]
   if redis then
     redis.release()
   end
