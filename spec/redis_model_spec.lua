@@ -317,27 +317,35 @@ describe("the script of barrier.redis", function()
   end)
 
   ---Calls of one member of a barrier for the spec.
-  local function caller(name)
+  local function caller(name, member)
     local key = "barrier:{" .. name .. "}"
-    local self = { key = key, epoch = 0, known = 0, low = 1 }
+    local self = { key = key, epoch = 0, known = 0, low = 1, ttl = 900 }
     function self.call(request, number, ...)
-      local reply = command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records", "a", "i",
-        900, request, self.epoch, self.known, number, self.low, ... }
+      local reply = command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
+        member or "a", "i", self.ttl, request, self.epoch, self.known, number, self.low, ... }
       self.epoch = reply[1] == "state" and reply[2] or self.epoch
       return reply
     end
     return self
   end
 
-  redis.it("does nothing again for a reset that is sent again", function()
+  redis.it("does nothing again for what is sent again", function()
     local a = caller "again"
     a.call("join", 0, 3, "", 1)
     a.call("wait", 1, 0)
     a.call("reset", 2, 0)
     a.known = 1
-    assert.are.same({ "counted", a.epoch, 1, 0, 1, 1 }, a.call("wait", 3, 1))
+    local counted = { "counted", a.epoch, 1, 0, 1, 1 }
+    assert.are.same(counted, a.call("wait", 3, 1))
     assert.are.same({ "done" }, a.call("reset", 2, 0))
-    assert.are.same({ "counted", a.epoch, 1, 0, 1, 1 }, a.call("wait", 3, 1))
+    assert.are.same(counted, a.call("wait", 3, 1))
+    a.call("abort", 4, "as")
+    a.call("reset", 5, 0)
+    a.call("abort", 4, "as")
+    assert.are.same({ "counted", a.epoch, 2, 0, 1, 1 }, a.call("wait", 6, 2))
+    a.call("abort", 7, "as")
+    a.call("reset", 5, 0)
+    assert.are.equal(1, a.call("beat", 0, 0)[6])
   end)
 
   redis.it("notices without a new connection that the generation is an older one", function()
@@ -361,22 +369,70 @@ describe("the script of barrier.redis", function()
     a.call("arrive", 2, 0)
     command { "HSET", a.key .. ":records", "a", record }
     assert.is_true(a.call("join", 2, 3, "", 0)[2] > epoch)
-    for number = 1, 3 do -- those without an outcome are sent again
+    for _, number in ipairs { 1, 3 } do -- 2 was answered
       assert.are.same({ "failed", a.epoch, 0, "bRedis has lost the barrier" },
         a.call("wait", number, 0))
     end
     assert.are.same({ "join" }, a.call("wait", 5, 0))
+    command { "HDEL", a.key .. ":records", "a" }
+    epoch = a.epoch
+    assert.is_true(a.call("join", 4, 3, "", 0)[2] > epoch)
   end)
 
-  redis.it("holds nothing against a member whose arrival needs no answer any more", function()
-    local a = caller "kept"
+  redis.it("numbers on above all that any member has heard of, in a new epoch", function()
+    local a, b = caller "epochs", caller("epochs", "b")
+    a.call("join", 0, 2, "", 1)
+    b.call("join", 0, 2, "", 1)
+    a.known, b.known = 3, 5
+    command { "DEL", a.key }
+    assert.are.equal(4, a.call("join", 0, 2, "", 0)[3])
+    assert.are.equal(6, b.call("join", 0, 2, "", 0)[3])
+    assert.are.same({ "failed", b.epoch, 5, "bRedis has lost the barrier" }, b.call("wait", 1, 5))
+  end)
+
+  redis.it("gives no seat back to a member that is gone and refused", function()
+    local a, b = caller "seats", caller("seats", "b")
+    a.call("join", 0, 1, "", 1)
+    command { "HSET", a.key .. ":records", "a", "-i 0" }
+    command { "ZADD", a.key .. ":leases", -1e15, "a" }
+    assert.are.equal("state", b.call("join", 0, 1, "", 1)[1])
+    assert.are.same({ "refused", "all 1 seats are taken" }, a.call("join", 0, 1, "", 0))
+    assert.are.equal(0, b.call("beat", 0, 0)[7])
+  end)
+
+  redis.it("knows who has arrived, also when the answer was all that was wanted", function()
+    local a = caller "silent"
+    local function standing(reply)
+      return { reply[4], reply[5], reply[8] } -- arrived, waiting, missing
+    end
     a.call("join", 0, 3, "", 1)
     a.call("arrive", 1, 0)
     a.low = 2
-    assert.are.same({ "counted", a.epoch, 0, 1, 2, 0 }, a.call("arrive", 2, 0))
-    a.low = 3
-    local standing = a.call("beat", 0, 1)
-    assert.are.same({ 2, 0, 2, 0 }, { standing[4], standing[5], standing[7], standing[8] })
+    a.call("wait", 2, 0)
+    assert.are.same({ 1, 0, 0 }, standing(a.call("withdraw", 3, 0, 2, "wait")))
+    a.call("arrive", 4, 0)
+    assert.are.same({ 1, 0, 0 }, standing(a.call("withdraw", 5, 0, 4, "arrive")))
+  end)
+
+  redis.it("keeps for a while which members of a crowd are missing", function()
+    local members = {}
+    for i = 1, 66 do
+      members[i] = caller("crowd", "m" .. i)
+      members[i].ttl = 100000
+      members[i].call("join", 0, 66, "", 1)
+    end
+    local function absent()
+      local standing = members[1].call("beat", 0, 1)
+      assert.are.equal(9, #standing - 8)
+      return standing[8]
+    end
+    command { "HINCRBY", members[1].key, "clock", 10000 } -- what joining has listed is old
+    members[1].call("wait", 1, 0)
+    assert.are.equal(65, absent())
+    members[2].call("wait", 1, 0)
+    assert.are.equal(65, absent())
+    command { "HINCRBY", members[1].key, "clock", 10000 }
+    assert.are.equal(64, absent())
   end)
 
   redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
