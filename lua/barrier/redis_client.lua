@@ -58,7 +58,7 @@ function Client:call(request, number, extra, on_reply)
     if type(reply) ~= "table" or type(reply[1]) ~= "string" then
       return self:lose(self.NO_REDIS)
     end
-    self.answered, self.problem, self.attempts = uv.hrtime(), nil, 0
+    self.answered, self.unanswered, self.problem, self.attempts = uv.hrtime(), nil, nil, 0
     local kind = reply[1]
     if kind == "replaced" then
       self.replaced = "another process is " .. self.member .. " now"
@@ -228,6 +228,16 @@ function Client:submit(request)
   self:submit_soon()
 end
 
+---A request is no longer wanted before it was sent.
+function Client:drop(request)
+  for i, each in ipairs(self.queue) do
+    if each == request then
+      table.remove(self.queue, i)
+      return
+    end
+  end
+end
+
 function Client:submit_soon()
   if self.state == "ready" then
     self.soon:start(0, 0, function()
@@ -323,8 +333,9 @@ function Client:tick()
   self:on_tick()
   local silence = self.problem or "no answer: " .. self:place()
   if (uv.hrtime() - self.answered) / 1e6 >= 3 * self.ttl then
-    self.answered = uv.hrtime()
+    self.answered, self.unanswered = uv.hrtime(), true
     self:refuse_all(("Redis has not answered for %d ms (%s)"):format(3 * self.ttl, silence))
+    self:on_rest()
   end
   self.silent = self.connection and (self.beating or self.state ~= "ready") and self.silent + 1 or 0
   self.late = self.leaving and self.late + 1

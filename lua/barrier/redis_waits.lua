@@ -54,10 +54,11 @@ end
 
 -- {=== a wait ===
 
----Only as long as there is something to wait for does the client keep the loop alive.
+---Keeps the loop alive as long as there is something to wait for; without Redis that ends.
 function M.rest(client)
-  local busy = next(client.waits) ~= nil or client.queue[1] ~= nil or client.low < client.next
-    or client.leaving ~= nil
+  local sending = client.queue[1] ~= nil or client.low < client.next
+  local busy = next(client.waits) ~= nil or client.leaving ~= nil
+    or sending and not client.unanswered
   if client.timer and client.busy ~= busy then
     client.busy = busy
     client.timer[busy and "ref" or "unref"](client.timer)
@@ -75,6 +76,9 @@ local function settle(wait, reply)
     wait.timer:close()
   end
   wait.client.waits[wait] = nil
+  if not wait.request.number then
+    wait.client:drop(wait.request)
+  end
   if wait.inner.n_waiting > 0 then
     wait.inner:arrive()
   end
