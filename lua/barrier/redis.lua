@@ -228,6 +228,57 @@ end
 
 -- }===
 
+-- {=== the URL ===
+
+local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
+  .. "unix://[[USER]:PASSWORD@]/PATH"
+
+local function decoded(s)
+  return (s:gsub("%%(%x%x)", function(digits)
+    return string.char(tonumber(digits, 16))
+  end))
+end
+
+---Reads a URL.
+---@param url string
+---@return { host?: string, port?: integer, path?: string, hello: table, database: integer }?
+---@return string? problem which never shows the URL: there may be a password in it
+local function read_url(url)
+  local scheme, rest = url:match "^(%a+)://(.*)$"
+  local login, place = (rest or ""):match "^(.*)@(.-)$"
+  local user, password = (login or ""):match "^([^:]*):(.*)$"
+  local endpoint = { database = 0, hello = { "HELLO", 3 } }
+  if password then
+    user = user ~= "" and user or "default"
+    endpoint.hello = { "HELLO", 3, "AUTH", decoded(user), decoded(password) }
+  end
+  place = place or rest or ""
+  if scheme == "rediss" then
+    return nil, FORMS .. "; for TLS see the option connect"
+  elseif scheme == "unix" and place:find "^/." and (password or not login) then
+    endpoint.path = decoded(place)
+    return endpoint
+  end
+  local authority, database = place:match "^([^/?#]+)/?(%d*)$"
+  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
+  if not host then
+    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
+  end
+  if scheme ~= "redis" or not host or login and not password then
+    return nil, FORMS
+  end
+  endpoint.host, endpoint.port = host, tonumber(port ~= "" and port or 6379)
+  endpoint.database = tonumber(database ~= "" and database or 0)
+  if endpoint.port < 1 or endpoint.port > 65535 then
+    return nil, "the port in url must be from 1 to 65535"
+  elseif endpoint.database > 2 ^ 31 - 1 then
+    return nil, "the database in url must be an integer >= 0 and < 2^31"
+  end
+  return endpoint
+end
+
+-- }===
+
 -- {=== making one ===
 
 local GETTERS = {
@@ -313,7 +364,7 @@ function M.new(name, parties, options)
   local problem = examine(options)
   check(not problem, 3, "redis", "%s", problem)
   local endpoint
-  endpoint, problem = Client.endpoint(options.url or os.getenv "REDIS_URL"
+  endpoint, problem = read_url(options.url or os.getenv "REDIS_URL"
     or "redis://127.0.0.1:6379/0")
   check(endpoint, 3, "redis", "%s%s", problem, options.url and "" or " (in $REDIS_URL)")
   local client = Client.new {
