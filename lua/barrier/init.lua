@@ -70,7 +70,7 @@ end
 ---@param options? barrier.RedisOptions
 ---@return barrier.Redis
 function M.redis(name, parties, options)
-  M.redis = require("barrier.redis").new -- loaded when it is needed
+  M.redis = require(here .. "redis").new -- loaded when it is needed
   return M.redis(name, parties, options)
 end
 
@@ -188,6 +188,10 @@ function M.close()
       .. "that are yet to come: %d"):format(parties, timeouts)
   end
   core.close()
+  local redis = package.loaded[here .. "redis"]
+  if redis then
+    redis.release()
+  end
   if neovim then
     neovim.close()
   end
