@@ -2,6 +2,7 @@
 # make test    runs the specs under every Lua there is, and inside Neovim
 # make build   builds the module for every Lua there is
 # make check   runs the linters, and the compilers with all warnings
+# make stamp   marks the core and the Lua files as belonging together, after a change in src
 # make soak    runs random scripts against a model of the contract for ten minutes
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
@@ -18,14 +19,14 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BUSTED_FLAGS ?=
 
 ROCKSPEC := luv-barrier-dev-1.rockspec
-SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.c src/*/*.[ch] lua/barrier/*.lua)
+SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.[ch] lua/barrier/*.lua)
 
 # A target for each Lua, several at a time, each with its output in one piece.
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test install check soak load portability bench bench-check dist check-dist \
-  clean
+.PHONY: build demo test install check stamp soak load portability bench bench-check dist \
+  check-dist clean FORCE
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -75,6 +76,7 @@ test-nvim: .rocks/5.1/built
 #   make install DESTDIR=debian/tmp PREFIX=/usr LUA_VERSION=5.1
 #
 # LuaJIT and Neovim take that of 5.1. Compile src/core.c alone: it includes the other files.
+# Then `make test APT=no` runs the specs with the Luas that are complete, and installs nothing.
 LUA_VERSION ?= 5.4
 PREFIX ?= /usr/local
 LUA_INCDIR ?= $(shell . tools/common.sh && lua_headers $(LUA_VERSION))
@@ -82,10 +84,11 @@ LUA_LUADIR ?= $(PREFIX)/share/lua/$(LUA_VERSION)
 LUA_LIBDIR ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
 DOCDIR ?= $(PREFIX)/share/doc/luv-barrier
 CFLAGS ?= -O2
-LIBFLAG ?= -shared
+LIBFLAG ?= $(if $(filter Darwin,$(shell uname -s)),-bundle -undefined dynamic_lookup,-shared)
 INSTALL ?= install
 
-.build/install/%/core.so: $(wildcard src/*.c src/*/*.[ch])
+# Each time, since the compiler, its flags and the headers may be others.
+.build/install/%/core.so: FORCE
 	@[ -n "$(LUA_INCDIR)" ] || { echo "name the folder of lua.h: LUA_INCDIR=..." >&2; exit 1; }
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -I"$(LUA_INCDIR)" src/core.c $(LDFLAGS) $(LIBFLAG) -o $@
@@ -101,6 +104,9 @@ install: .build/install/$(LUA_VERSION)/core.so
 
 check:
 	@tools/check
+
+stamp:
+	@tools/stamp write
 
 soak: .rocks/5.4/built
 	@tools/with 5.4 lua spec/model/soak.lua
@@ -125,5 +131,6 @@ dist:
 check-dist:
 	@tools/check-dist 5.4 luajit-5.1
 
+# barrier and src/core.o are what luarocks make leaves here.
 clean:
-	rm -rf .build .rocks dist
+	rm -rf .build .rocks dist barrier src/core.o lua/barrier/core.new-* lua/barrier/core.old-*

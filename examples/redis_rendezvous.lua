@@ -18,8 +18,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local generation = tonumber(redis.call('HGET', name, 'generation') or 0)
 local leases = name .. ':' .. generation -- a sorted set of the members, by end of lease
+local ended -- why, if this call ends the meeting
 
 local function finish(reason) -- '': everyone is there
+  ended = reason
   for _, member in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
     redis.call('PUBLISH', name .. ':' .. member, reason)
   end
@@ -44,7 +46,7 @@ if parties and agreed ~= parties then
 elseif parties and present then
   return { err = me .. ' is already there' }
 elseif not parties and not present then
-  return 0
+  return ended and { err = ended } or 0 -- from Redis 7 on, messages to oneself come after this
 elseif joined[2] + 1 == tonumber(parties) then
   finish('')
 else

@@ -187,6 +187,14 @@ describe("timers and I/O of the same loop are not starved by", function()
     leaves_others_alive [[
       local mine = {}
       uv.walk(function(handle) mine[tostring(handle)] = true end)
+      -- In a callback, since luv 1.50 and 1.51 cannot walk in a coroutine.
+      local function close_all()
+        uv.walk(function(handle)
+          if not mine[tostring(handle)] and uv.handle_get_type(handle) ~= "tcp" then
+            handle:close()
+          end
+        end)
+      end
       local b, trips = barrier.new(2), 0
       for _ = 1, 2 do
         coroutine.wrap(function()
@@ -194,15 +202,106 @@ describe("timers and I/O of the same loop are not starved by", function()
             b:wait()
             trips = trips + 1
             if trips == 5000 then
-              uv.walk(function(handle)
-                if not mine[tostring(handle)] and uv.handle_get_type(handle) ~= "tcp" then
-                  handle:close()
-                end
-              end)
+              uv.new_timer():start(0, 0, close_all)
             end
           end
         end)()
       end
     ]]
+  end)
+end)
+
+describe("timeouts that pass together", function()
+  -- Prints how many callbacks there were in all, and the most in one pass of the loop.
+  local COUNTER = [[
+    local total, pass, most, passes = 0, 0, 0, uv.new_idle()
+    passes:start(function() pass = 0 end)
+    uv.unref(passes)
+    local function count()
+      total, pass = total + 1, pass + 1
+      most = math.max(most, pass)
+    end
+    local function finish()
+      local till = uv.hrtime() + 5e6
+      repeat until uv.hrtime() > till
+      uv.run()
+      print(total, most)
+    end
+  ]]
+
+  it("leave the loop its turn after 512, those of waits", function()
+    assert.are.equal("2000\t512\n", support.output_of(COUNTER .. [[
+      local b = barrier.new(3000)
+      for _ = 1, 2000 do b:wait(1, count) end
+      finish()
+    ]]))
+  end)
+
+  it("leave the loop its turn after 512, those of phases", function()
+    assert.are.equal("2000\t512\n", support.output_of(COUNTER .. [[
+      local list = {}
+      for i = 1, 2000 do
+        list[i] = barrier.new(2, { timeout = 1 })
+        list[i]:wait(count)
+      end
+      finish()
+    ]]))
+  end)
+
+  it("leave the loop its turn after 512, also where no party is let out", function()
+    assert.are.equal("512\n", support.output_of [[
+      local b = barrier.new(3000, { schedule = function() end })
+      for _ = 1, 2000 do b:wait(1, function() end) end
+      local before, most, passes = b.n_waiting, 0, uv.new_idle()
+      passes:start(function()
+        most, before = math.max(most, before - b.n_waiting), b.n_waiting
+      end)
+      uv.unref(passes)
+      local till = uv.hrtime() + 5e6
+      repeat until uv.hrtime() > till
+      uv.run()
+      print(most)
+    ]])
+  end)
+
+  it("pass in order, and none is lost", function()
+    assert.are.equal("0\n", support.output_of [[
+      local b, last, wrong = barrier.new(3000), 0, 0
+      for i = 1, 1500 do
+        b:wait(1, function(err)
+          if err.name ~= "TimeoutError" or i ~= last + 1 then wrong = wrong + 1 end
+          last = i
+        end)
+      end
+      uv.run()
+      print(wrong + 1500 - last + b.n_waiting)
+    ]])
+  end)
+end)
+
+describe("a trip after one of more than 512 parties", function()
+  local code = [[
+    local pass, passes, waited = 0, uv.new_idle(), {}
+    passes:start(function() pass = pass + 1 end)
+    uv.unref(passes)
+    local function trip()
+      local timer = uv.new_timer()
+      timer:start(1, 0, function()
+        timer:close()
+        local from = pass
+        barrier.new(1):wait(function() waited[#waited + 1] = pass - from end)
+      end)
+      uv.run()
+    end
+    trip()
+    local crowd = barrier.new(600)
+    for _ = 1, 600 do crowd:wait(function() end) end
+    uv.run()
+    trip()
+    print(waited[2] - waited[1])
+  ]]
+
+  support.it_polls("is served in the pass of the loop in which it would be otherwise", function()
+    assert.are.equal("0\n", support.output_of(code))
   end)
 end)

@@ -266,6 +266,16 @@ local runners = {
   end,
 }
 
+---Up to luv 1.51, a thread of Lua 5.5 gets a broken function.
+local function threads_take_functions()
+  local result = run [[
+    local uv = require "luv"
+    uv.new_thread(function() io.write "called" end):join()
+    uv.run()
+  ]]
+  return result.out == "called"
+end
+
 ---Describes the blocks of a document; returns how many of each kind there are.
 local function describe_blocks(path)
   local kinds = {}
@@ -275,7 +285,9 @@ local function describe_blocks(path)
     local code = text(block)
     local threads = code:find("new_thread", 1, true) and ", in another thread" or ""
     it("has code that works as stated in line " .. block.line .. threads, function()
-      if kind == "nothing" then
+      if threads ~= "" and not threads_take_functions() then
+        pending "this luv hands no function to a thread"
+      elseif kind == "nothing" then
         check(block, run(code))
         return
       end

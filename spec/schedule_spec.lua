@@ -5,6 +5,7 @@ local support = require "spec.support"
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 local collected, keeping = support.collected, support.keeping
 local it_catches, it_nests = support.it_catches, support.it_nests
+local it_overflows, with_full_stack = support.it_overflows, support.with_full_stack
 
 local RESET = " BrokenBarrierError: barrier reset"
 local ABORTED = " BrokenBarrierError: barrier aborted"
@@ -45,20 +46,6 @@ local function run_once()
   uv.run "once"
 end
 
----Calls f where the C stack is full. The handler of that error has a little more of it,
----but cannot resume coroutines.
-local function with_full_stack(f)
-  local function overflow()
-    return (("x"):gsub("x", overflow))
-  end
-  local called = false
-  xpcall(overflow, function()
-    if not called then
-      called = true
-      f()
-    end
-  end)
-end
 describe("the option schedule", function()
   it("is called with a function and nothing else", function()
     local args
@@ -719,8 +706,6 @@ describe("drain", function()
     end
   end)
 
-  -- In Lua 5.1 a coroutine has a C stack of its own, or none.
-  local it_overflows = _VERSION == "Lua 5.1" and pending or it
   it_overflows("puts back a coroutine that cannot be resumed; schedule is called again", function()
     for coroutines = 1, 2 do
       local log, b, drains = {}, keeping(3 + coroutines)

@@ -56,6 +56,38 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
+---`it` for specs of what the module does where each call of a timer comes after polling.
+M.it_polls = it_if(uv.version() >= 0x013000, "libuv is older than 1.48")
+
+---Defines a function that calls f where the C stack is full. The handler of that error has a
+---little more of it, but cannot resume coroutines.
+M.FULL_STACK = [[
+  local function with_full_stack(f)
+    local function overflow() return (("x"):gsub("x", overflow)) end
+    local called = false
+    xpcall(overflow, function()
+      if not called then
+        called = true
+        f()
+      end
+    end)
+  end
+]]
+M.with_full_stack = (loadstring or load)(M.FULL_STACK .. "return with_full_stack")()
+
+---Not in Lua 5.1, where a coroutine has a C stack of its own, or none; nor before 5.4.3, where it
+---gets back what the calls below it took.
+M.stack_fills = _VERSION ~= "Lua 5.1" and (function()
+  local resumed
+  M.with_full_stack(function()
+    resumed = coroutine.resume(coroutine.create(function() end))
+  end)
+  return resumed == false
+end)()
+
+---`it` for specs in which a coroutine cannot be resumed, since the C stack is full.
+M.it_overflows = it_if(M.stack_fills, "this Lua resumes coroutines on a full C stack")
+
 M.on_windows = package.config:sub(1, 1) == "\\"
 
 ---`it` for specs of what only Unix has.
@@ -184,6 +216,44 @@ function M.compute(ms)
     local now = uv.hrtime()
   until now >= till
 end
+
+---Calls `f` once, from a timer's callback.
+function M.later(f, ms)
+  local timer = uv.new_timer()
+  timer:start(ms or 1, 0, function()
+    timer:close()
+    f()
+  end)
+end
+
+---A callback of a group that appends to `log` what its wait gave.
+function M.recorder(log)
+  return function(...)
+    local err, results, errors = ...
+    M.add(log, { n = select("#", ...), err = err, results = results, errors = errors })
+  end
+end
+
+---Runs the loop until the group is complete. Returns what the wait gave.
+---@param name? string "join" in place of "wait"
+function M.finish(group, name)
+  local log = {}
+  group[name or "wait"](group, M.recorder(log))
+  M.run_loop()
+  assert(#log == 1, "the group is not complete")
+  return log[1].err, log[1].results, log[1].errors
+end
+
+---Expects an error of `f` that contains `text`.
+function M.raises(text, f, ...)
+  local ok, err = pcall(f, ...)
+  if ok or not tostring(err):find(text, 1, true) then
+    error("expected the error " .. text .. "\nbut got " .. tostring(err), 2)
+  end
+end
+
+---The global `error`, which busted replaces in the specs.
+M.rethrow = error
 
 ---What a function returned, with its number of results as `n`.
 function M.pack(...)

@@ -73,6 +73,25 @@ describe("a coroutine that dies after it was resumed", function()
     end
   end)
 
+  it("is reported even if a hook makes the report itself fail", function()
+    if jit then
+      pending "LuaJIT calls no hook where C calls C"
+    end
+    local err, out = report_of [[
+      local b, boom = barrier.new(3), {}
+      debug.sethook(function()
+        local _, argument = debug.getlocal(2, 1)
+        if argument == boom then error {} end
+      end, "c")
+      for _ = 1, 2 do coroutine.wrap(function() b:wait() error(boom) end)() end
+      b:wait(function() print "passed" end)
+      uv.run()
+    ]]
+    assert.are.equal("passed\n", out)
+    local both = "Uncaught Error: (error in error handling)\n(error in error handling)\n"
+    assert.is_truthy(err:find(both, 1, true), err)
+  end)
+
   it("is reported without a traceback if there is no debug library", function()
     local err = report_of [[
       local b = barrier.new(2)

@@ -4,13 +4,16 @@
 */
 #define INTERNAL static
 
+#include "host/pin.c"
 #include "shared/threads.c"
 #include "barrier/nodes.c"
 #include "barrier/machine.c"
 #include "barrier/machine_turns.c"
+#include "host/living.c"
 #include "host/deadlines.c"
 #include "host/loop.c"
 #include "host/scheduler.c"
+#include "host/cancels.c"
 #include "host/errors.c"
 #include "host/report.c"
 #include "barrier/barrier.c"

@@ -39,7 +39,7 @@ lua_headers() {
   set -- "${1#luajit-}"
   prefix=$(lua_program "$1") && prefix=${prefix%/bin/*}/include
   for dir in ${prefix:+"$prefix"} /usr/include /usr/local/include; do
-    for name in "lua$1" "lua-$1" "lua/$1" "$1-2.1" "$1-2.0"; do
+    for name in "lua$1" "lua-$1" "lua/$1" "$1-2.1"; do
       [ -f "$dir/$name/lua.h" ] && echo "$dir/$name" && return
     done
     if [ "$1" = luajit ]; then
@@ -65,3 +65,29 @@ usable() {
     has_module "$tag" "$module" || return 1
   done
 }
+
+# debian_sources DIR PACKAGE...: Debian's sources of each package, as DIR/PACKAGE, by this machine's
+# package sources. Lists and cache are temporary, so that it needs no root.
+debian_sources() (
+  to=$1
+  shift
+  apt=$(mktemp -d) || exit
+  trap 'rm -rf "$apt"' EXIT
+  mkdir -p "$apt/parts" "$apt/lists/partial" "$apt/cache/archives/partial" "$to"
+  for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources
+  do
+    [ -f "$list" ] && sed -e 's/^[[:space:]]*deb[[:space:]]/deb-src /' \
+      -e 's/^Types:.*/Types: deb-src/' "$list" >"$apt/parts/$(basename "$list")"
+  done
+  apt() {
+    apt-get -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/parts" \
+      -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" \
+      -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "$@" </dev/null
+  }
+  apt update # a list that is not needed may fail
+  for package; do
+    mkdir "$apt/$package" && (cd "$apt/$package" && apt source --download-only "$package" &&
+      dpkg-source --no-check --extract ./*.dsc tree) &&
+      rm -rf "${to:?}/$package" && mv "$apt/$package/tree" "$to/$package" || exit
+  done
+)

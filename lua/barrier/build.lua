@@ -8,10 +8,12 @@ local M = {}
 
 local windows = vim.fn.has "win32" == 1
 local root = vim.fn.fnamemodify(debug.getinfo(1, "S").source:sub(2), ":p:h:h:h")
-local core = root .. "/lua/barrier/core" .. (windows and ".dll" or ".so")
+local folder = root .. "/lua/barrier"
+local core = folder .. "/core" .. (windows and ".dll" or ".so")
 
 local AGAIN = '\nThen run\n  :lua require("barrier.build").run()'
 
+---@return any # never
 local function fail(why)
   error("barrier: cannot build its C core: " .. why .. AGAIN, 0)
 end
@@ -36,9 +38,12 @@ local function find_compiler()
     fail("the environment variable CC is '" .. chosen .. "', which is no program.\n"
       .. "Let it name a C compiler, or unset it.")
   end
-  fail("there is no C compiler: neither " .. table.concat(names, ", ") .. " nor what the "
+  return fail("there is no C compiler: neither " .. table.concat(names, ", ") .. " nor what the "
     .. "environment variable CC names.\nInstall one, for example:\n"
     .. "  apt-get install gcc libc6-dev    (Debian, Ubuntu)\n"
+    .. "  dnf install gcc                  (Fedora)\n"
+    .. "  apk add gcc musl-dev             (Alpine)\n"
+    .. "  pacman -S gcc                    (Arch)\n"
     .. "  xcode-select --install           (macOS)\n"
     .. "  winget install zig.zig           (Windows)")
 end
@@ -70,18 +75,53 @@ local function advice(output)
   return "If it is the compiler, let the environment variable CC name another one."
 end
 
+---A name beside the core that no other Neovim uses, which may build it at the same time.
+---@param what string
+local function temporary(what)
+  local uv = vim.uv or vim.loop
+  return ("%s/core.%s-%d-%.0f%s"):format(folder, what, uv.os_getpid(), uv.hrtime(),
+    core:match "%.%a+$")
+end
+
+---Where the compiler writes: a failure leaves the core that is there.
+---@return string path
+local function new_file()
+  local path = temporary "new"
+  local file, problem = io.open(path, "wb")
+  if not file then
+    return fail(problem .. "\nMake the folder writable.")
+  end
+  file:close()
+  return path
+end
+
 ---Puts the new core in place of the old one. Windows can rename a DLL that is in use, but
----not replace it.
+---neither replace nor remove it.
 local function replace(new)
   if windows then
-    os.remove(core .. ".old")
-    os.rename(core, core .. ".old")
+    for _, name in ipairs(vim.fn.readdir(folder)) do
+      if name:find "^core%.old%-" then
+        os.remove(folder .. "/" .. name)
+      end
+    end
+    os.rename(core, temporary "old")
   end
   local ok, problem = os.rename(new, core)
   if not ok then
     os.remove(new)
     fail(problem .. "\nMake the folder writable.")
   end
+end
+
+---@param source string
+---@return string[] arguments without the name of the result
+local function compiling(source)
+  local arguments = { "-std=c99", "-O2", "-I" .. root .. "/src/lua51", source }
+  -- LuaJIT has it; see src/host/compat.h.
+  if coroutine.isyieldable then -- luacheck: ignore 143
+    table.insert(arguments, "-DBARRIER_LUAJIT")
+  end
+  return vim.list_extend(arguments, linking())
 end
 
 ---Compiles and links the core, tries whether Neovim can load it, and says what it does.
@@ -93,19 +133,10 @@ function M.run()
       .. "of the repository.\nA rock is built by LuaRocks:\n  luarocks --lua-version=5.1 install "
       .. "--deps-mode=none luv-barrier", 0)
   end
-  -- An old core does not belong to these sources: a failure must not leave it there.
-  if not windows then
-    os.remove(core)
-  end
-  local new = core:gsub("core(%.%a+)$", "core.new%1")
-  local command = find_compiler()
+  local command, arguments = find_compiler(), compiling(source)
+  local new = new_file()
   print("barrier: " .. table.concat(command, " ") .. " compiles " .. source)
-  vim.list_extend(command, { "-std=c99", "-O2", "-I" .. root .. "/src/lua51", "-o", new, source })
-  -- LuaJIT has it; see src/host/compat.h.
-  if coroutine.isyieldable then -- luacheck: ignore 143
-    table.insert(command, "-DBARRIER_LUAJIT")
-  end
-  vim.list_extend(command, linking())
+  vim.list_extend(command, vim.list_extend(arguments, { "-o", new }))
   local output = vim.fn.system(command)
   if vim.v.shell_error ~= 0 then
     os.remove(new)

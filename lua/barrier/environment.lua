@@ -1,115 +1,51 @@
----What the module needs from its environment, or an error that says what is
----missing and how to get it.
+---What the module needs from its environment: the C core, and luv. What to do where one of them
+---is missing is in a file of its own, which is loaded only then.
 local M = {}
 
 local neovim = type(vim) == "table"
-local version = _VERSION:match("%d%.%d")
 
----Lua 5.1 would answer the next `require` with "loop or previous error", not with the reason.
----@param module string
-local function forget(module)
-  if type(package.loaded[module]) ~= "table" then
-    package.loaded[module] = nil
-  end
-end
+-- Of the sources that these files go with; tools/stamp writes it.
+local STAMP = "1783714621"
 
----@param message string
+---@param message any
+---@return any # never
 local function fail(message)
-  forget "barrier"
+  -- Lua 5.1 would answer the next `require` with "loop or previous error", not with the reason.
+  for _, name in ipairs { "barrier", "barrier.missing" } do
+    if type(package.loaded[name]) ~= "table" then
+      package.loaded[name] = nil
+    end
+  end
   error(message, 0)
 end
 
----@param path string
-local function exists(path)
-  local file = io.open(path, "rb")
-  return file ~= nil and file:close()
+local function find_other(...)
+  return require("barrier.missing").core(STAMP, ...)
 end
 
----@return boolean # does this file belong to a checkout of the repository, not to a rock?
-local function is_checkout()
-  local path = debug.getinfo(1, "S").source
-  local root, count = path:gsub("^@(.*)lua[/\\]barrier[/\\]environment%.lua$", "%1")
-  return count == 1 and exists(root .. "src/core.c") and exists(root .. "build.lua")
-end
+local substitute ---@type table? the core that was taken in place of the first one
+local substitute_problem ---@type string? why
 
----@return string # how to build the core for this Lua
-local function how_to_build()
-  if not neovim then
-    return "Build it for this Lua, for example:\n  luarocks --lua-version=" .. version
-      .. " install luv-barrier"
-  elseif is_checkout() then
-    return 'Build it:\n  :lua require("barrier.build").run()'
-  end
-  -- LuaRocks refuses --local for root.
-  local uv = vim.uv or vim.loop
-  local everybody = uv.getuid and uv.getuid() == 0
-  return "Build it for this Neovim, for example:\n  luarocks --lua-version=" .. version
-    .. (everybody and "" or " --local") .. " install --deps-mode=none luv-barrier\n"
-    .. "and see that package.path and package.cpath have the folder of rocks."
-end
-
----@return string? path of the C core, as `require` finds it
----@return string[] tried
-local function find_core()
-  local tried = {}
-  if neovim then
-    local file = "lua/barrier/core" .. (package.config:sub(1, 1) == "\\" and ".dll" or ".so")
-    -- Cannot be asked for where vim.api cannot be called.
-    local ok, found = pcall(vim.api.nvim_get_runtime_file, file, false)
-    if ok and found[1] then
-      return found[1], tried
-    end
-    tried[1] = file .. " in a folder of 'runtimepath'"
-  end
-  for template in package.cpath:gmatch("[^;]*%?[^;]*") do
-    local path = template:gsub("%?", "barrier" .. package.config:sub(1, 1) .. "core")
-    if exists(path) then
-      return path, tried
-    end
-    tried[#tried + 1] = path
-  end
-  return nil, tried
-end
-
----@param path string
----@return string? lua "Lua 5.4" and the like: the Lua that a C core was built for
-local function built_for(path)
-  local file = io.open(path, "rb")
-  local bytes = file and file:read("*a") or ""
-  if file then
-    file:close()
-  end
-  return bytes:match("barrier%.core built for (Lua %d%.%d)")
-end
-
----Loads the C core.
----@return table core
+---Loads the C core: the first one on 'runtimepath' and package.cpath that this Lua can load and
+---that was built from the sources of these files. It is in package.loaded afterwards.
+---@return table? core
+---@return string? problem why there is none, or why it is not the first; and what to do
 function M.core()
-  local ok, result = pcall(require, "barrier.core")
-  if ok then
-    return result
+  local loaded, core = pcall(require, "barrier.core")
+  if loaded and type(core) == "table" and core.stamp == STAMP then
+    return core, core == substitute and substitute_problem or nil
   end
-  forget "barrier.core"
-  if tostring(result):find("not enough memory", 1, true) then
-    fail(result)
+  local ok, result, problem = pcall(find_other, loaded, core)
+  if not ok then
+    fail(result) -- there is no memory
   end
-  local path, tried = find_core()
-  if not path then
-    fail("barrier: its C core is not installed for " .. _VERSION .. ". package.cpath"
-      .. (neovim and " and 'runtimepath' have none:" or " has none:")
-      .. "\n  " .. table.concat(tried, "\n  ") .. "\n" .. how_to_build())
-  end
-  local lua = built_for(path)
-  if lua and lua ~= _VERSION then
-    fail("barrier: " .. path .. " was built for " .. lua .. ", and this is " .. _VERSION .. ".\n"
-      .. how_to_build())
-  end
-  fail("barrier: cannot load its C core: " .. tostring(result) .. "\n" .. how_to_build())
+  substitute, substitute_problem = result, problem
+  return result, problem
 end
 
 ---@param name string
 ---@return table? uv if the module of this name was loaded, and is luv
-local function loaded(name)
+local function loaded_luv(name)
   local module = package.loaded[name]
   return type(module) == "table" and type(module.new_timer) == "function" and module or nil
 end
@@ -118,7 +54,7 @@ end
 ---under the name uv; another luv would have a loop of its own.
 ---@return table uv
 function M.luv()
-  local uv = neovim and (vim.uv or vim.loop) or loaded "luv" or loaded "uv"
+  local uv = neovim and (vim.uv or vim.loop) or loaded_luv "luv" or loaded_luv "uv"
   if uv then
     return uv
   end
@@ -126,14 +62,10 @@ function M.luv()
   if ok and type(result) == "table" then
     return result
   end
-  if pcall(require, "uv") and loaded "uv" then
+  if pcall(require, "uv") and loaded_luv "uv" then
     return package.loaded.uv
   end
-  result = tostring(result)
-  local why = result:find("not found", 1, true) and "it is not installed" or result
-  fail("barrier needs luv, Lua's binding to libuv, and cannot load it for " .. _VERSION
-    .. ": " .. why .. "\nInstall it, for example:\n  luarocks --lua-version=" .. version
-    .. " install luv\n  apt-get install lua-luv    (Debian, Ubuntu)")
+  return fail(require("barrier.missing").luv(result))
 end
 
 ---Gives the core the functions of luv that it needs.
@@ -143,6 +75,18 @@ function M.bind(core)
   if missing then
     fail("barrier needs a luv with timers: this one has no function " .. missing)
   end
+end
+
+---The core and luv, ready for use; or an error that says what is missing and how to get it.
+---@return table core
+---@return string? problem see M.core
+function M.open()
+  local core, problem = M.core()
+  if not core then
+    return fail(problem)
+  end
+  M.bind(core)
+  return core, problem
 end
 
 return M

@@ -6,6 +6,7 @@ local M = {}
 local health = vim.health or require "health"
 local start = health.start or health.report_start
 local ok = health.ok or health.report_ok
+local warn = health.warn or health.report_warn
 local fail = health.error or health.report_error
 
 ---Two coroutines and a callback trip a barrier in the loop that Neovim runs.
@@ -42,8 +43,9 @@ local function trip(barrier)
 end
 
 ---@param on_ok fun(message: string)
+---@param on_warning fun(message: string)
 ---@param on_error fun(message: string)
-local function examine(on_ok, on_error)
+local function examine(on_ok, on_warning, on_error)
   -- After a failure at startup `require` would only say that there was one.
   if type(package.loaded.barrier) ~= "table" then
     package.loaded.barrier = nil
@@ -54,7 +56,11 @@ local function examine(on_ok, on_error)
     return
   end
   on_ok(barrier._VERSION .. " is loaded")
-  on_ok(require("barrier.core")._VERSION .. ", this is " .. (jit and jit.version or _VERSION))
+  on_ok(require("barrier.environment").core()._VERSION .. ", this is "
+    .. (jit and jit.version or _VERSION))
+  if barrier.core_problem then
+    on_warning(barrier.core_problem)
+  end
   local uv = vim.uv or vim.loop
   on_ok("luv is Neovim's own (" .. (vim.uv and "vim.uv" or "vim.loop") .. "), libuv "
     .. uv.version_string())
@@ -68,13 +74,15 @@ end
 
 function M.check()
   start "barrier"
-  examine(ok, fail)
+  examine(ok, warn, fail)
 end
 
 ---Prints what `:checkhealth barrier` shows.
 function M.report()
   examine(function(message)
     print("OK " .. message)
+  end, function(message)
+    print("WARNING " .. message)
   end, function(message)
     print("ERROR " .. message)
   end)

@@ -1,7 +1,8 @@
 ---One barrier for the loops of several threads: `barrier.shared(name, parties)`.
-local core = require("barrier.environment").core()
+local core = require("barrier.environment").core() --[[@as table]]
 
 ---@class barrier.native the functions of src/shared/binding.c
+---@field [string] any
 local native = core.shared
 
 -- Who waits in this state is known to the module that was loaded first.
@@ -105,8 +106,8 @@ local Shared = {}
 ---What a wait comes to is decided when the barrier trips, is reset or aborted, or when the
 ---wait times out or is cancelled, whichever comes first.
 ---@param timeout? integer milliseconds, >= 0
----@param callback? barrier.callback
----@return integer position
+---@param callback? nil
+---@return integer|any position after pcall it may be an error
 ---@overload fun(self: barrier.Shared, callback: barrier.callback): barrier.Waiter
 ---@overload fun(self: barrier.Shared, timeout: integer?, cb: barrier.callback): barrier.Waiter
 function Shared:wait(timeout, callback)
@@ -122,7 +123,7 @@ end
 
 ---One party arrives and does not wait. Works everywhere, in a function of uv.new_work too.
 ---@return true? arrived
----@return barrier.BrokenBarrierError?
+---@return barrier.Error? err a BrokenBarrierError
 function Shared:arrive()
   check_self(self, "arrive")
   local arrived, reason = native.arrive(self)
@@ -247,7 +248,8 @@ local function shared(name, parties)
     error("bad argument #2 to 'shared' (parties must be an integer >= 1 and < 2^31, got " .. got
       .. ")", 2)
   end
-  local b, others = known[name]
+  local b = known[name]
+  local others
   if b and native.is_barrier(b) then -- and not one that was finalized
     others = b.parties ~= parties and b.parties
   else

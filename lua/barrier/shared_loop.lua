@@ -8,6 +8,9 @@ local uv = environment.luv()
 ---@class barrier.native the functions of src/shared/binding.c
 local native = environment.core().shared
 
+-- Once the Lua state or Neovim ends, no handle is started or made.
+local has_left = environment.core().has_left
+
 ---@type fun(f: fun())? in Neovim: how to get where vim.api may be called
 M.schedule = type(vim) == "table" and vim.schedule or nil
 
@@ -20,18 +23,24 @@ local scheduled = false
 local idle
 
 local function stop_idle()
-  if idle and not uv.is_closing(idle) then
+  if idle and not has_left() and not uv.is_closing(idle) then
     uv.idle_stop(idle)
   end
 end
 
 local function on_schedule()
   scheduled = false
+  if has_left() then
+    return
+  end
   native.wake() -- for loops that run inside, and should it fail
   drain()
 end
 
 local function on_wake()
+  if has_left() then
+    return
+  end
   if not M.schedule then
     drain()
     return
@@ -52,9 +61,16 @@ end
 ---@type userdata?
 M.handle = nil
 ---@type fun(handle: userdata)
-M.hold = nil
+local hold
 ---@type fun(handle: userdata)
 local let_go
+
+---@param handle userdata
+function M.hold(handle)
+  if not has_left() then
+    hold(handle)
+  end
+end
 
 local function start_clock(timer)
   if not uv.is_active(timer) then
@@ -64,7 +80,7 @@ end
 
 ---Looks every millisecond.
 local function look_at_clock()
-  M.handle, M.hold, let_go = assert(uv.new_timer()), start_clock, uv.timer_stop
+  M.handle, hold, let_go = assert(uv.new_timer()), start_clock, uv.timer_stop
 end
 
 ---@param descriptor integer
@@ -79,7 +95,7 @@ local function poll_descriptor(descriptor)
     uv.close(poll)
     return false
   end
-  M.handle, M.hold, let_go = poll, uv.ref, uv.unref
+  M.handle, hold, let_go = poll, uv.ref, uv.unref
   return true
 end
 
@@ -96,7 +112,7 @@ end
 local function read_pipe(name)
   local pipe = assert(uv.new_pipe(false))
   uv.unref(pipe)
-  M.handle, M.hold, let_go = pipe, uv.ref, uv.unref
+  M.handle, hold, let_go = pipe, uv.ref, uv.unref
   uv.pipe_connect(pipe, name, function(err)
     if uv.is_closing(pipe) then
       return -- perhaps with this Lua state
@@ -112,7 +128,7 @@ end
 
 ---Makes sure that there is a handle.
 function M.prepare()
-  if M.handle and not uv.is_closing(M.handle) then
+  if has_left() or M.handle and not uv.is_closing(M.handle) then
     return
   end
   local pipe = native.pipe()
@@ -132,23 +148,69 @@ end
 
 ---Unless somebody waits, the loop may end.
 function M.rest()
-  if native.resting() and M.handle and not uv.is_closing(M.handle) then
+  if not has_left() and native.resting() and M.handle and not uv.is_closing(M.handle) then
     let_go(M.handle)
   end
 end
 
+local deferred = 0 -- functions that were not called yet
+
 ---Calls a function in the next turn of the loop.
 ---@param f fun()
 function M.defer(f)
+  if has_left() then
+    return
+  end
   local timer = assert(uv.new_timer())
+  local function call()
+    deferred = deferred - 1
+    f()
+  end
+  deferred = deferred + 1
   uv.timer_start(timer, 0, 0, function()
     uv.close(timer)
     if M.schedule then
-      M.schedule(f)
+      M.schedule(call)
     else
-      f()
+      call()
     end
   end)
 end
+
+---Starts a timer for a timeout.
+---@param timeout integer
+---@param f fun()
+---@return userdata? timer
+function M.start_timeout(timeout, f)
+  if has_left() then
+    return nil
+  end
+  local timer = assert(uv.new_timer())
+  uv.update_time()
+  uv.timer_start(timer, timeout, 0, f)
+  return timer
+end
+
+---Closes the handles; new ones are made when they are needed.
+function M.close()
+  for _, handle in pairs { M.handle, idle } do -- either may be nil
+    if not uv.is_closing(handle) then
+      uv.close(handle)
+    end
+  end
+end
+
+---How many wait, or have yet to be notified, and how many timeouts are yet to come.
+---@type fun(): integer, integer
+M.pending_waits = nil
+
+---@return integer parties
+---@return integer timeouts
+function M.pending()
+  local parties, timeouts = M.pending_waits()
+  return parties + deferred, timeouts
+end
+
+native.loop = M
 
 return M

@@ -5,7 +5,7 @@ local M = {}
 
 local environment = require "barrier.environment"
 local loop = require "barrier.shared_loop"
-local core, uv = environment.core(), environment.luv()
+local core, uv = environment.core() --[[@as table]], environment.luv()
 
 ---@class barrier.native
 local native = core.shared
@@ -66,7 +66,7 @@ local function forget(record)
   end
   if timer then
     record.timer = nil
-    if not uv.is_closing(timer) then
+    if not core.has_left() and not uv.is_closing(timer) then
       uv.close(timer)
     end
   end
@@ -105,11 +105,9 @@ end
 
 ---@param record barrier.SharedRecord
 local function start_timer(record)
-  local timer = assert(uv.new_timer())
-  record.timer = timer
-  uv.update_time()
-  uv.timer_start(timer, record.timeout, 0, function()
-    if record.timer then
+  record.timer = loop.start_timeout(record.timeout, function()
+    local timer = record.timer
+    if timer then
       record.timer = nil
       uv.close(timer)
       native.leave(record.wait, "timed out")
@@ -206,7 +204,7 @@ end
 ---@param problem any what its coroutine died of
 ---@param reports string[]
 local function bury(record, problem, reports)
-  local co = record.co
+  local co = record.co --[[@as thread]]
   if not (record.cancelled and problem == record.err) then
     reports[#reports + 1] = traceback(problem, co)
   end
@@ -221,7 +219,7 @@ end
 ---@param record barrier.SharedRecord
 ---@param reports string[] of errors that nobody caught
 local function resume_waiter(record, reports)
-  local co = record.co
+  local co = record.co --[[@as thread]]
   released = record
   local ok, problem = resume(co)
   released = nil
@@ -300,6 +298,17 @@ end
 
 loop.on_ready(drain)
 
+function loop.pending_waits()
+  local parties, timeouts = #postponed, 0
+  for key, record in pairs(records) do
+    if key == record.key then
+      parties = parties + 1
+      timeouts = timeouts + (record.timer and 1 or 0)
+    end
+  end
+  return parties, timeouts
+end
+
 -- }===
 
 -- {=== waiting ===
@@ -359,6 +368,11 @@ end
 ---@param self barrier.Shared
 ---@param co thread
 ---@return boolean found
+function M.cancel_anywhere(co)
+  local record = records[co]
+  return record ~= nil and native.leave(record.wait, "cancelled")
+end
+
 function M.cancel(self, co)
   local record = records[co]
   return record ~= nil and record.barrier == self and native.leave(record.wait, "cancelled")

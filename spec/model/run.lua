@@ -45,6 +45,9 @@ end
 ---A turn begins: the core's timer calls back.
 function Run:turn(callback)
   self.turns, self.missed = self.turns + 1, 0
+  if self.uv.version() >= 0x013000 then -- libuv 1.48: the loop has polled
+    turns.renew(self.world)
+  end
   if not self.over then
     turns.begin_turn(self.world)
   end
@@ -52,7 +55,7 @@ function Run:turn(callback)
 end
 
 local TAKEN = { "timer_stop", "idle_stop", "is_closing", "is_active", "has_ref",
-  "ref", "now", "close" }
+  "ref", "now", "close", "version" }
 
 ---Gives the core this loop's functions, and hears of its turns. luv's clock only goes on
 ---between two steps, so that the model sees the same time.
@@ -71,6 +74,9 @@ function Run:bind()
     functions[name] = self.uv[name]
   end
   functions.update_time = self.uv.virtual and self.uv.update_time or function() end
+  function functions.hrtime()
+    return self.uv.now() * 1000000 -- no part of a millisecond has passed
+  end
   for _, name in ipairs { "new_timer", "new_idle" } do
     functions[name] = function()
       local handle = self.uv[name]()

@@ -7,10 +7,15 @@ local variables = { "CC", "LUA_PATH", "LUA_CPATH", "PATH" }
 describe("the build hook", function()
   local dir, kept
 
+  ---What is in the folder of the core under its name.
+  local function cores()
+    return vim.fn.glob(dir .. "/lua/barrier/core.*", true, true)
+  end
+
   before_each(function()
     dir = support.folder()
     support.system { "cp", "-R", root .. "/src", root .. "/lua", root .. "/build.lua", dir }
-    for _, file in ipairs(vim.fn.glob(dir .. "/lua/barrier/core.*", true, true)) do
+    for _, file in ipairs(cores()) do
       os.remove(file)
     end
     kept = {}
@@ -66,10 +71,6 @@ describe("the build hook", function()
     assert.is_truthy(text:find(what, 1, true), text)
   end
 
-  local function exists(file)
-    return vim.fn.filereadable(dir .. "/" .. file) == 1
-  end
-
   local BY_HAND = ':lua require("barrier.build").run()'
 
   it("compiles a core that Neovim finds in the checkout", function()
@@ -81,8 +82,7 @@ describe("the build hook", function()
     contains(output, "compiles " .. dir .. "/src/core.c")
     contains(output, "built " .. dir .. "/lua/barrier/core.so")
     assert.is_truthy(output:find "position%s+0", output)
-    assert.are.same({ dir .. "/lua/barrier/core.so" },
-      vim.fn.glob(dir .. "/lua/barrier/core.*", true, true))
+    assert.are.same({ dir .. "/lua/barrier/core.so" }, cores())
   end)
 
   if vim.loader then
@@ -147,24 +147,65 @@ describe("the build hook", function()
     contains(output, BY_HAND)
   end)
 
-  it("shows what the compiler said, and leaves no core of other sources", function()
+  it("shows what the compiler said, and leaves the core that is there", function()
+    says "run()"
     compiler [[
       while [ "$1" != -o ]; do shift; done
-      cp "$2" "$2.seen" 2>/dev/null
       echo half a file >"$2"
       echo "core.c:7:1: error: this is not C"
       exit 3
     ]]
-    support.write(dir .. "/lua/barrier/core.so", "of an older version")
     local output = says [[
       run()
       add()
-      print("then", select(2, pcall(require, "barrier")))
+      trip()
     ]]
     contains(output, "ended with status 3")
     contains(output, "error: this is not C")
-    contains(output:match "then(.*)$", BY_HAND)
-    assert.are.same({}, vim.fn.glob(dir .. "/lua/barrier/core.*", true, true))
+    assert.is_truthy(output:find "position%s+0", output)
+    assert.are.same({ dir .. "/lua/barrier/core.so" }, cores())
+  end)
+
+  it("says that it cannot write into the folder, before it compiles", function()
+    compiler "echo it compiles; exit 1"
+    -- Root may write everywhere.
+    local output = says [[
+      local build = dofile(dir .. "/lua/barrier/build.lua")
+      assert(vim.loop.fs_rename(dir .. "/lua/barrier", dir .. "/lua/moved"))
+      print(select(2, pcall(build.run)))
+    ]]
+    contains(output, "Make the folder writable.")
+    assert.is_nil(output:find("it compiles", 1, true), output)
+  end)
+
+  it("may run in several Neovims at once", function()
+    -- Both have written before either goes on, and the second one goes on when the first is done.
+    compiler([[
+      cc "$@" || exit
+      if mkdir "$0.first" 2>/dev/null; then wanted=$0.second; else
+        touch "$0.second"
+        wanted=]] .. dir .. [[/lua/barrier/core.so
+      fi
+      n=0
+      until [ -e "$wanted" ] || [ $n -ge 600 ]; do sleep 0.1; n=$((n + 1)); done
+    ]])
+    local output = says [[
+      local command = { vim.v.progpath, "--headless", "-u", "NONE", "-i", "NONE", "-n",
+        "-c", "luafile " .. dir .. "/build.lua", "-c", "qa!" }
+      local ended, status = 0, {}
+      for i = 1, 2 do
+        vim.fn.jobstart(command, {
+          on_exit = function(_, code) ended, status[i] = ended + 1, code end,
+          on_stderr = function(_, lines) io.stdout:write(table.concat(lines, "\n")) end,
+        })
+      end
+      vim.wait(60000, function() return ended == 2 end, 5)
+      add()
+      trip()
+    ]]
+    assert.are.equal(2, select(2, output:gsub("built " .. vim.pesc(dir), "")), output)
+    assert.is_truthy(output:find "position%s+0", output)
+    assert.are.same({ dir .. "/lua/barrier/core.so" }, cores())
   end)
 
   it("says what the C library lacks", function()
@@ -188,8 +229,7 @@ describe("the build hook", function()
     local output = says "run()"
     contains(output, "Neovim cannot load")
     contains(output, BY_HAND)
-    assert.is_false(exists "lua/barrier/core.so")
-    assert.is_false(exists "lua/barrier/core.new.so")
+    assert.are.same({}, cores())
   end)
 
   it("replaces a core that is in use", function()
@@ -214,5 +254,51 @@ describe("the build hook", function()
     ]]
     contains(output, "luarocks --lua-version=5.1 ")
     assert.is_nil(output:find(BY_HAND, 1, true), output)
+  end)
+
+  ---What an update of the Lua files leaves where the hook did not run.
+  local function let_core_be_stale()
+    says "run()"
+    local path = dir .. "/lua/barrier/environment.lua"
+    local text, count = table.concat(vim.fn.readfile(path), "\n")
+      :gsub('(\nlocal STAMP = )"%d+"', '%1"123"')
+    assert.are.equal(1, count)
+    support.write(path, text)
+  end
+
+  local STALE = "core.so was built from other sources than those of the Lua files in "
+
+  it("is named where the core was built from other sources", function()
+    let_core_be_stale()
+    for _, code in ipairs {
+      'for _ = 1, 2 do print(select(2, pcall(require, "barrier"))) end',
+      "vim.cmd 'checkhealth barrier' print(table.concat(vim.fn.getline(1, '$'), '\\n'))",
+      'require("barrier.health").report()',
+    } do
+      local output = says("add()\n" .. code)
+      contains(output, dir .. "/lua/barrier/" .. STALE .. dir .. "/lua/barrier")
+      contains(output, BY_HAND)
+    end
+  end)
+
+  it("makes way for a core further on, and the health check warns", function()
+    let_core_be_stale()
+    local further = dir .. "/further"
+    vim.fn.mkdir(further .. "/barrier", "p")
+    support.system { "cp", dir .. "/lua/barrier/core.so", further .. "/barrier/core.so" }
+    support.system { "cp", root .. "/lua/barrier/environment.lua", dir .. "/lua/barrier" }
+    support.write(dir .. "/lua/barrier/core.so", "no library")
+    local output = says(([[
+      package.cpath = %q
+      vim.o.runtimepath = vim.env.VIMRUNTIME .. "," .. dir
+      trip()
+      vim.cmd "checkhealth barrier"
+      print(table.concat(vim.fn.getline(1, "$"), "\n"))
+    ]]):format(further .. "/?.so"))
+    assert.is_truthy(output:find "position%s+0", output)
+    contains(output, "WARN")
+    contains(output, "cannot load " .. dir .. "/lua/barrier/core.so")
+    contains(output, further .. "/barrier/core.so is used instead")
+    contains(output, BY_HAND)
   end)
 end)

@@ -18,7 +18,8 @@
 
 struct barrier {
   const void *type;           /* tells a barrier from any other userdata */
-  const struct barrier *self; /* and from a copy of its bytes */
+  const struct barrier *self; /* and from a copy of its bytes, */
+  struct living_mark *mark;   /* also from one that lies where it was */
   struct scheduler *scheduler;
   struct job job;
   uint64_t timeout; /* of a phase, in milliseconds */
@@ -37,6 +38,10 @@ INTERNAL struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t
 /* Gives everything back, at the latest when the userdata is collected. */
 INTERNAL void barrier_destroy(lua_State *L, struct barrier *b);
 
+/* Destroys those barriers that Lua does not finalize: it made them while it closed the state.
+** From now on new ones are destroyed at once. [-0, +0, -] */
+INTERNAL void barrier_close(lua_State *L, struct scheduler *s);
+
 /* Makes the metatable at index `metatable` the one of new barriers. Its __index must be a
 ** closure of `index`, a C function whose first upvalue is the table `members`. The second
 ** is the barrier, or nil: then it is the function's first argument. [-0, +0, m] */
@@ -50,8 +55,12 @@ INTERNAL void barrier_own_metatable(lua_State *L, struct barrier *b, int self);
 ** itself, so debug.setmetatable fools it neither way. */
 INTERNAL struct barrier *barrier_at(lua_State *L, int i);
 
-/* The barrier at index 1, or an error for the method `name` that speaks of the
-** function at `level`. [-0, +0, v] */
+/* The same of a barrier that was finalized: its machine is empty. When a Lua state closes, luv's
+** callbacks come after that, so the methods of such a barrier do nothing, quietly. */
+INTERNAL struct barrier *barrier_gone_at(lua_State *L, int i);
+
+/* The barrier at index 1, NULL if it was finalized, or an error for the method `name` that
+** speaks of the function at `level`. [-0, +0, v] */
 INTERNAL struct barrier *barrier_check(lua_State *L, int level, const char *name);
 
 /* {=== what it keeps === */
@@ -73,8 +82,8 @@ INTERNAL void barrier_set_element(lua_State *L, const struct barrier *b, int sel
 /* Empties the element of a node. [-0, +0, -] */
 INTERNAL void barrier_clear_element(lua_State *L, int self, uint32_t node);
 
-/* Makes sure that errors can be kept. False if it may have run user code. [-0, +0, m] */
-INTERNAL bool barrier_can_keep_errors(lua_State *L, int self);
+/* Makes sure that errors can be kept. May run user code. [-0, +0, m] */
+INTERNAL void barrier_ensure_errors(lua_State *L, int self);
 
 /* Keeps the value on the top as the error of `node`. A second time for the same node it
 ** does not allocate; nor does it run user code. [-1, +0, m] */
@@ -99,8 +108,9 @@ INTERNAL void barrier_push_error(lua_State *L, int self, enum machine_outcome ou
 ** barrier keeps its first. [-1, +0, -] */
 INTERNAL void barrier_break(lua_State *L, struct barrier *b, int self);
 
-/* To be called when the number of those who have arrived may have changed: the deadline of the
-** phase runs while there is one. Needs room for a deadline. [-0, +0, -] */
+/* Call it when the number of parties that have arrived may have changed, or the trip was
+** decided: the deadline of the phase runs while a party waits for the trip. Needs room for a
+** deadline. [-0, +0, -] */
 INTERNAL void barrier_keep_phase(lua_State *L, struct barrier *b, int self);
 
 /* To be called when somebody may have become ready: has the scheduler serve the barrier, and

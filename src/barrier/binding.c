@@ -4,11 +4,14 @@
 */
 #include "arrive.h"
 #include "drain.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "inspect.h"
+#include "../host/pin.h"
 #include "../shared/binding.h"
 #include "expire.h"
 #include "../host/waiter.h"
+#include "../stamp.h"
 
 /* A Lua state's own, for as long as it lives; found in the registry by address. */
 static const char core_key = 'c';
@@ -92,6 +95,7 @@ static int new_barrier(lua_State *L) {
   uint32_t parties = check_parties(L);
   struct barrier *b;
   if (!s->loop.bound) return luaL_error(L, "barrier.core is private; require \"barrier\"");
+  errors_extra(L, 1, 3, 3, "new");
   check_options(L);
   lua_settop(L, 2);
   b = barrier_new(L, s, parties);
@@ -115,16 +119,19 @@ static int new_barrier(lua_State *L) {
 
 /* {=== methods === */
 
-/* Has a turn called if a reset or abort may make somebody ready. [-0, +0, e] */
+/* Has a turn called if a reset or abort may make somebody ready. NULL if the barrier was
+** finalized. [-0, +0, e] */
 static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) {
   struct barrier *b = barrier_check(L, 1, name);
+  errors_extra(L, 1, top + 1, top, name);
   lua_settop(L, top);
-  if (!nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
+  if (b && !nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
   return b;
 }
 
 static int barrier_reset(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "reset", 1);
+  if (b == NULL) return 0;
   machine_reset(&b->job.machine, b->scheduler->turn);
   b->has_reason = false;
   lua_pushboolean(L, 0);
@@ -136,6 +143,7 @@ static int barrier_reset(lua_State *L) {
 
 static int barrier_abort(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "abort", 2);
+  if (b == NULL) return 0;
   if (b->job.machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
   barrier_break(L, b, 1);
   barrier_changed(L, b, 1);
@@ -145,13 +153,18 @@ static int barrier_abort(lua_State *L) {
 
 static int barrier_cancel(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "cancel");
-  const struct nodes *nodes = &b->job.machine.nodes;
   const lua_State *co = lua_tothread(L, 2);
+  const struct nodes *nodes;
   uint32_t n;
   if (co == NULL)
     errors_argument(L, 1, 1, "cancel", "coroutine expected, got %s",
                     waiter_at(L, 2) ? "Waiter (it has a method close)" : luaL_typename(L, 2));
   lua_settop(L, 2);
+  if (b == NULL) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  nodes = &b->job.machine.nodes;
   n = nodes_find(nodes, co);
   if (n && nodes->at[n].place != PLACE_LEAVING) {
     scheduler_ensure_turn(L, b->scheduler);
@@ -166,7 +179,7 @@ static int check_with(lua_State *L) {
   barrier_check(L, 2, "with");
   if (!is_callable(L, 3))
     errors_argument(L, 2, 1, "with", "body must be callable, got %s", luaL_typename(L, 3));
-  if (lua_gettop(L) > 3) errors_argument(L, 2, 2, "with", "nothing comes after the body");
+  errors_extra(L, 2, 4, 2, "with");
   coroutine_check(L, 2, 2);
   return 0;
 }
@@ -197,9 +210,11 @@ static int push_property(lua_State *L, const struct barrier *b, int property) {
 /* (barrier or table, name); upvalue 1: the members, 2: the barrier if 1 is a table. */
 static int barrier_index(lua_State *L) {
   const struct barrier *b;
+  int self = lua_isnil(L, lua_upvalueindex(2)) ? 1 : lua_upvalueindex(2);
   if (lua_gettop(L) < 2) return 0; /* the debug library called it */
   if (compat_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER) return 1;
-  b = barrier_at(L, lua_isnil(L, lua_upvalueindex(2)) ? 1 : lua_upvalueindex(2));
+  b = barrier_at(L, self);
+  if (b == NULL) b = barrier_gone_at(L, self);
   return b ? push_property(L, b, (int)lua_tointeger(L, 2)) : 0;
 }
 
@@ -220,7 +235,9 @@ static int barrier_gc(lua_State *L) {
 
 static int core_gc(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  if (lua_touserdata(L, 1) == s) scheduler_destroy(s);
+  if (lua_touserdata(L, 1) != s) return 0;
+  barrier_close(L, s);
+  scheduler_destroy(s);
   return 0;
 }
 
@@ -290,7 +307,12 @@ static const luaL_Reg helpers[] = {
 static const luaL_Reg core_helpers[] = {
     {"bind", bind},
     {"close", close_handles},
+    {"leave", scheduler_leave},
+    {"has_left", scheduler_has_left},
+    {"watch_exit", scheduler_watch_exit},
+    {"pending", inspect_pending},
     {"barriers", inspect_barriers},
+    {"cancel_next", cancels_next},
     {NULL, NULL},
 };
 
@@ -328,9 +350,10 @@ static void push_members(lua_State *L) {
 }
 
 /*
-** The module: BrokenBarrierError, CancelledError, TimeoutError; members; bind, close,
-** barriers, watchers, make_new, check_with; and before Lua 5.3 arrive_wait,
-** arrive_await_trip, resumed and passed, and isyieldable where it is needed (see coroutine.h).
+** The module: stamp; BrokenBarrierError, CancelledError, TimeoutError; members; bind, close,
+** leave, has_left, watch_exit, pending, barriers, watchers, make_new, check_with; and before Lua
+** 5.3 arrive_wait, arrive_await_trip, resumed and passed, and isyieldable where it is needed (see
+** coroutine.h).
 ** However often it is loaded, there is one of it in a Lua state.
 */
 EXPORT int luaopen_barrier_core(lua_State *L);
@@ -342,10 +365,13 @@ int luaopen_barrier_core(lua_State *L) {
   lua_settop(L, 0);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
   if (lua_istable(L, 1)) return 1;
+  pin_module();
   lua_settop(L, 0);
   lua_newtable(L);                                           /* 1 */
   lua_pushliteral(L, "barrier.core built for " LUA_VERSION); /* also found in the file */
   lua_setfield(L, 1, "_VERSION");
+  lua_pushliteral(L, BARRIER_STAMP); /* environment.lua looks for it there, too */
+  lua_setfield(L, 1, "stamp");
   errors_open(L);
   luaL_setfuncs(L, helpers, 0);
   push_members(L); /* 2 */

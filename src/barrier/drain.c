@@ -150,23 +150,22 @@ static bool let_out(lua_State *L, struct pass *p, const struct machine_leaver *l
 
 /* {=== the barrier === */
 
-/* Everybody is there, and the machine is held: runs the action, if there is one, and trips, so
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips, so
 ** that those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
 static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = p->b;
   struct machine *m = &b->job.machine;
-  enum action_result result = ACTION_WAITS;
-  if (b->has_action && machine_still_full(m))
+  enum action_result result = ACTION_TRIPS;
+  if (b->has_action)
     result = action_run(L, b, p->self);
-  else if (machine_unhold(m, ready))
-    result = ACTION_TRIPS;
+  else
+    machine_unhold(m, ready);
   if (result == ACTION_TRIPS) {
     machine_trip(m, ready);
     barrier_changed(L, b, p->self);
     if (m->state == MACHINE_FILLING) m->blocked_turn = b->scheduler->turn; /* nobody was inside */
   }
-  if (result == ACTION_FAILS && m->last == 0 && !machine_anybody_waits(m))
-    report_error(L, p->report, 0); /* nobody gets it */
+  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);
   if (b->has_action) action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
@@ -182,8 +181,6 @@ static void admit(lua_State *L, const struct pass *p, uint32_t turn) {
   if (!machine_admit(m, turn)) return;
   machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
   barrier_keep_phase(L, b, p->self);
-  if (b->has_timeout && b->has_action)
-    loop_wake_at(L, &b->scheduler->loop, b->scheduler->loop.clock + b->timeout);
   complete_in_turn(L, p, b->scheduler->turn);
 }
 
@@ -229,7 +226,7 @@ static void drain(lua_State *L, struct barrier *b, int self, uint32_t turn, int 
 static int drain_now(lua_State *L) {
   struct barrier *b = barrier_at(L, lua_upvalueindex(1));
   bool busy;
-  if (b == NULL) return 0;
+  if (b == NULL || b->scheduler->loop.left) return 0;
   lua_settop(L, 0);
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
@@ -249,10 +246,10 @@ static int drain_now(lua_State *L) {
   return lua_isnil(L, 1) ? 0 : compat_error(L);
 }
 
-/* Calls schedule(drain). False if that failed and the waiters are still to be let
-** out. [-0, +0] */
+/* Calls schedule(drain). False if that failed: then the caller drains, which finds no party if
+** drain was called before. [-0, +0] */
 static bool hand_over(lua_State *L, struct barrier *b, int self, int report) {
-  bool called = true;
+  bool succeeds;
   int top = lua_gettop(L);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
@@ -264,13 +261,10 @@ static bool hand_over(lua_State *L, struct barrier *b, int self, int report) {
   }
   lua_pushvalue(L, top + 1);
   scheduler_dismiss(L, b->scheduler, &b->job);
-  if (lua_pcall(L, 1, 0, top + 2) != LUA_OK) {
-    report_add(L, report);
-    lua_getupvalue(L, top + 1, 1);
-    called = lua_isnil(L, -1);
-  }
+  succeeds = lua_pcall(L, 1, 0, top + 2) == LUA_OK;
+  if (!succeeds) report_add(L, report);
   lua_settop(L, top);
-  return called;
+  return succeeds;
 }
 
 void drain_serve(lua_State *L, struct job *job, uint32_t turn, int report) {

@@ -33,7 +33,7 @@ static bool expire_phase(lua_State *L, struct barrier *b, int self, const struct
 
 static bool expire_wait(lua_State *L, struct barrier *b, int self, const struct deadline *x) {
   if (!machine_waits(&b->job.machine, x->node)) return true;
-  barrier_can_keep_errors(L, self);
+  barrier_ensure_errors(L, self);
   push_message(L, "wait ", &b->job.machine, x);
   errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
   if (!is_current(b, x)) return false;

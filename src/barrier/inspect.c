@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "../host/errors.h"
+
 static const char *const state_names[] = {"filling", "draining", "resetting", "broken"};
 
 const char *inspect_state(const struct barrier *b) { return state_names[b->job.machine.state]; }
@@ -51,10 +53,16 @@ static uint32_t fill(const struct nodes *nodes, struct listed *list) {
 
 int inspect_waiters(lua_State *L) {
   const struct barrier *b = barrier_check(L, 1, "waiters");
-  const struct nodes *nodes = &b->job.machine.nodes;
+  const struct nodes *nodes;
   struct listed *list;
   uint32_t most, count;
+  errors_extra(L, 1, 2, 1, "waiters");
   lua_settop(L, 1);
+  if (b == NULL) {
+    lua_newtable(L);
+    return 1;
+  }
+  nodes = &b->job.machine.nodes;
   barrier_push_elements(L, 1);
   do { /* making the userdata may run finalizers */
     lua_settop(L, 2);
@@ -72,11 +80,13 @@ int inspect_waiters(lua_State *L) {
 
 int inspect_watchers(lua_State *L) {
   const struct barrier *b = barrier_check(L, 1, "watchers");
-  const struct nodes *nodes = &b->job.machine.nodes;
+  const struct nodes *nodes;
   compat_index i = 0;
   lua_settop(L, 1);
   barrier_push_elements(L, 1);
   lua_newtable(L);
+  if (b == NULL) return 1;
+  nodes = &b->job.machine.nodes;
   for (uint32_t n = nodes->queues[PLACE_WATCHING].first; n; n = nodes->at[n].next) {
     lua_rawgeti(L, 2, (compat_index)n);
     lua_rawseti(L, 3, ++i);
@@ -90,6 +100,24 @@ static bool has_anybody(const struct machine *m) {
   for (uint32_t n = m->nodes.queues[PLACE_LEAVING].first; n; n = m->nodes.at[n].next)
     if (is_in(&m->nodes.at[n])) return true;
   return false;
+}
+
+int inspect_pending(lua_State *L) {
+  const struct scheduler *s = (const struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
+  uint64_t parties = 0;
+  int bound;
+  lua_settop(L, 0);
+  bound = scheduler_push_all(L, s);
+  for (int i = 1; i <= bound; i++) {
+    const struct barrier *b;
+    lua_rawgeti(L, 1, i);
+    b = barrier_at(L, -1);
+    if (b) parties += machine_pending(&b->job.machine);
+    lua_pop(L, 1);
+  }
+  compat_pushcount(L, parties);
+  compat_pushcount(L, s->deadlines.count);
+  return 2;
 }
 
 int inspect_barriers(lua_State *L) {
@@ -115,7 +143,8 @@ int inspect_barriers(lua_State *L) {
 /* }=== */
 
 int inspect_tostring(lua_State *L) {
-  const struct barrier *b = barrier_check(L, 1, "tostring");
+  const struct barrier *checked = barrier_check(L, 1, "tostring");
+  const struct barrier *b = checked ? checked : barrier_gone_at(L, 1);
   const struct machine *m = &b->job.machine;
   int waiting = (int)machine_waiting(m), counted = (int)machine_counted(m);
   const char *state = inspect_state(b);

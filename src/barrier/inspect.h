@@ -15,6 +15,10 @@ INTERNAL int inspect_watchers(lua_State *L);
 /* barriers() -> an array of the barriers that somebody waits at. Upvalue 1: the scheduler. */
 INTERNAL int inspect_barriers(lua_State *L);
 
+/* pending() -> how many parties have yet to be let out, let in or notified, and how many timeouts
+** are yet to come. Upvalue 1: the scheduler. */
+INTERNAL int inspect_pending(lua_State *L);
+
 /* __tostring */
 INTERNAL int inspect_tostring(lua_State *L);
 

@@ -163,3 +163,10 @@ bool machine_busy(const struct machine *m) {
   if (BLOCKED(m)->count == 0) return false;
   return m->state == MACHINE_BROKEN || (m->state == MACHINE_FILLING && !m->held);
 }
+
+uint64_t machine_pending(const struct machine *m) {
+  uint64_t count = (uint64_t)QUEUE(m, PLACE_LEAVING)->count + QUEUE(m, PLACE_TOLD)->count;
+  count += BLOCKED(m)->count;
+  if (m->state != MACHINE_FILLING || m->held) count += INSIDE(m)->count;
+  return count == 0 && machine_busy(m) ? 1 : count;
+}

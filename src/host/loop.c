@@ -19,6 +19,9 @@ enum {
   UV_IDLE,
   UV_ON_TIMER,
   UV_ON_IDLE,
+  UV_GUARD,     /* see renew_guard */
+  UV_ON_END,    /* its metatable */
+  UV_EXITING,   /* see loop_watch_exit */
   UV_NEW_TIMER, /* and on in the order of uv_names */
   UV_NEW_IDLE,
   UV_TIMER_START,
@@ -31,13 +34,14 @@ enum {
   UV_REF,
   UV_NOW,
   UV_UPDATE_TIME,
+  UV_HRTIME,
   UV_CLOSE,
   UV_LAST
 };
 
 static const char *const uv_names[] = {
     "new_timer", "new_idle", "timer_start", "timer_stop", "idle_start",  "idle_stop", "is_closing",
-    "is_active", "has_ref",  "ref",         "now",        "update_time", "close"};
+    "is_active", "has_ref",  "ref",         "now",        "update_time", "hrtime",    "close"};
 
 /* {=== calling luv === */
 
@@ -79,15 +83,28 @@ static bool is_alive(lua_State *L, int table, int handle) {
   return alive;
 }
 
+/* When a Lua state closes, Lua calls finalizers in the reverse order in which they were set. The
+** guard comes after luv's loop and its handles, so it goes before them: nothing calls a handle
+** that is gone, or starts one in a loop that is being closed, which would never end. [-0, +0] */
+static void renew_guard(lua_State *L, struct loop *l, int table) {
+  void *guard = lua_newuserdata(L, 1);
+  lua_rawgeti(L, table, UV_ON_END);
+  lua_setmetatable(L, -2);
+  l->guard = guard;
+  lua_rawseti(L, table, UV_GUARD);
+}
+
 /* Makes the handle if it is not alive. [-0, +0] */
-static void renew(lua_State *L, int table, int handle, int constructor) {
+static void renew(lua_State *L, struct loop *l, int table, int handle, int constructor) {
   if (is_alive(L, table, handle)) return;
   lua_rawgeti(L, table, constructor);
   lua_call(L, 0, 1);
-  if (is_alive(L, table, handle)) /* a finalizer or hook has made one meanwhile */
+  if (is_alive(L, table, handle)) { /* a finalizer or hook has made one meanwhile */
     lua_pop(L, 1);
-  else
-    lua_rawseti(L, table, handle);
+    return;
+  }
+  lua_rawseti(L, table, handle);
+  renew_guard(L, l, table);
 }
 
 /* uv.timer_start(timer, timeout, 1, on_timer). [-0, +0] */
@@ -120,19 +137,37 @@ static uint64_t read_clock(lua_State *L, struct loop *l, int table) {
 }
 
 uint64_t loop_now(lua_State *L, struct loop *l) {
-  uint64_t ms = read_clock(L, l, push_table(L, l));
+  uint64_t ms;
+  if (l->left) return l->clock;
+  ms = read_clock(L, l, push_table(L, l));
   lua_pop(L, 1);
   return ms;
 }
 
-uint64_t loop_update(lua_State *L, struct loop *l) {
-  int table = push_table(L, l);
-  uint64_t ms;
+/* So many milliseconds at most is luv's clock behind, which was just updated: it leaves out parts
+** of one, and Linux may have moved it up to one ago (CLOCK_MONOTONIC_COARSE). [-0, +0] */
+static uint64_t read_lag(lua_State *L, const struct loop *l, int table) {
+  uint32_t ns;
+  lua_rawgeti(L, table, UV_HRTIME);
+  lua_call(L, 0, 1);
+  ns = (uint32_t)(int64_t)lua_tonumber(L, -1) - l->seen * 1000000u; /* modulo 2^32 */
+  lua_pop(L, 1);
+  return ns > 1000000 ? 2 : ns > 0;
+}
+
+void loop_update(lua_State *L, struct loop *l) {
+  int table;
+  if (l->left) return;
+  table = push_table(L, l);
   lua_rawgeti(L, table, UV_UPDATE_TIME);
   lua_call(L, 0, 0);
-  ms = read_clock(L, l, table);
+  l->base = read_clock(L, l, table);
+  l->base += read_lag(L, l, table);
   lua_pop(L, 1);
-  return ms;
+}
+
+uint64_t loop_after(const struct loop *l, uint64_t timeout) {
+  return timeout ? l->base + timeout : l->clock;
 }
 
 /* }=== */
@@ -159,8 +194,8 @@ static void start(lua_State *L, struct loop *l, int table, uint64_t timeout, uin
 
 /* Has the timer, which must be alive, call a turn as soon as can be. [-0, +0] */
 static void arm_now(lua_State *L, struct loop *l, int table) {
-  if (l->credit == 0) {
-    renew(L, table, UV_IDLE, UV_NEW_IDLE);
+  if (l->credit == 0 && !l->polls) {
+    renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
     call_handle(L, table, UV_IDLE_START, UV_IDLE, UV_ON_IDLE);
     start(L, l, table, 1, ARMED_NOW); /* should somebody close the idle handle */
   } else {
@@ -181,12 +216,14 @@ static void stop(lua_State *L, struct loop *l, int table) {
 }
 
 /* Makes the handles unless they are alive: both at once, so that their number is the
-** same ever after. [-0, +0] */
-static void ensure_alive(lua_State *L, struct loop *l, int table) {
-  if (is_alive(L, table, UV_TIMER)) return;
+** same ever after. False if the end has come. [-0, +0] */
+static bool ensure_alive(lua_State *L, struct loop *l, int table) {
+  if (is_alive(L, table, UV_TIMER)) return true;
+  if (loop_has_left(L, l)) return false;
   l->armed = ARMED_OFF;
-  renew(L, table, UV_IDLE, UV_NEW_IDLE);
-  renew(L, table, UV_TIMER, UV_NEW_TIMER);
+  renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
+  renew(L, l, table, UV_TIMER, UV_NEW_TIMER);
+  return true;
 }
 
 /* Somebody else may have unreferenced the timer. [-0, +0] */
@@ -203,10 +240,12 @@ static bool is_running(lua_State *L, const struct loop *l, int table, uint64_t w
 bool loop_wakes_by(const struct loop *l, uint64_t when) { return l->armed <= when; }
 
 void loop_wake(lua_State *L, struct loop *l) {
-  int table = push_table(L, l);
+  int table;
+  if (l->left) return;
+  table = push_table(L, l);
   do {
     if (!is_running(L, l, table, ARMED_NOW)) {
-      ensure_alive(L, l, table);
+      if (!ensure_alive(L, l, table)) break;
       arm_now(L, l, table);
     }
     ensure_ref(L, table);
@@ -220,7 +259,7 @@ void loop_wake_at(lua_State *L, struct loop *l, uint64_t when) {
   table = push_table(L, l);
   do {
     if (!is_running(L, l, table, when)) {
-      ensure_alive(L, l, table);
+      if (!ensure_alive(L, l, table)) break;
       start(L, l, table, when > l->clock ? when - l->clock : 0, when);
     }
     ensure_ref(L, table);
@@ -230,6 +269,7 @@ void loop_wake_at(lua_State *L, struct loop *l, uint64_t when) {
 
 void loop_fired(lua_State *L, struct loop *l, bool again) {
   l->armed = ARMED_AGAIN;
+  if (l->polls) l->credit = CREDIT;
   if (again) {
     int table = push_table(L, l);
     arm_now(L, l, table);
@@ -240,7 +280,7 @@ void loop_fired(lua_State *L, struct loop *l, bool again) {
 
 void loop_settle(lua_State *L, struct loop *l, uint64_t when) {
   int table;
-  if (l->armed == when) return;
+  if (l->armed == when || l->left) return;
   table = push_table(L, l);
   if (when == LOOP_NOW) {
     loop_wake(L, l);
@@ -260,6 +300,8 @@ void loop_spend(struct loop *l) {
   if (l->credit) l->credit--;
 }
 
+void loop_yield(struct loop *l) { l->credit = 0; }
+
 /* The loop has polled: turns come again. Upvalue 1: the loop. */
 static int on_idle(lua_State *L) {
   struct loop *l = (struct loop *)lua_touserdata(L, lua_upvalueindex(1));
@@ -273,18 +315,72 @@ static int on_idle(lua_State *L) {
 
 /* }=== */
 
+/* {=== leaving === */
+
+void loop_leave(struct loop *l) {
+  l->left = true;
+  l->armed = ARMED_NOW; /* as if a turn came */
+}
+
+void loop_watch_exit(lua_State *L, struct loop *l) {
+  int table = push_table(L, l);
+  lua_insert(L, -2);
+  lua_rawseti(L, table - 1, UV_EXITING);
+  lua_pop(L, 1);
+}
+
+bool loop_has_left(lua_State *L, struct loop *l) {
+  int table;
+  if (l->left) return true;
+  table = push_table(L, l);
+  lua_rawgeti(L, table, UV_EXITING);
+  if (!lua_isnil(L, -1)) {
+    lua_call(L, 0, 1);
+    if (lua_toboolean(L, -1)) loop_leave(l);
+  }
+  lua_pop(L, 2);
+  return l->left;
+}
+
+/* The guard's finalizer, unless another guard has taken its place. Upvalue 1: the loop. */
+static int on_end(lua_State *L) {
+  struct loop *l = (struct loop *)lua_touserdata(L, lua_upvalueindex(1));
+  if (lua_touserdata(L, 1) == l->guard) loop_leave(l);
+  return 0;
+}
+
+/* }=== */
+
 void loop_open(lua_State *L, struct loop *l) {
   l->armed = ARMED_OFF;
-  l->clock = 1; /* no time is LOOP_NOW */
+  l->clock = l->base = 1; /* no time is LOOP_NOW */
   l->seen = l->calls = l->credit = 0;
-  l->bound = false;
+  l->bound = l->polls = l->left = false;
+  l->guard = NULL;
   lua_createtable(L, UV_LAST - 1, 0);
   lua_insert(L, -2);
   lua_rawseti(L, -2, UV_ON_TIMER);
   lua_pushlightuserdata(L, l);
   lua_pushcclosure(L, on_idle, 1);
   lua_rawseti(L, -2, UV_ON_IDLE);
+  lua_createtable(L, 0, 1);
+  lua_pushlightuserdata(L, l);
+  lua_pushcclosure(L, on_end, 1);
+  lua_setfield(L, -2, "__gc");
+  lua_rawseti(L, -2, UV_ON_END);
   l->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* Whether luv's table at index `uv` is that of libuv 1.48 or newer. [-0, +0] */
+static bool is_polling(lua_State *L, int uv) {
+  bool newer = false;
+  lua_getfield(L, uv, "version");
+  if (lua_isfunction(L, -1)) {
+    lua_call(L, 0, 1);
+    newer = lua_tonumber(L, -1) >= 0x013000;
+  }
+  lua_pop(L, 1);
+  return newer;
 }
 
 const char *loop_bind(lua_State *L, struct loop *l, int uv) {
@@ -299,14 +395,18 @@ const char *loop_bind(lua_State *L, struct loop *l, int uv) {
     }
     lua_rawseti(L, table, UV_NEW_TIMER + i);
   }
+  renew_guard(L, l, table);
   lua_pop(L, 1);
+  l->polls = is_polling(L, uv);
   l->bound = true;
   l->credit = CREDIT;
   return NULL;
 }
 
 void loop_close(lua_State *L, struct loop *l) {
-  int table = push_table(L, l);
+  int table;
+  if (l->left) return;
+  table = push_table(L, l);
   for (int handle = UV_TIMER; handle <= UV_IDLE; handle++)
     if (is_alive(L, table, handle)) call_handle(L, table, UV_CLOSE, handle, 0);
   l->armed = ARMED_OFF;

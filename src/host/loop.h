@@ -8,6 +8,8 @@
 ** idle handle starts the next turn: everything else on the loop gets its chance, and the
 ** loop does not sleep.
 **
+** From libuv 1.48 on each call of the timer comes after a poll, and has new credit.
+**
 ** The timer repeats until it is stopped because nothing is left to do, so that no
 ** error on the way can lose a wake-up.
 **
@@ -22,11 +24,15 @@
 struct loop {
   uint64_t armed;  /* when the timer fires; see loop.c */
   uint64_t clock;  /* milliseconds, when loop_now last asked */
+  uint64_t base;   /* on that clock, not before the last loop_update */
   uint32_t seen;   /* what luv's clock said then, modulo 2^32 */
   uint32_t calls;  /* of luv's functions that start and stop the timer */
   uint32_t credit; /* how many may be served before the loop polls */
   int ref;         /* its table in the registry */
   bool bound;      /* has it luv's functions? */
+  bool polls;      /* the loop polls before each call of the timer: libuv 1.48 or newer */
+  bool left;       /* see loop_leave */
+  void *guard;     /* its finalizer leaves, before luv closes the loop */
 };
 
 /* Makes the loop's table, from the timer's callback on the top. `l` has to live as
@@ -40,9 +46,13 @@ INTERNAL const char *loop_bind(lua_State *L, struct loop *l, int uv);
 /* The loop's clock in milliseconds, which does not wrap around. [-0, +0, e] */
 INTERNAL uint64_t loop_now(lua_State *L, struct loop *l);
 
-/* The same, after bringing it up to date: user code may have taken its time.
+/* Brings the clock up to date, as user code may have taken its time: timeouts begin now.
 ** [-0, +0, e] */
-INTERNAL uint64_t loop_update(lua_State *L, struct loop *l);
+INTERNAL void loop_update(lua_State *L, struct loop *l);
+
+/* When `timeout` milliseconds since the last loop_update have passed for certain. luv's clock
+** counts whole ones, so that is later than the sum on the clock; but 0 have always passed. */
+INTERNAL uint64_t loop_after(const struct loop *l, uint64_t timeout);
 
 /* Has a turn called as soon as can be, also if somebody else has stopped, closed or
 ** unreferenced the timer. [-0, +0, e] */
@@ -72,7 +82,25 @@ INTERNAL bool loop_is_timed(const struct loop *l);
 /* Notes that somebody was served. */
 INTERNAL void loop_spend(struct loop *l);
 
+/* Uses the credit up: the next turn comes after the loop has polled. */
+INTERNAL void loop_yield(struct loop *l);
+
 /* Closes both handles. New ones are made when they are needed. [-0, +0, e] */
 INTERNAL void loop_close(lua_State *L, struct loop *l);
+
+/* {=== leaving === */
+
+/* The Lua state or Neovim ends: from now on no handle is started or made, no turn comes, and
+** every other function above does nothing. */
+INTERNAL void loop_leave(struct loop *l);
+
+/* Takes the function on the top, which tells whether the loop has been closed: it is called
+** before handles are made. [-1, +0, m] */
+INTERNAL void loop_watch_exit(lua_State *L, struct loop *l);
+
+/* True if the end has begun; asks that function. [-0, +0, e] */
+INTERNAL bool loop_has_left(lua_State *L, struct loop *l);
+
+/* }=== */
 
 #endif

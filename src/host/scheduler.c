@@ -1,5 +1,8 @@
 #include "scheduler.h"
 
+/* How many deadlines that have passed are served in one call of the timer. */
+#define MOST_EXPIRE 512
+
 /* {=== the run queue === */
 
 /* [-0, +1] */
@@ -114,13 +117,18 @@ void scheduler_abandon(lua_State *L, struct scheduler *s, struct job *job) {
   job->anchor = 0;
 }
 
-/* Those whose time has come are told. [-0, +0] */
+/* Deadlines that have passed do their work: at most MOST_EXPIRE in one call of the timer; the
+** others after the loop has polled. [-0, +0] */
 static void expire(lua_State *L, struct scheduler *s) {
   uint64_t ms;
   if (s->deadlines.count == 0) return;
   ms = loop_now(L, &s->loop);
-  while (s->deadlines.count && s->deadlines.heap[1].when <= ms) {
+  for (int i = 0; s->deadlines.count && s->deadlines.heap[1].when <= ms; i++) {
     struct deadline x = s->deadlines.heap[1];
+    if (i == MOST_EXPIRE) {
+      loop_yield(&s->loop);
+      return;
+    }
     push_anchors(L, s);
     lua_rawgeti(L, -1, x.job->anchor);
     if (s->expire(L, &x)) scheduler_clear_deadline(L, s, x.job, x.node);
@@ -181,6 +189,7 @@ static void run_turn(lua_State *L, struct scheduler *s, int report) {
 static int on_timer(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   lua_settop(L, 0);
+  if (s->loop.left) return 0;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   loop_fired(L, &s->loop, s->first != NULL);
@@ -218,9 +227,11 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   void *ud;
   nodes_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
+  memset(&s->living, 0, sizeof(s->living));
   s->first = s->last = NULL;
   s->turn = 0;
   s->bound = 0;
+  s->cancels = false;
   s->serve = serve;
   s->expire = on_expiry;
   make_tables(L, s);
@@ -229,9 +240,38 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   loop_open(L, &s->loop);
 }
 
-void scheduler_destroy(struct scheduler *s) { deadlines_destroy(&s->deadlines); }
+void scheduler_destroy(struct scheduler *s) {
+  deadlines_destroy(&s->deadlines);
+  living_close(&s->living);
+}
 
 int scheduler_push_all(lua_State *L, const struct scheduler *s) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   return s->bound;
 }
+
+/* {=== the end === */
+
+static struct loop *upvalue_loop(lua_State *L) {
+  return &((struct scheduler *)lua_touserdata(L, lua_upvalueindex(1)))->loop;
+}
+
+int scheduler_leave(lua_State *L) {
+  loop_close(L, upvalue_loop(L));
+  loop_leave(upvalue_loop(L));
+  return 0;
+}
+
+int scheduler_has_left(lua_State *L) {
+  lua_pushboolean(L, loop_has_left(L, upvalue_loop(L)));
+  return 1;
+}
+
+int scheduler_watch_exit(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  loop_watch_exit(L, upvalue_loop(L));
+  return 0;
+}
+
+/* }=== */

@@ -10,6 +10,7 @@
 #define BARRIER_SCHEDULER_H
 
 #include "deadlines.h"
+#include "living.h"
 #include "loop.h"
 
 /* Lets out whoever is ready. The barrier is on the top of the stack, `report` is
@@ -24,10 +25,12 @@ struct scheduler {
   struct job *first, *last; /* ordered by `since` */
   struct deadlines deadlines;
   struct loop loop;
+  struct living living; /* its barriers */
   uint32_t turn;
-  int anchors; /* in the registry: barriers that have to stay, by job.anchor; else false */
-  int all;     /* in the registry: all barriers, weak, by job.anchor */
-  int bound;   /* no job.anchor was ever greater */
+  int anchors;  /* in the registry: barriers that have to stay, by job.anchor; else false */
+  int all;      /* in the registry: all barriers, weak, by job.anchor */
+  int bound;    /* no job.anchor was ever greater */
+  bool cancels; /* there are coroutines whose next wait is cancelled */
 #if LUA_VERSION_NUM == 501
   lua_State *spare; /* see coroutine_stack */
 #endif
@@ -87,5 +90,18 @@ INTERNAL void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct j
 /* Removes the deadline of a node, or of the phase, if it has one. [-0, +0, -] */
 INTERNAL void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct job *job,
                                        uint32_t node);
+
+/* {=== for Lua; upvalue 1: the scheduler === */
+
+/* leave(): the end has come. Closes the handles; none is started or made any more. */
+INTERNAL int scheduler_leave(lua_State *L);
+
+/* has_left() -> has the end come? */
+INTERNAL int scheduler_has_left(lua_State *L);
+
+/* watch_exit(f): f tells whether the loop was closed, though nothing has called leave. */
+INTERNAL int scheduler_watch_exit(lua_State *L);
+
+/* }=== */
 
 #endif

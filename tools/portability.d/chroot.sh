@@ -1,4 +1,4 @@
-# Debian for other processors, each in a folder of its own.
+# Debian for other processors, and the next Debian, each in a folder of its own.
 # shellcheck shell=sh disable=SC2154
 
 SUITE=bookworm
@@ -41,18 +41,20 @@ need_emulator() { # ARCH
   [ -e "$registered/$emulator" ] || { fail "the kernel does not take $emulator"; return 1; }
 }
 
-make_chroot() { # ARCH
+# Where the mirror is a snapshot, its lists may have expired. debootstrap knows no suite that is
+# newer than itself.
+make_chroot() { # NAME SUITE ARCH PACKAGE...
+  name=$1 suite=$2 processor=$3
+  shift 3
   [ ! -e "$root/ready" ] || return 0
   need_program debootstrap debootstrap || return
-  say "making a folder of Debian $SUITE for $1: $root"
-  logged "debootstrap-$1" unshare --mount debootstrap --arch="$1" --variant=minbase "$SUITE" \
-    "$root" "$(mirror)" || return
+  say "making a folder of Debian $suite for $processor: $root"
+  logged "debootstrap-$name" unshare --mount debootstrap --arch="$processor" --variant=minbase \
+    "$suite" "$root" "$(mirror)" /usr/share/debootstrap/scripts/sid || return
   cp /etc/resolv.conf /etc/hosts "$root/etc/"
-  packages=$CHROOT_PACKAGES
-  [ "$1" = s390x ] || packages="$packages luajit libluajit-5.1-dev" # there is none for it
-  logged "packages-$1" chrooted apt-get update || return
-  # shellcheck disable=SC2086
-  logged "packages-$1" chrooted apt-get install -y --no-install-recommends $packages || return
+  echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/snapshot"
+  logged "packages-$name" chrooted apt-get update || return
+  logged "packages-$name" chrooted apt-get install -y --no-install-recommends "$@" || return
   touch "$root/ready"
 }
 
@@ -121,7 +123,11 @@ platform_chroot() { # ARCH
     where="$where, qemu $("$emulator-static" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')"
     every=6 # it is ten times slower
   fi
-  make_chroot "$arch" && copy_project && check_emulator "$arch" || return
+  packages=$CHROOT_PACKAGES
+  [ "$arch" = s390x ] || packages="$packages luajit libluajit-5.1-dev" # there is none for it
+  # shellcheck disable=SC2086
+  make_chroot "$arch" "$SUITE" "$arch" $packages && copy_project && check_emulator "$arch" ||
+    return
   set -- 5.4 5.1 luajit
   [ "$arch" != s390x ] || set -- 5.4 5.1
   for tag in $(luas "$@"); do
@@ -132,4 +138,24 @@ platform_chroot() { # ARCH
       i386-5.1 | i386-luajit) chrooted_late_clock "$where" "$tag" ;;
     esac
   done
+}
+
+# The next Debian: newer versions of luv, Lua and Neovim, and Lua 5.5, for which luv is built there.
+platform_forky() {
+  if [ "$(id -u)" != 0 ]; then
+    fail "forky: a folder of Debian can only be made and entered as root"
+    return
+  fi
+  root=$work/forky
+  # shellcheck disable=SC2086
+  make_chroot forky forky "$(dpkg --print-architecture)" $CHROOT_PACKAGES luajit libluajit-5.1-dev \
+    lua5.5 liblua5.5-dev dpkg-dev libuv1-dev git neovim redis-server && copy_project || return
+  logged forky-luv chrooted sh -c 'cd /src/project && tools/luv 5.5'
+  for tag in $(luas 5.5 5.4 5.1 luajit); do
+    logged "build-forky-$tag" chrooted make -C /src/project --no-print-directory \
+      ".rocks/$tag/built" || continue
+    chrooted_specs "Debian forky, $(uname -m)" "$tag"
+  done
+  say "Debian forky, Neovim"
+  logged forky-neovim chrooted make -C /src/project --no-print-directory test-nvim
 }
