@@ -122,7 +122,7 @@ describe("the module", function()
     table.sort(names)
     assert.are.same({
       "BrokenBarrierError", "CancelledError", "GroupError", "TimeoutError", "_VERSION", "await",
-      "cancel", "close", "group", "new", "run", "shared", "stuck",
+      "cancel", "close", "group", "new", "redis", "run", "shared", "stuck",
     }, names)
     local version = barrier._VERSION:match "^luv%-barrier (.*)$"
     assert.is_truthy(version == "dev" or version:find "^%d+%.%d+%.%d+$", version)

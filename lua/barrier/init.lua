@@ -61,6 +61,16 @@ function M.shared(name, parties)
   return M.shared(name, parties)
 end
 
+---The barrier of that name in a Redis server, for processes on many machines.
+---@param name string
+---@param parties integer >= 1
+---@param options? barrier.RedisOptions
+---@return barrier.Redis
+function M.redis(name, parties, options)
+  M.redis = require("barrier.redis").new -- loaded when it is needed
+  return M.redis(name, parties, options)
+end
+
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
 

@@ -30,14 +30,16 @@ end
 ---@param core table
 ---@param b barrier.Barrier
 local function add_barrier(lines, core, b)
-  local line = tostring(b)
+  local redis = package.loaded["barrier.redis"]
+  local in_redis = redis and redis.describe(b)
+  local line = in_redis or tostring(b)
   local owner = core.owners and core.owners[b]
   if owner then
     line = line_of_owner(owner, b)
     if not line then
       return
     end
-  elseif b.state == "filling" then
+  elseif b.state == "filling" and not in_redis then
     line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
   end
   lines[#lines + 1] = line
