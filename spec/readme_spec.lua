@@ -1,8 +1,9 @@
--- Runs each block of Lua in README.md, and compares its output with the
+-- Runs each block of Lua in README.md and the pages in doc, and compares its output with the
 -- block of text that follows. A comment before a block says what it needs besides luv.
 -- Links between the documents have to lead somewhere.
 local uv = require "luv"
 local support = require "spec.support"
+local unpack = table.unpack or unpack
 local redis = require "spec.redis_support"
 
 ---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
@@ -291,9 +292,8 @@ local function threads_take_functions()
   return result.out == "called"
 end
 
----Describes the blocks of a document; returns how many of each kind there are.
-local function describe_blocks(path)
-  local kinds = {}
+---Describes the blocks of a document, and counts those of each kind.
+local function describe_blocks(path, kinds)
   for _, block in ipairs(read_blocks(path)) do
     local kind = block.needs or "nothing"
     kinds[kind] = (kinds[kind] or 0) + 1
@@ -313,22 +313,28 @@ local function describe_blocks(path)
       end
     end)
   end
-  return kinds
 end
 
-describe("doc/redis.md", function()
-  local kinds = describe_blocks "doc/redis.md"
+---The pages in doc.
+local pages = {}
+for name in uv.fs_scandir_next, assert(uv.fs_scandir "doc") do
+  if name:find "%.md$" then
+    pages[#pages + 1] = "doc/" .. name
+  end
+end
+table.sort(pages)
 
-  it("has a recipe for TLS", function()
-    assert.are.equal(1, kinds["a Redis server with TLS"])
-  end)
-end)
+describe("the documents", function()
+  local kinds = {}
+  for _, path in ipairs { "README.md", unpack(pages) } do
+    if path ~= "doc/by_hand.md" then -- spec/by_hand_spec.lua runs its blocks
+      describe(path, function()
+        describe_blocks(path, kinds)
+      end)
+    end
+  end
 
-describe("README.md", function()
-  local kinds = describe_blocks "README.md"
-  kinds["a Redis server with TLS"] = 1 -- in doc/redis.md
-
-  it("has blocks of every kind", function()
+  it("have blocks of every kind", function()
     for kind in pairs(runners) do
       assert.is_truthy(kinds[kind], kind)
     end
@@ -360,7 +366,7 @@ end
 
 describe("the documents", function()
   for _, path in ipairs { "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md",
-    "doc/by_hand.md", "doc/design.md", "doc/portability.md", "doc/redis.md", "doc/testing.md" } do
+    "spec/README.md", unpack(pages) } do
     it("have no link that leads nowhere: " .. path, function()
       local content = read(path)
       local folder = path:match "^(.*/)" or ""
@@ -377,4 +383,14 @@ describe("the documents", function()
       end
     end)
   end
+
+  it("speak of the version that this is", function()
+    local version = require("barrier")._VERSION
+    assert.is_truthy(read("doc/barrier.txt"):find(version, 1, true))
+    for _, path in ipairs { "README.md", "doc/barrier.txt", unpack(pages) } do
+      for other in read(path):gmatch "luv%-barrier[ -]%d+%.%d+%.%d+" do
+        assert.are.equal(version, (other:gsub("^luv%-barrier.", "luv-barrier ")), path)
+      end
+    end
+  end)
 end)
