@@ -7,9 +7,10 @@
 # make soak-redis  storms a barrier of many processes for five minutes (see test/redis_storm.lua)
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
-# make install for packagers, see below
+# make install for packagers (see doc/install.md)
 # make portability  runs the specs on other platforms (see tools/portability)
-# make dist    makes what is released, in dist, from the last commit
+# make release VERSION=1.2.3 commits and tags a release, if all is green (see tools/release)
+# make dist    makes what is released, in dist, from that commit
 # make clean   removes what all of these made
 #
 # demo, test and bench install what is missing with apt-get, after they have said what;
@@ -26,8 +27,8 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test install check stamp soak soak-redis load portability bench bench-check dist \
-  check-dist clean FORCE
+.PHONY: build demo test install check stamp soak soak-redis load portability bench bench-check \
+  release dist check-dist clean FORCE
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -72,12 +73,7 @@ test-nvim: .rocks/5.1/built
 .rocks/%/built: $(SOURCES)
 	@tools/rock $*
 
-# For packagers: installs the module for one Lua without LuaRocks and without luv, as in
-#
-#   make install DESTDIR=debian/tmp PREFIX=/usr LUA_VERSION=5.1
-#
-# LuaJIT and Neovim take that of 5.1. Compile src/core.c alone: it includes the other files.
-# Then `make test APT=no` runs the specs with the Luas that are complete, and installs nothing.
+# Installs the module for one Lua, without LuaRocks and without luv: see doc/install.md.
 LUA_VERSION ?= 5.4
 PREFIX ?= /usr/local
 LUA_INCDIR ?= $(shell . tools/common.sh && lua_headers $(LUA_VERSION))
@@ -127,6 +123,9 @@ bench:
 
 bench-check: .rocks/5.4/built
 	@tools/bench check
+
+release:
+	@MAKE='$(MAKE)' tools/release "$(VERSION)"
 
 dist:
 	@tools/dist

@@ -5,6 +5,7 @@ local uv = require "luv"
 local support = require "spec.support"
 local unpack = table.unpack or unpack
 local redis = require "spec.redis_support"
+local unpack = table.unpack or unpack
 
 ---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
 local function read_blocks(path)

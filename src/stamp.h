@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1783714621"
+#define BARRIER_STAMP "1667212028"
 
 #endif

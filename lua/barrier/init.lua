@@ -21,7 +21,7 @@
 ---@field core_problem? string which C core can't be used, why, and how to build it again
 ---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
 ---@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
-local M = { _VERSION = "luv-barrier dev" }
+local M = { _VERSION = "luv-barrier 1.0.0" }
 
 local prefix = (...) and (...) .. "." or "barrier."
 

@@ -143,8 +143,8 @@ int inspect_barriers(lua_State *L) {
 /* }=== */
 
 int inspect_tostring(lua_State *L) {
-  const struct barrier *checked = barrier_check(L, 1, "tostring");
-  const struct barrier *b = checked ? checked : barrier_gone_at(L, 1);
+  barrier_check(L, 1, "tostring"); /* A finalized barrier passes, too. */
+  const struct barrier *b = (const struct barrier *)lua_touserdata(L, 1);
   const struct machine *m = &b->job.machine;
   int waiting = (int)machine_waiting(m), counted = (int)machine_counted(m);
   const char *state = inspect_state(b);
