@@ -57,6 +57,7 @@ test:
 	@tools/setup test
 	@rm -rf .build/total
 	@luas=$$(tools/luas busted) || exit; \
+	  luas="$$luas $$(echo "$$luas" | sed -n -e 's/^5\.4$$/&-lua/p' -e 's/^luajit$$/&-lua/p')"; \
 	  if command -v nvim >/dev/null && echo "$$luas" | grep -qx 5.1; then luas="$$luas nvim"; fi; \
 	  status=0; $(EACH) $$(printf 'test-%s ' $$luas) || status=$$?; \
 	  tools/total $$luas && exit $$status
@@ -64,6 +65,15 @@ test:
 test-%: .rocks/%/built
 	@mkdir -p .build/total
 	@SPECS_SUITE=$* tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
+
+# The same specs on the core in Lua: `make test` has them for two Luas, and .ci/run for all.
+test-%-lua: .rocks/%/built
+	@mkdir -p .build/total
+	@BARRIER_CORE=lua SPECS_SUITE=$*-lua tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
+
+test-nvim-lua: .rocks/5.1/built
+	@mkdir -p .build/total
+	@BARRIER_CORE=lua SPECS_SUITE=nvim-lua tools/with 5.1 sh spec/nvim/run $(BUSTED_FLAGS)
 
 # Inside Neovim, which gets the module that is built for Lua 5.1.
 test-nvim: .rocks/5.1/built

@@ -43,6 +43,7 @@ build = {
     ["barrier.group_start"] = "lua/barrier/group_start.lua",
     ["barrier.group_turns"] = "lua/barrier/group_turns.lua",
     ["barrier.health"] = "lua/barrier/health.lua",
+    ["barrier.machine"] = "lua/barrier/machine.lua",
     ["barrier.missing"] = "lua/barrier/missing.lua",
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.redis"] = "lua/barrier/redis.lua",
@@ -56,6 +57,8 @@ build = {
     ["barrier.shared_loop"] = "lua/barrier/shared_loop.lua",
     ["barrier.shared_waits"] = "lua/barrier/shared_waits.lua",
     ["barrier.stuck"] = "lua/barrier/stuck.lua",
+    ["barrier.turns"] = "lua/barrier/turns.lua",
+    ["barrier.waits"] = "lua/barrier/waits.lua",
     -- Includes the other files of src: it alone is compiled.
     ["barrier.core"] = { sources = { "src/core.c" } },
   },

@@ -68,17 +68,20 @@ local function table_of_waits(lua)
   say("")
   say("%s: nanoseconds a wait", lua)
   say("")
-  say("| parties | floor | ours | naive | ours / floor | ours / naive |")
-  say("| ---: | ---: | ---: | ---: | ---: | ---: |")
+  say("| parties | floor | ours | core in Lua | naive | ours / floor | ours / naive "
+    .. "| core in Lua / naive |")
+  say("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
   for _, parties in ipairs(sizes) do
     local n = trips(parties, 1000000)
     local r = interleave {
       floor = measure(lua, "floor", parties, n),
       ours = measure(lua, "ours", parties, n),
+      in_lua = "BARRIER_CORE=lua " .. measure(lua, "ours", parties, n),
       naive = measure(lua, "naive", parties, n),
     }
-    say("| %d | %s | %s | %s | %s | %s |", parties, number(r.floor), number(r.ours),
-      number(r.naive), ratio(r.ours, r.floor), ratio(r.ours, r.naive))
+    say("| %d | %s | %s | %s | %s | %s | %s | %s |", parties, number(r.floor), number(r.ours),
+      number(r.in_lua), number(r.naive), ratio(r.ours, r.floor), ratio(r.ours, r.naive),
+      ratio(r.in_lua, r.naive))
     chart[parties] = chart[parties] or {}
     chart[parties][lua] = r
   end

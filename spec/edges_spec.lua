@@ -461,7 +461,7 @@ describe("barrier.close", function()
     ]])
   end)
 
-  it("closes the handle of shared barriers, unless somebody waits at one", function()
+  support.it_in_c("closes the handle of shared barriers, unless somebody waits at one", function()
     assert.are.equal(refusal(1, 0) .. refusal(3, 1) .. "closed\npassed\npassed\ntrue\n0\n"
       .. "passed\n", support.output_of [[
         local function passed(err) print(err and err.name or "passed") end
@@ -613,6 +613,7 @@ describe("after a burst", function()
 end)
 
 describe("a copy that luv makes of a barrier or a Waiter for a thread", function()
+  local it = support.it_in_c
   it("is not a barrier or a Waiter there: it raises errors, and nothing happens", function()
     assert.are.equal("thread\nmine\t1\n0\n1\n", support.output_of [[
       local b = barrier.new(2)

@@ -1,13 +1,14 @@
 local uv = require "luv"
 local support = require "spec.support"
 
----Runs `code` and then `require "barrier"` in a process of its own. Returns the error.
+---Runs `code` and then `require "barrier"` in a process of its own that wants the C core. Returns
+---the error.
 local function says(code)
   local result = support.spawn(support.interpreter, { "-e", code .. [[
     local ok, err = pcall(require, "barrier")
     assert(not ok)
     io.write(err)
-  ]] })
+  ]] }, { env = { "BARRIER_CORE=c" } })
   assert.are.equal("", result.err)
   return result.out
 end
@@ -137,7 +138,8 @@ describe("a C core that cannot be used", function()
 
   ---What this code prints in a process of its own that has luv.
   local function prints(code)
-    local result = support.spawn(support.interpreter, { "-e", 'uv = require "luv"\n' .. code })
+    local result = support.spawn(support.interpreter, { "-e", 'uv = require "luv"\n' .. code },
+      { env = { "BARRIER_CORE=" } })
     assert.are.equal("", result.err)
     return result.out
   end

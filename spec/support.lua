@@ -56,6 +56,16 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
+---Which core the specs run on.
+M.implementation = barrier.implementation
+
+---`it` for specs of what only the C core promises: to withstand the debug library and memory that
+---runs out, to know a copy that luv made, and to be shared by threads.
+M.it_in_c = it_if(M.implementation == "C", "only the C core promises it")
+
+---The type of a barrier, and of a Waiter.
+M.type_of_barrier = M.implementation == "C" and "userdata" or "table"
+
 ---`it` for specs of what the module does where each call of a timer comes after polling.
 M.it_polls = it_if(uv.version() >= 0x013000, "libuv is older than 1.48")
 
@@ -298,13 +308,15 @@ end
 
 local function environment(extra)
   local env = { "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath }
+  local replaced = {}
+  for i, setting in ipairs(extra or {}) do
+    env[#env + 1] = extra[i]
+    replaced[setting:match "^[^=]*"] = true
+  end
   for name, value in pairs(uv.os_environ()) do
-    if not name:find("^LUA_C?PATH") then
+    if not name:find("^LUA_C?PATH") and not replaced[name] then
       env[#env + 1] = name .. "=" .. value
     end
-  end
-  for i = 1, #(extra or {}) do
-    env[#env + 1] = extra[i]
   end
   return env
 end

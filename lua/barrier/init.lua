@@ -18,17 +18,23 @@
 ---@field CancelledError table metatable of the errors of a wait that was cancelled
 ---@field TimeoutError table metatable of the errors of a wait that timed out
 ---@field GroupError table metatable of the error of a group whose jobs have failed
----@field core_problem? string which C core can't be used, why, and how to build it again
+---@field implementation "C"|"Lua" which core is used
+---@field core_problem? string why the first C core is not used, and how to build it
 ---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
 ---@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
 local M = { _VERSION = "luv-barrier 1.0.0" }
 
-local prefix = (...) and (...) .. "." or "barrier."
+local here = (...):gsub("%.init$", "") .. "." -- a copy of these files may have another name
 
-local core, core_problem = require("barrier.environment").open()
-M.core_problem = core_problem
+local environment = require(here .. "environment")
+local core = environment.open()
+M.implementation = core.implementation or "C"
 
-local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
+setmetatable(M, { __index = function(_, name)
+  return name == "core_problem" and environment.problem() or nil
+end })
+
+local neovim = type(vim) == "table" and vim.schedule and require(here .. "neovim") or nil
 if neovim then
   neovim.watch(core)
 end
@@ -57,7 +63,10 @@ M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_even
 ---@param parties integer >= 1
 ---@return barrier.Shared
 function M.shared(name, parties)
-  M.shared = require "barrier.shared" -- loaded when it is needed
+  if core.implementation == "Lua" then
+    error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
+  end
+  M.shared = require(here .. "shared") -- loaded when it is needed
   return M.shared(name, parties)
 end
 
@@ -127,7 +136,7 @@ end
 ---@param options? barrier.GroupOptions
 ---@return barrier.Group
 function M.group(options)
-  M.group = require(prefix .. "group")
+  M.group = require(here .. "group")
   return M.group(options)
 end
 
@@ -140,7 +149,7 @@ end
 ---@param ... any arguments of `f`
 ---@return any ... what `callback` was called with, or the error that `f` returned after nil
 function M.await(f, ...)
-  M.await = require(prefix .. "await").await
+  M.await = require(here .. "await").await
   return M.await(f, ...)
 end
 
@@ -149,7 +158,7 @@ end
 ---@param co thread
 ---@return boolean found did it wait?
 function M.cancel(co)
-  M.cancel = require(prefix .. "await").cancel
+  M.cancel = require(here .. "await").cancel
   return M.cancel(co)
 end
 
@@ -166,7 +175,7 @@ end
 ---@return any ... what `main` returned
 ---@overload fun(main: fun(): ...): ...
 function M.run(timeout, main)
-  M.run = require(prefix .. "run")
+  M.run = require(here .. "run")
   return M.run(timeout, main)
 end
 
@@ -203,7 +212,7 @@ end
 ---tracebacks, who watches, and how many are missing.
 ---@return string? report nil if nobody waits
 function M.stuck()
-  return require("barrier.stuck")(core)
+  return require(here .. "stuck")(core)
 end
 
 return M

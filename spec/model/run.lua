@@ -3,7 +3,7 @@
 ---step, inside coroutines, callbacks and actions, too.
 local uv = type(vim) == "table" and (vim.uv or vim.loop) or require "luv"
 local barrier = require "barrier"
-local core = require "barrier.core"
+local core = require("barrier.environment").core()
 local compare = require "spec.model.compare"
 local loop = require "spec.model.loop"
 local model = require "spec.model.model"

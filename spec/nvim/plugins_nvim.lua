@@ -180,6 +180,7 @@ describe(":checkhealth barrier", function()
       package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
       package.preload["barrier.core"] = function() error "the reason" end
       package.cpath, vim.o.runtimepath = "", vim.env.VIMRUNTIME
+      vim.env.BARRIER_CORE = "c"
       print(select(2, pcall(require, "barrier")))
       print "again"
       require("barrier.health").report()
