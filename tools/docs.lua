@@ -1,171 +1,117 @@
 -- Usage: lua tools/docs.lua [--check]
--- Makes doc/barrier.txt from doc/barrier.in and from the annotations of the public functions, and
--- renews README.md's tables of members. With --check it writes nothing, and fails if one of them
--- is stale.
+-- Makes doc/barrier.txt from doc/barrier.in and the annotations of the public functions, and renews
+-- README.md's tables of members. With --check it writes nothing, and fails if one of them is stale.
 --
 -- In doc/barrier.in a line
 --
---   @ Barrier:wait Barrier:with
+--   @ Barrier:wait Barrier.*
 --
--- stands for the help of these functions and fields, and `@ Barrier.*` for all fields of a class. In
--- README.md a table follows the line `<!-- members of Barrier: made by make docs -->` and ends at
--- `<!-- until here -->`: a row for each function and field, with the first paragraph of what is said
--- about it.
+-- stands for the help of this function and of all fields of this class. In README.md a table
+-- begins after the line `<!-- members of Barrier: made by make docs -->` and ends at
+-- `<!-- until here -->`. It has a row for each function: how to call it, and the first paragraph of
+-- its description.
+
 local SOURCES = {
-  "lua/barrier/_meta.lua", "lua/barrier/init.lua", "lua/barrier/group.lua",
+  "lua/barrier/_meta.lua", "lua/barrier/init.lua", "lua/barrier/group_options.lua",
+  "lua/barrier/group.lua", "lua/barrier/redis.lua",
 }
 
--- How a class is called in a program, and the beginning of its tags.
+-- How programs name an object of each class, and how its tags begin. With `list`, the fields are
+-- shown as a list that begins in this column.
 local CLASSES = {
   ["barrier"] = { variable = "barrier", tag = "barrier" },
+  ["barrier.Options"] = { list = 16, tag = "barrier-" },
   ["barrier.Barrier"] = { variable = "b", tag = "barrier" },
   ["barrier.Waiter"] = { variable = "waiter", tag = "barrier-waiter" },
+  ["barrier.Error"] = { variable = "err", list = 8 },
+  ["barrier.TimeoutError"] = { variable = "err", list = 8 },
+  ["barrier.GroupError"] = { variable = "err", list = 8 },
+  ["barrier.GroupOptions"] = { list = 16 },
   ["barrier.Group"] = { variable = "group", tag = "barrier-group" },
   ["barrier.Shared"] = { variable = "b", tag = "barrier-shared" },
+  ["barrier.RedisOptions"] = { list = 16 },
   ["barrier.Redis"] = { variable = "b", tag = "barrier-redis" },
 }
 
-local WIDTH, INDENT = 78, 16
+local read_annotations = dofile "tools/annotations.lua"
 
--- {=== reading the annotations ===
+local WIDTH, INDENT = 78, ("\t"):rep(2)
 
----@class docs.Entry a function, or a field of a class
----@field class string
----@field name string
----@field separator "."|":"
----@field text string[] the lines that describe it
----@field params { name: string, optional: boolean, text: string }[]
----@field returns string[]
----@field overloads string[][] the parameters of each
----@field is_field boolean
+-- {=== how to call it ===
 
----Adds a line of the annotation to what is read.
-local function read_line(entry, line)
-  local tag, rest = line:match "^@(%w+)%s*(.*)$"
-  if not tag then
-    entry.text[#entry.text + 1] = line:gsub("^ ", "", 1)
-  elseif tag == "param" then
-    local name, optional, text = rest:match "^([%w_.]+)(%??)%s+(.*)$"
-    entry.params[#entry.params + 1] = { name = name, optional = optional == "?", text = text }
-  elseif tag == "return" then
-    entry.returns[#entry.returns + 1] = rest
-  elseif tag == "overload" then
-    local names = {}
-    for name, kind in rest:match("^fun(%b())"):gmatch "([%w_]+): ([^,)]+)" do
-      if name ~= "self" then
-        names[#names + 1] = kind:find "%?" and name .. "?" or name
-      end
-    end
-    entry.overloads[#entry.overloads + 1] = names
-  end
-end
-
-local function new_entry()
-  return { text = {}, params = {}, returns = {}, overloads = {} }
-end
-
-local function add(entries, entry, class, separator, name)
-  entry.class, entry.separator, entry.name = class, separator, name
-  entries[#entries + 1] = entry
-  entries[class .. separator .. name] = entry
-end
-
----Splits the rest of an annotation into a type, which may have spaces in brackets, and a text.
----@return string type
----@return string text
-local function split_type(rest)
-  local depth, i = 0, 1
-  while i <= #rest do
-    local c = rest:sub(i, i)
-    if c:find "[%(%[{<]" then
-      depth = depth + 1
-    elseif c:find "[%)%]}>]" then
-      depth = depth - 1
-    elseif c == " " and depth == 0 and not rest:sub(1, i - 1):find "[:,|]$" then
-      break
-    end
-    i = i + 1
-  end
-  return rest:sub(1, i - 1), rest:sub(i + 1)
-end
-
----Reads a file: its functions, and the fields of its classes, in their order.
-local function read_file(path, entries)
-  local classes = {} -- by the name of their local variable
-  local class, entry = nil, new_entry()
-
-  local function read_field(name, rest)
-    local field = entry
-    field.is_field = true
-    field.type, rest = split_type(rest)
-    if rest ~= "" then
-      field.text[#field.text + 1] = rest
-    end
-    add(entries, field, class, ".", name)
-    entry = new_entry()
-  end
-
-  local function end_block(line)
-    local variable = line:match "^local (%w+) ="
-    if variable and class then
-      classes[variable] = class
-    end
-    local owner, separator, name = line:match "^function (%w+)([.:])([%w_]+)%("
-    if owner and classes[owner] and entry.text[1] then
-      add(entries, entry, classes[owner], separator, name)
-    end
-    entry, class = new_entry(), nil
-  end
-
-  for line in io.lines(path) do
-    local said = line:match "^%-%-%-(.*)$"
-    local declared = said and said:match "^@class %(?[exact)]* ?([%w.]+)"
-    local field, rest = (said or ""):match "^@field ([%w_]+)%?? (.*)$"
-    if declared then
-      class, entry = declared, new_entry()
-    elseif field and class then
-      read_field(field, rest)
-    elseif said then
-      read_line(entry, said)
+---The parameters as they are written in a call: `[{timeout},] {callback}`.
+local function arguments(names, format)
+  local text, open, separator = "", 0, ""
+  for i, name in ipairs(names) do
+    local plain, optional = name:match "^([^?]+)(%??)$"
+    local shown = plain == "..." and plain or format:format(plain)
+    local required_follows = (table.concat(names, ",", i + 1) .. ","):find "[%w_.],"
+    if optional == "" then
+      text, separator = text .. separator .. shown, ", "
+    elseif not required_follows then
+      text = text .. (i > 1 and " [" or "[") .. separator .. shown
+      open, separator = open + 1, ", "
     else
-      end_block(line)
+      text = text .. "[" .. shown .. ",] "
     end
   end
+  return text .. ("]"):rep(open)
+end
+
+---The ways to call a function; of a field its name.
+---@param format string of a parameter
+---@return string[]
+local function calls(entry, format)
+  local variable = CLASSES[entry.class].variable
+  local called = (variable and variable .. entry.separator or "") .. entry.name
+  if entry.is_field then
+    return { called }
+  end
+  local names, known = {}, {}
+  for i, param in ipairs(entry.params) do
+    names[i], known[param.name] = param.name .. param.optional, true
+  end
+  local all = { called .. "(" .. arguments(names, format) .. ")" }
+  local overload = entry.overload or {}
+  if #overload > 0 and not known[overload[#overload]] then
+    all[2] = called .. "(" .. arguments(overload, format) .. ")"
+  end
+  return all
 end
 
 -- }===
 
 -- {=== text ===
 
----The paragraphs of a text: each is a list of words, or a block of code.
----@return table[]
+---The paragraphs of a text: each is a string, the item of a list, or a block of code.
+---@return { text?: string, item?: boolean, code?: string[] }[]
 local function paragraphs_of(lines)
   local paragraphs, current, code = {}, nil, nil
   for _, line in ipairs(lines) do
+    local item = line:match "^%- (.*)$"
     if line:find "^```" then
-      if code then
-        paragraphs[#paragraphs + 1] = code
+      if not code then
+        code = {}
+        paragraphs[#paragraphs + 1] = { code = code }
+      else
+        code = nil
       end
-      code, current = not code and { is_code = true } or nil, nil
+      current = nil
     elseif code then
       code[#code + 1] = line
     elseif line == "" then
       current = nil
+    elseif item or not current then
+      current = { text = item or line, item = item ~= nil }
+      paragraphs[#paragraphs + 1] = current
     else
-      local item = line:match "^%- (.*)$"
-      if item or not current then
-        current = { is_item = item ~= nil }
-        paragraphs[#paragraphs + 1] = current
-      end
-      for word in (item or line):gmatch "%S+" do
-        current[#current + 1] = word
-      end
+      current.text = current.text .. " " .. line:match "^%s*(.*)$"
     end
   end
   return paragraphs
 end
 
----How many columns a line of help takes.
+---How many columns a line of the help takes.
 local function width(line)
   local column = 0
   for c in line:gmatch "." do
@@ -174,16 +120,16 @@ local function width(line)
   return column
 end
 
----Appends words to the lines of the help, wrapped, behind `first` and then `other`.
-local function wrap(out, words, first, other)
-  local line, empty = first, true
-  for _, word in ipairs(words) do
-    local longer = line .. (empty and "" or " ") .. word
-    if not empty and width(longer) > WIDTH then
+---Appends a text to the help, wrapped: the first line begins with `first`, the others with `other`.
+local function wrap(out, text, first, other)
+  local line, is_empty = first, true
+  for word in text:gmatch "%S+" do
+    local longer = line .. (is_empty and "" or " ") .. word
+    if not is_empty and width(longer) > WIDTH then
       out[#out + 1] = line
       longer = other .. word
     end
-    line, empty = longer, false
+    line, is_empty = longer, false
   end
   out[#out + 1] = line
 end
@@ -192,146 +138,130 @@ end
 
 -- {=== the help ===
 
----`b:wait([{timeout}])`
-local function signature(entry, names, brace)
-  local parts, open = {}, 0
-  for i, name in ipairs(names) do
-    local plain = name:gsub("%?$", "")
-    plain = plain ~= "..." and brace and "{" .. plain .. "}" or plain
-    local text = i == 1 and plain or ", " .. plain
-    if name:find "%?$" then
-      -- An optional one before others that are not: `[timeout,] callback`.
-      local required_follows = false
-      for j = i + 1, #names do
-        required_follows = required_follows or not names[j]:find "%?$"
-      end
-      text = required_follows and "[" .. plain .. ",] " or i == 1 and "[" .. plain or " [, " .. plain
-      open = required_follows and open or open + 1
-    elseif i > 1 and names[i - 1]:find "%?$" and open == 0 then
-      text = plain
-    end
-    parts[#parts + 1] = text
-  end
-  return CLASSES[entry.class].variable .. entry.separator .. entry.name .. "(" .. table.concat(parts)
-    .. ("]"):rep(open) .. ")"
-end
-
----All ways to call a function.
----@return string[]
-local function signatures(entry, brace)
-  local names, all = {}, {}
-  for _, param in ipairs(entry.params) do
-    names[#names + 1] = param.name .. (param.optional and "?" or "")
-  end
-  local first = entry.is_field
-    and CLASSES[entry.class].variable .. "." .. entry.name or signature(entry, names, brace)
-  all[1] = first
-  for _, overload in ipairs(entry.overloads) do
-    local other = signature(entry, overload, brace)
-    if other:find "%[" or #entry.overloads == 1 then -- the one with each parameter
-      all[#all + 1] = other
-    end
-  end
-  return all
-end
-
+---@return string? tag
 local function tag_of(entry)
-  return CLASSES[entry.class].tag .. entry.separator .. entry.name .. (entry.is_field and "" or "()")
+  local class = CLASSES[entry.class]
+  if class.list then
+    return class.tag and class.tag .. entry.name
+  end
+  return class.tag .. entry.separator .. entry.name .. (entry.is_field and "" or "()")
 end
 
----`b:abort()` in a text becomes a link, and `timeout` is written {timeout} where that is a
----parameter.
-local function linked(word, entry, entries)
-  return (word:gsub("`([^`]+)`", function(code)
+---In the help, `b:abort()` becomes a link, and a parameter is written {timeout}.
+local function linked(text, entry, entries)
+  return (text:gsub("`([^`]+)`", function(code)
     for _, param in ipairs(entry.params) do
       if param.name == code then
         return "{" .. code .. "}"
       end
     end
-    local variable, separator, name = code:match "^(%w+)([.:])([%w_]+)%(?%)?$"
-    for class, names in pairs(CLASSES) do
-      local other = names.variable == variable and entries[class .. separator .. name]
-      if other and not (other.class == "barrier.Shared" or other.class == "barrier.Redis") then
-        return "|" .. tag_of(other) .. "|"
+    if code:find "^vim[%w.]+%(%)$" then
+      return "|" .. code .. "|"
+    end
+    for _, other in ipairs(entries) do
+      local called = not CLASSES[other.class].list and calls(other, "")[1]:gsub("%(.*", "()")
+      if called == code then
+        return other == entry and code or "|" .. tag_of(other) .. "|"
       end
     end
   end))
 end
 
----Adds the paragraphs of a text to the help.
-local function add_text(out, entry, entries)
-  local indent = ("\t"):rep(INDENT / 8)
+---Appends the description of an entry.
+local function add_text(out, entry, entries, indent)
   for i, paragraph in ipairs(paragraphs_of(entry.text)) do
-    if paragraph.is_code then
+    if paragraph.code then
       out[#out] = out[#out] .. " >"
-      for _, line in ipairs(paragraph) do
-        out[#out + 1] = line == "" and "" or indent .. line
+      for _, line in ipairs(paragraph.code) do
+        out[#out + 1] = line == "" and "" or indent .. "  " .. line
       end
       out[#out + 1] = "<"
     else
-      if i > 1 and not paragraph.is_item and out[#out] ~= "<" then
+      if i > 1 and not paragraph.item and out[#out] ~= "<" then
         out[#out + 1] = ""
       end
-      local words = {}
-      for j, word in ipairs(paragraph) do
-        words[j] = linked(word, entry, entries)
-      end
-      wrap(out, words, indent .. (paragraph.is_item and "- " or ""),
-        indent .. (paragraph.is_item and "  " or ""))
+      local text = linked(paragraph.text, entry, entries)
+      wrap(out, text, indent .. (paragraph.item and "- " or ""),
+        indent .. (paragraph.item and "  " or ""))
     end
   end
 end
 
----What is said of the parameters and the results.
-local function add_list(out, title, list)
-  if #list == 0 then
+local KINDS = { thread = "coroutine", table = "table", any = "" }
+
+---A type in words: "(integer or string) ".
+local function in_words(kind)
+  local words = {}
+  kind = kind:gsub("%?$", "|nil"):gsub("^.*%[%]$", "array")
+  for part in kind:gmatch "[^|]+" do
+    local word = KINDS[part]
+      or part:find "^fun%(" and "function" or part:find "^barrier%.%l" and "function"
+      or part:find "Options$" and "table" or part:find "^table<" and "table"
+      or part:gsub("^barrier%.", "")
+    words[#words + 1] = word ~= "" and word or nil
+  end
+  local text = table.concat(words, " or "):gsub(" or (.- or )", ", %1")
+  return text == "" and "" or "(" .. text .. ") "
+end
+
+---Appends what is said of the parameters or the results.
+local function add_list(out, title, list, format, entry, entries)
+  if #list > 0 then
+    out[#out + 1] = out[#out] ~= "<" and "" or nil
+    out[#out + 1] = INDENT .. title .. ": ~"
+  end
+  for _, item in ipairs(list) do
+    local text = in_words(item.kind) .. linked(item.text, entry, entries)
+    local name = item.name == "..." and item.name or format:format(item.name)
+    wrap(out, text, INDENT .. "  " .. name .. "  ", INDENT .. "    ")
+  end
+end
+
+---Appends a line that ends with a tag: on a line of its own if there is no room.
+local function add_tagged(out, line, tag)
+  tag = "*" .. tag .. "*"
+  if width(line .. "\t") + #tag > WIDTH then
+    add_tagged(out, "", tag:sub(2, -2))
+    out[#out + 1] = line
     return
   end
-  local indent = ("\t"):rep(INDENT / 8)
+  repeat
+    line = line .. "\t"
+  until width(line .. "\t") + #tag > WIDTH
+  out[#out + 1] = line .. tag
+end
+
+---Appends the help of a function, or of a field.
+local function add_entry(out, entry, entries)
+  local all = calls(entry, "{%s}")
+  add_tagged(out, all[1], tag_of(entry))
+  out[#out + 1] = all[2]
+  add_text(out, entry, entries, INDENT)
+  add_list(out, "Parameters", entry.params, "{%s}", entry, entries)
+  add_list(out, "Returns", entry.returns, "%s", entry, entries)
   out[#out + 1] = ""
-  out[#out + 1] = indent .. title .. ": ~"
-  for _, item in ipairs(list) do
-    local words = {}
-    for word in item:gmatch "%S+" do
-      words[#words + 1] = word
-    end
-    wrap(out, words, indent .. "  ", indent .. "    ")
+end
+
+---Appends a field as an item of a list.
+local function add_item(out, entry, entries, column)
+  local tag, name, from = tag_of(entry), calls(entry, "")[1], #out
+  if tag then
+    add_tagged(out, "", tag)
+    from = #out
+  end
+  local indent = ("\t"):rep(column / 8)
+  add_text(out, entry, entries, indent .. INDENT)
+  local first = indent .. name .. (#name < 8 and INDENT or "\t")
+  if #name >= 16 then
+    table.insert(out, from + 1, indent .. name)
+  else
+    out[from + 1] = first .. out[from + 1]:gsub("^\t+", "")
   end
 end
 
----Adds the help of a function or a field.
-local function add_entry(out, entry, entries)
-  local tag = "*" .. tag_of(entry) .. "*"
-  local all = signatures(entry, true)
-  local line = all[1]
-  if width(line) + 1 + #tag <= WIDTH then
-    local tabs = 1
-    while width(line .. ("\t"):rep(tabs + 1)) + #tag <= WIDTH do
-      tabs = tabs + 1
-    end
-    out[#out + 1] = line .. ("\t"):rep(tabs) .. tag
-  else
-    out[#out + 1] = ("\t"):rep(math.max(math.floor((WIDTH - #tag) / 8), 1)) .. tag
-    out[#out + 1] = line
-  end
-  for i = 2, #all do
-    out[#out + 1] = all[i]
-  end
-  add_text(out, entry, entries)
-  local params, returns = {}, {}
-  for i, param in ipairs(entry.params) do
-    local _, text = split_type(param.text)
-    if text ~= "" then
-      params[#params + 1] = "{" .. entry.params[i].name .. "} " .. text
-    end
-  end
-  for i, result in ipairs(entry.returns) do
-    returns[i] = (select(2, split_type(result)))
-  end
-  add_list(out, "Parameters", params)
-  add_list(out, "Returns", returns)
-  out[#out + 1] = ""
-end
+-- }===
+
+-- {=== the pages ===
 
 ---The entries that a line `@ Barrier:wait Barrier.*` names.
 local function named(line, entries)
@@ -339,64 +269,57 @@ local function named(line, entries)
   for name in line:gmatch "%S+" do
     local class, separator, member = name:match "^(.-)([.:])([%w_*]+)$"
     class = class == "barrier" and class or "barrier." .. class
-    if member == "*" then
-      for _, entry in ipairs(entries) do
-        if entry.class == class and entry.is_field then
-          found[#found + 1] = entry
-        end
+    local one = entries[class .. separator .. member]
+    for _, entry in ipairs(member == "*" and entries or { one }) do
+      if entry == one or entry.class == class and entry.is_field then
+        found[#found + 1] = entry
       end
-    else
-      found[#found + 1] = assert(entries[class .. separator .. member], "no annotation: " .. name)
     end
+    assert(one or member == "*" and found[1], "no annotation: " .. name)
   end
   return found
 end
 
 ---@return string
 local function make_help(source, entries)
-  local out = {}
+  local out, used = {}, {}
   for line in source:gmatch "([^\n]*)\n" do
     local names = line:match "^@ (.*)$"
-    if names then
-      for _, entry in ipairs(named(names, entries)) do
-        add_entry(out, entry, entries)
-      end
-      out[#out] = nil -- the empty line behind the last
-    else
+    for _, entry in ipairs(names and named(names, entries) or {}) do
+      local column = CLASSES[entry.class].list
+      local add = column and add_item or add_entry
+      add(out, entry, entries, column)
+      used[entry] = true
+    end
+    if not names then
       out[#out + 1] = line
     end
   end
-  return table.concat(out, "\n") .. "\n"
+  for _, entry in ipairs(entries) do
+    assert(used[entry], "not in doc/barrier.in: " .. entry.class .. entry.separator .. entry.name)
+  end
+  return (table.concat(out, "\n"):gsub("\n\n\n+", "\n\n")) .. "\n"
 end
 
--- }===
-
--- {=== the tables ===
-
----A row of a table: how it is called, and the first paragraph of its description.
+---A row of a table: how a function is called, and the first paragraph of its description.
 local function row(entry)
-  local calls = {}
-  for i, call in ipairs(signatures(entry, false)) do
-    calls[i] = "`" .. call .. "`"
-  end
-  local first = paragraphs_of(entry.text)[1] or {}
-  return ("| %s | %s |"):format(table.concat(calls, ", "), (table.concat(first, " "):gsub("|", "\\|")))
+  local text = (paragraphs_of(entry.text)[1] or {}).text or ""
+  return ("| `%s` | %s |"):format(table.concat(calls(entry, "%s"), "`, `"), (text:gsub("|", "\\|")))
 end
 
 ---@return string
 local function make_tables(text, entries)
-  return (text:gsub("(<!%-%- members of ([%w., ]+): made by make docs %-%->\n)(.-)(<!%-%- until here %-%->)",
-    function(first, classes, _, last)
-      local rows = { "| | |", "| --- | --- |" }
-      for class in classes:gmatch "[%w.]+" do
-        for _, entry in ipairs(entries) do
-          if entry.class == (class == "barrier" and class or "barrier." .. class) then
-            rows[#rows + 1] = row(entry)
-          end
-        end
+  local first = "(<!%-%- members of (%S+): made by make docs %-%->\n)"
+  return (text:gsub(first .. ".-(<!%-%- until here %-%->)", function(before, class, after)
+    local rows = { "| | |", "| --- | --- |" }
+    class = class == "barrier" and class or "barrier." .. class
+    for _, entry in ipairs(entries) do
+      if entry.class == class and not entry.is_field then
+        rows[#rows + 1] = row(entry)
       end
-      return first .. table.concat(rows, "\n") .. "\n" .. last
-    end))
+    end
+    return before .. table.concat(rows, "\n") .. "\n" .. after
+  end))
 end
 
 -- }===
@@ -408,32 +331,26 @@ local function read(path)
   return content
 end
 
-local stale = false
+local is_stale = false
 
----Writes a file if it differs from `content`; with --check it only says so.
+---Writes a file if its content has changed. With --check it only says so.
 local function renew(path, content)
-  local file = io.open(path, "rb")
-  local old = file and file:read "*a"
-  if file then
-    file:close()
-  end
-  if old == content then
+  if read(path) == content then
     return
   elseif arg[1] == "--check" then
-    print(path .. " is stale: run make docs")
-    stale = true
+    io.stderr:write(path, " is stale: run make docs\n")
+    is_stale = true
     return
   end
-  file = assert(io.open(path, "wb"))
+  local file = assert(io.open(path, "wb"))
   file:write(content)
   file:close()
-  print("made " .. path)
 end
 
 local entries = {}
 for _, path in ipairs(SOURCES) do
-  read_file(path, entries)
+  read_annotations(path, CLASSES, entries)
 end
 renew("doc/barrier.txt", make_help(read "doc/barrier.in", entries))
 renew("README.md", make_tables(read "README.md", entries))
-os.exit(not stale)
+os.exit(is_stale and 1 or 0)

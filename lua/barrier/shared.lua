@@ -88,28 +88,9 @@ local MAY_TRAVEL = { ["nil"] = true, string = true, number = true, boolean = tru
 
 -- }===
 
----A barrier of this process: the Lua states of all its threads find it by its name. It is
----there as long as one of them refers to it, or has arrived at it.
----@class barrier.Shared: userdata
----@field name string
----@field parties integer how many have to arrive
----@field n_waiting integer how many wait, in all threads
----@field n_arrived integer how many have arrived, waiting or not
----@field broken boolean was it aborted, and not reset since?
----@field generation integer how many times it has tripped
+-- Its annotations are in _meta.lua.
 local Shared = {}
 
----Waits until all parties have arrived, in whatever thread. As with other barriers: in a
----coroutine it suspends that, unless it is the last to arrive, and returns the position;
----with a callback it returns a Waiter at once.
----
----What a wait comes to is decided when the barrier trips, is reset or aborted, or when the
----wait times out or is cancelled, whichever comes first.
----@param timeout? integer milliseconds, >= 0
----@param callback? nil
----@return integer|any position after pcall it may be an error
----@overload fun(self: barrier.Shared, callback: barrier.callback): barrier.Waiter
----@overload fun(self: barrier.Shared, timeout: integer?, cb: barrier.callback): barrier.Waiter
 function Shared:wait(timeout, callback)
   check_self(self, "wait")
   timeout, callback = check_wait(timeout, callback)
@@ -121,9 +102,6 @@ function Shared:wait(timeout, callback)
   return waits.in_coroutine(self, timeout)
 end
 
----One party arrives and does not wait. Works everywhere, in a function of uv.new_work too.
----@return true? arrived
----@return barrier.Error? err a BrokenBarrierError
 function Shared:arrive()
   check_self(self, "arrive")
   local arrived, reason = native.arrive(self)
@@ -133,14 +111,11 @@ function Shared:arrive()
   return nil, waits.new_error("BrokenBarrierError", self, "barrier aborted", reason)
 end
 
----Back to the empty state. Whoever waits, in whatever thread, gets a BrokenBarrierError.
 function Shared:reset()
   check_self(self, "reset")
   native.reset(self)
 end
 
----Breaks the barrier until `reset`: whoever waits, or will, gets a BrokenBarrierError.
----@param reason? string|number|boolean the `reason` of these errors
 function Shared:abort(reason)
   check_self(self, "abort")
   if not MAY_TRAVEL[type(reason)] then
@@ -150,9 +125,6 @@ function Shared:abort(reason)
   native.abort(self, reason)
 end
 
----Takes a coroutine of this thread out, if it still waits: its `wait` raises a CancelledError.
----@param co thread
----@return boolean found was it waiting here?
 function Shared:cancel(co)
   check_self(self, "cancel")
   if type(co) ~= "thread" then
