@@ -62,55 +62,61 @@ local function read_line(entry, line)
   end
 end
 
+local function new_entry()
+  return { text = {}, params = {}, returns = {} }
+end
+
+---Adds what was read to the entries, if it has a description.
+local function add(reader, class, separator, name)
+  local entry = reader.entry
+  if entry.text[1] then
+    entry.class, entry.separator, entry.name = class, separator, name
+    reader.entries[#reader.entries + 1] = entry
+    reader.entries[class .. separator .. name] = entry
+  end
+  reader.entry = new_entry()
+end
+
+---Reads a line of a block of annotations.
+local function read_annotation(reader, line)
+  local class = line:gsub("%(exact%) ", ""):match "^@class ([%w.]+)"
+  local field, rest = line:match "^@field ([%w_]+)%?? (.*)$"
+  if class then
+    reader.class, reader.entry = reader.classes[class] and class, new_entry()
+  elseif field and reader.class then
+    local text = select(2, split_type(rest))
+    reader.entry.is_field = true
+    reader.entry.text[#reader.entry.text + 1] = text ~= "" and text or nil
+    add(reader, reader.class, ".", field)
+  else
+    read_line(reader.entry, line)
+  end
+end
+
+---Reads the line after a block: what the block is about.
+local function read_code(reader, line)
+  local variable = line:match "^local (%w+) ="
+  local owner, separator, name = line:match "^function (%w+)([.:])([%w_]+)%("
+  if variable and reader.class then
+    reader.owners[variable] = reader.class
+  elseif owner and reader.owners[owner] then
+    add(reader, reader.owners[owner], separator, name)
+  end
+  reader.class, reader.entry = nil, new_entry()
+end
+
 ---Reads a file: its functions, and the fields of its classes, in their order.
 ---@param path string
 ---@param classes table<string, any> only of these
 ---@param entries docs.Entry[] also by class, separator and name
 return function(path, classes, entries)
-  local owners, class, entry = {}, nil, nil
-
-  local function restart()
-    entry = { text = {}, params = {}, returns = {} }
-  end
-
-  ---Adds the entry, if it has a description.
-  local function add(owner, separator, name)
-    if not entry.text[1] then
-      return
-    end
-    entry.class, entry.separator, entry.name = owner, separator, name
-    entries[#entries + 1], entries[owner .. separator .. name] = entry, entry
-  end
-
-  local function end_block(line)
-    local variable = line:match "^local (%w+) ="
-    local owner, separator, name = line:match "^function (%w+)([.:])([%w_]+)%("
-    if variable and class then
-      owners[variable] = class
-    elseif owners[owner] then
-      add(owners[owner], separator, name)
-    end
-    class = nil
-    restart()
-  end
-
-  restart()
+  local reader = { classes = classes, entries = entries, owners = {}, entry = new_entry() }
   for line in io.lines(path) do
-    local said = line:match "^%-%-%-(.*)$"
-    local declared = said and said:gsub("%(exact%) ", ""):match "^@class ([%w.]+)"
-    local field, rest = (said or ""):match "^@field ([%w_]+)%?? (.*)$"
-    if declared then
-      class = classes[declared] and declared
-      restart()
-    elseif field and class then
-      local text = select(2, split_type(rest))
-      entry.is_field, entry.text[#entry.text + 1] = true, text ~= "" and text or nil
-      add(class, ".", field)
-      restart()
-    elseif said then
-      read_line(entry, said)
+    local annotation = line:match "^%-%-%-(.*)$"
+    if annotation then
+      read_annotation(reader, annotation)
     else
-      end_block(line)
+      read_code(reader, line)
     end
   end
 end

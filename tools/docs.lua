@@ -187,7 +187,7 @@ local function add_text(out, entry, entries, indent)
   end
 end
 
-local KINDS = { thread = "coroutine", table = "table", any = "" }
+local KINDS = { thread = "coroutine", any = "" }
 
 ---A type in words: "(integer or string) ".
 local function in_words(kind)

@@ -7,7 +7,7 @@
 ---@class barrier
 local M = {}
 
----Makes a barrier for a number of parties.
+---Makes a barrier for this number of parties.
 ---@param parties integer >= 1
 ---@param options? barrier.Options
 ---@return barrier.Barrier b empty, in the state "filling"
@@ -92,7 +92,7 @@ function M.new(parties, options) end
 ---@class (exact) barrier.Waiter: userdata
 local Waiter = {}
 
----Leaves the barrier: the callback is never called.
+---Leaves the barrier or the group: the callback is never called.
 ---
 ---Closing twice, or after the callback was called, does no harm, and each `on_close` is called.
 ---@param on_close? fun() called from the loop
@@ -151,7 +151,7 @@ function Barrier:wait(timeout) end
 ---@return any ... what `body` returned
 function Barrier:with(body) end
 
----One party arrives, or `n` parties do, and none of them waits.
+---One party arrives, or `n` parties do, without waiting.
 ---
 ---Works anywhere, and never suspends. The arrival may be the last one, which trips the barrier. To
 ---arrive now and wait later, give `b:wait()` a callback.
@@ -160,9 +160,7 @@ function Barrier:with(body) end
 ---@return any err the `barrier.BrokenBarrierError`, or the error of the action
 function Barrier:arrive(n) end
 
----Adds one party, or `n` parties.
----
----They count from now on: the phase that is filling waits for them, too.
+---Adds one party, or `n` parties. The phase that is filling waits for them, too.
 ---@param n? integer >= 1; default 1
 function Barrier:register(n) end
 
@@ -198,16 +196,16 @@ function Barrier:reset() end
 ---@param reason? any becomes `err.reason` of these errors
 function Barrier:abort(reason) end
 
----Takes a waiting coroutine out of the barrier.
+---Takes a waiting coroutine out of the barrier: its wait raises a `barrier.CancelledError`.
 ---
----The barrier goes on as if the coroutine had never arrived. Its wait raises a
----`barrier.CancelledError` in the next turn of the loop. A coroutine that doesn't catch this error
+---That happens in the next turn of the loop. The barrier goes on as if the coroutine had never
+---arrived. A coroutine that doesn't catch this error
 ---ends, and nothing is reported.
 ---@param co thread waiting or blocked
 ---@return boolean found true if it was in this barrier
 function Barrier:cancel(co) end
 
----Lists the coroutines and Waiters in the barrier, in order of arrival, the blocked ones last.
+---Lists the coroutines and Waiters in the barrier, in order of arrival, with the blocked ones last.
 ---
 ---A party that is leaving is in the list until it has resumed. With `debug.traceback(co)` the list
 ---shows where each party waits; `barrier.stuck()` does that.

@@ -168,7 +168,7 @@ function Group:start(key, start)
   end
 end
 
----Adds a job that is a coroutine, which begins as with `group:start()`.
+---Adds a job that is a coroutine; it begins as with `group:start()`.
 ---
 ---The values that `body` returns are its result. The value that it raises is its error, and so is a
 ---value that it returns after nil or false. The job is stopped with `barrier.cancel()`; if it waits

@@ -165,11 +165,11 @@ function M.await(f, ...)
   return M.await(f, ...)
 end
 
----Takes a coroutine out of wherever it waits in this module.
+---Takes a coroutine out of wherever it waits: its wait raises a `barrier.CancelledError`.
 ---
----It may wait at a barrier, for a group, in an await, or at a shared barrier. The wait raises a
----`barrier.CancelledError` in the next turn of the loop. The call takes time in proportion to the
----number of barriers; `b:cancel()` doesn't.
+---That happens in the next turn of the loop. The coroutine may wait at a barrier, for a group, in
+---an await, or at a shared barrier. The call takes time in proportion to the number of barriers;
+---`b:cancel()` doesn't.
 ---@param co thread
 ---@return boolean found true if it was waiting
 function M.cancel(co)
@@ -227,7 +227,7 @@ function M.close()
   return true
 end
 
----Returns a report of the parties that wait: which, where, and for how many more.
+---Returns a report of the parties that wait, and where; nil if no party waits.
 ---
 ---It covers every barrier, group and await of this Lua state. It is for the end of a program, when
 ---uv.run() has returned and a party still waits.
