@@ -16,7 +16,7 @@ function M.new(parties, options) end
 ---Each option may be left out.
 ---@class (exact) barrier.Options
 ---A function, called with the barrier each time it trips: by the last arrival, before any party
----goes on. It may not yield. If it raises an error, the barrier breaks: the last arrival gets that
+---goes on, as in Python's threading.Barrier. It may not yield. If it raises an error, the barrier breaks: the last arrival gets that
 ---error, and every other party a `barrier.BrokenBarrierError` with the error as its reason. If no
 ---party waits, the error is reported as an uncaught one. A party that leaves while the action runs
 ---leaves alone: the others pass, and their timeouts no longer count.
@@ -139,7 +139,7 @@ local Barrier = {}
 ---local waiter = b:wait(1000, function(err, position) end)
 ---```
 ---@param timeout? integer milliseconds from the call, >= 0
----@return integer|any position different for each party of the trip
+---@return integer|any position by order of arrival among the parties that wait, so different for each
 ---@overload fun(self: barrier.Barrier, callback: barrier.callback): barrier.Waiter
 ---@overload fun(self: barrier.Barrier, timeout: integer?, callback: barrier.callback): barrier.Waiter
 function Barrier:wait(timeout) end
@@ -154,7 +154,8 @@ function Barrier:with(body) end
 ---One party arrives, or `n` parties do, without waiting.
 ---
 ---Works anywhere, and never suspends. The arrival may be the last one, which trips the barrier. To
----arrive now and wait later, give `b:wait()` a callback.
+---arrive now and wait later, give `b:wait()` a callback. C++'s std::barrier and Java's Phaser have
+---such an arrive.
 ---@param n? integer >= 1; default 1; at most the number of parties that have yet to arrive, and while the barrier is not filling at most `b.parties`
 ---@return true? arrived nil if the barrier is broken or its action raised an error
 ---@return any err the `barrier.BrokenBarrierError`, or the error of the action
@@ -185,14 +186,15 @@ function Barrier:await_trip(timeout) end
 
 ---Returns the barrier to its empty state. Every waiting party gets a `barrier.BrokenBarrierError`.
 ---
+---A party that has not resumed yet after a trip or an abort gets the error "barrier reset" instead.
 ---Parties that arrived without waiting are forgotten. Blocked parties stay, and are let in once the
 ---others have left.
 function Barrier:reset() end
 
 ---Breaks the barrier: until `b:reset()`, every wait fails with a `barrier.BrokenBarrierError`.
 ---
----This holds for the parties that wait or are blocked, and for those that arrive later. The first
----reason stays: a second abort changes nothing.
+---This holds for the parties that wait, are blocked, or have not resumed yet after a trip, and for
+---those that arrive later. The first reason stays: a second abort changes nothing.
 ---@param reason? any becomes `err.reason` of these errors
 function Barrier:abort(reason) end
 

@@ -5,6 +5,7 @@ local core = environment.core()
 local neovim = type(vim) == "table" and vim.schedule and require(prefix .. "neovim") or nil
 
 local isyieldable = core.isyieldable or coroutine.isyieldable -- luacheck: ignore 143
+---@diagnostic disable-next-line: deprecated
 local unpack = table.unpack or unpack -- luacheck: ignore 113 143
 
 ---The group or await of each barrier that one has made for itself.
