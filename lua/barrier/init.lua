@@ -183,7 +183,7 @@ end
 ---error that comes after a wait). If `main` waits and the loop has nothing left to do, or if the
 ---timeout passes, it raises an error with the report of `barrier.stuck()`. In Neovim it runs the
 ---loop with `vim.wait()`, so give it a timeout there. It can't be called in a coroutine or in a
----fast event.
+---fast event. It is the counterpart of Python's asyncio.run.
 ---
 ---```lua
 ---barrier.run(function()
