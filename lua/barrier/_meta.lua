@@ -7,7 +7,7 @@
 ---@class barrier
 local M = {}
 
----Makes a barrier for this number of parties.
+---Makes a barrier for the given number of parties.
 ---@param parties integer >= 1
 ---@param options? barrier.Options
 ---@return barrier.Barrier b empty, in the state "filling"
