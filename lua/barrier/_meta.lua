@@ -13,6 +13,15 @@ local M = {}
 ---@return barrier.Barrier b empty, in the state "filling"
 function M.new(parties, options) end
 
+---Returns the barrier of a name that all threads of the process share.
+---
+---The first call makes the barrier; the others must give the same number of parties. A second copy
+---of the C core, loaded from another path, has shared barriers of its own.
+---@param name string
+---@param parties integer >= 1
+---@return barrier.Shared b
+function M.shared(name, parties) end
+
 ---Each option may be left out.
 ---@class (exact) barrier.Options
 ---A function, called with the barrier each time it trips: by the last arrival, before any party

@@ -62,19 +62,9 @@ M.GroupError = core.GroupError
 
 M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
----Returns the barrier of a name that all threads of the process share.
----
----The first call makes the barrier; the others must give the same number of parties. A second copy
----of the C core, loaded from another path, has shared barriers of its own.
----@param name string
----@param parties integer >= 1
----@return barrier.Shared b
-function M.shared(name, parties)
-  if core.implementation == "Lua" then
-    error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
-  end
-  M.shared = require(here .. "shared") -- loaded when it is needed
-  return M.shared(name, parties)
+M.shared = core.make_shared and core.make_shared(neovim and neovim.schedule,
+  neovim and neovim.in_fast_event) or function()
+  error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
 end
 
 ---Returns the barrier of a name that processes on any machine share through a Redis server.
@@ -121,6 +111,7 @@ end
 if resumed then
   members.wait = waiting(core.arrive_wait)
   members.await_trip = waiting(core.arrive_await_trip)
+  core.shared_members.wait = waiting(core.arrive_shared)
 end
 
 local wait, check_with = members.wait, core.check_with
@@ -208,19 +199,11 @@ end
 ---@return string? problem the numbers of these parties and timeouts
 function M.close()
   local parties, timeouts = core.pending()
-  local shared = core.shared.loop
-  if shared then
-    local more, timers = shared.pending()
-    parties, timeouts = parties + more, timeouts + timers
-  end
   if parties + timeouts > 0 then
     return nil, ("cannot close: parties that have yet to be let out or notified: %d, timeouts "
       .. "that are yet to come: %d"):format(parties, timeouts)
   end
   core.close()
-  if shared then
-    shared.close()
-  end
   if neovim then
     neovim.close()
   end
