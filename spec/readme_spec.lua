@@ -3,7 +3,6 @@
 -- Links between the documents have to lead somewhere.
 local uv = require "luv"
 local support = require "spec.support"
-local unpack = table.unpack or unpack
 local redis = require "spec.redis_support"
 local unpack = table.unpack or unpack
 
