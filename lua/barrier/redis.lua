@@ -64,20 +64,29 @@ function Waiter:close(on_close)
   waits.leave(wait)
 end
 
----@return boolean
+---@return boolean is_closing
 function Waiter:is_closing()
   return private(self, "is_closing").waiter:is_closing()
 end
 
+---A barrier that processes share through a Redis server. Its fields can be read, not assigned.
 ---@class barrier.Redis
+---The name that it was given.
 ---@field name string
+---What this process is called in messages.
 ---@field member string
+---The number of parties that have to arrive.
 ---@field parties integer
----@field n_waiting integer how many wait, as last heard
----@field n_arrived integer how many have arrived, waiting or not, as last heard
----@field broken boolean was it aborted, and not reset since, as last heard?
----@field generation integer how many generations are over, tripped or failed; as of the last wait
----@field epoch integer grows when Redis has lost the barrier: together they never repeat
+---The number of parties that wait, as last heard from Redis.
+---@field n_waiting integer
+---The number of parties that have arrived, waiting or not, as last heard from Redis.
+---@field n_arrived integer
+---True after `abort`, until `reset`, as last heard from Redis.
+---@field broken boolean
+---The number of generations that are over, tripped or failed, as of the last wait.
+---@field generation integer
+---Grows when Redis has lost the barrier. Epoch and generation together never repeat.
+---@field epoch integer
 local Redis = {}
 
 local function submit(client, request)
@@ -93,11 +102,15 @@ local function submit(client, request)
 end
 
 ---Waits until all parties have arrived, in whatever process.
----@param timeout? integer milliseconds, >= 0, from this call on
----@param callback? barrier.callback
----@return integer position
+---
+---Each member holds a lease. If a member dies, is closed or is restarted, the wait fails with a
+---`barrier.BrokenBarrierError` that names it. The timeout is decided by Redis: its error names the
+---members that are missing. In all else it is as `b:wait()`.
+---@param timeout? integer milliseconds from the call, >= 0
+---@param callback? nil
+---@return integer position 0 to parties - 1, different for each party
 ---@overload fun(self: barrier.Redis, callback: barrier.callback): barrier.Waiter
----@overload fun(self: barrier.Redis, timeout: integer?, cb: barrier.callback): barrier.Waiter
+---@overload fun(self: barrier.Redis, timeout: integer?, callback: barrier.callback): barrier.Waiter
 function Redis:wait(timeout, callback, ...)
   local client = private(self, "wait")
   if timeout ~= nil and type(timeout) ~= "number" then
@@ -136,7 +149,9 @@ function Redis:wait(timeout, callback, ...)
   return position
 end
 
+---Waits, then calls `body` with the position.
 ---@param body fun(position: integer): ...
+---@return any ... what `body` returned
 function Redis:with(body)
   private(self, "with")
   check(is_callable(body), 1, "with", "body must be callable, got %s", type(body))
@@ -144,7 +159,9 @@ function Redis:with(body)
 end
 
 ---One party arrives and does not wait.
----@param callback? fun(err?: barrier.Error) when Redis has counted it, or has not
+---
+---It is a request to Redis, so its outcome comes later.
+---@param callback? fun(err?: barrier.Error) called from the loop when Redis has answered
 function Redis:arrive(callback)
   local client = private(self, "arrive")
   check_callback(callback, 1, "arrive")
@@ -158,8 +175,9 @@ function Redis:arrive(callback)
   submit(client, wait.request)
 end
 
----Breaks the barrier until `reset`: all waits fail, in whatever process.
----@param reason? string|number|boolean
+---Breaks the barrier: until it is reset, every wait, in whatever process, fails with a
+---`barrier.BrokenBarrierError`.
+---@param reason? string|number|boolean it goes to other processes; at most 10000 bytes
 function Redis:abort(reason)
   local client = private(self, "abort")
   local kind, text = type(reason), reason ~= nil and tostring(reason) or ""
@@ -173,7 +191,8 @@ function Redis:abort(reason)
   })
 end
 
----Back to the empty state, in whatever process.
+---Returns the barrier to its empty state. Every waiting party, in whatever process, gets a
+---`barrier.BrokenBarrierError`.
 function Redis:reset()
   local client = private(self, "reset")
   submit(client, { kind = "reset", done = function()
@@ -181,9 +200,10 @@ function Redis:reset()
   end })
 end
 
----Takes a coroutine out: its `wait` raises a CancelledError.
+---Takes a coroutine of this process out of the barrier. Its wait raises a `barrier.CancelledError`
+---in the next turn of the loop.
 ---@param co thread
----@return boolean found
+---@return boolean found true if it was waiting at this barrier
 function Redis:cancel(co)
   local client = private(self, "cancel")
   check(type(co) == "thread", 1, "cancel", "coroutine expected, got %s", type(co))
@@ -196,8 +216,8 @@ function Redis:cancel(co)
   return false
 end
 
----Leaves the barrier. What waits fails, here and, if there are other members, there too.
----@param callback? fun() called from the loop, once Redis knows, or does not answer
+---Leaves the barrier. Its waits fail; if other members remain, so does the generation.
+---@param callback? fun() called from the loop, once Redis knows or does not answer
 function Redis:close(callback)
   local client = private(self, "close")
   check_callback(callback, 1, "close")
@@ -338,19 +358,24 @@ local function examine(options)
   end
 end
 
+---Each option may be left out.
 ---@class (exact) barrier.RedisOptions
----redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or unix://[[USER]:PASSWORD@]/PATH. Default:
----$REDIS_URL, or redis://127.0.0.1:6379/0
+---redis://HOST[:PORT][/DATABASE] or unix:///PATH. A login, [USER]:PASSWORD@, may come before HOST
+---or /PATH. Default: the environment variable REDIS_URL, or redis://127.0.0.1:6379/0.
 ---@field url? string
----@field member? string who this is, for messages. Default: host, process and a random part
----@field run? string which run of a job this is
----@field ttl? integer milliseconds after which a silent member is gone; default 10000
----Makes the connection: a stream with luv's methods read_start, write and close.
+---What this process is called in messages. Default: host, process and a random part.
+---@field member? string
+---Which run of a job this is, such as a build's number. Processes of another run are refused.
+---@field run? string
+---Milliseconds, an integer >= 100, after which a silent member is gone; default 10000.
+---@field ttl? integer
+---A function that makes the connection: `connect(callback)` calls `callback(err, stream)`. The
+---stream has luv's methods read_start, write and close. For TLS, a tunnel, Sentinel.
 ---@field connect? fun(callback: fun(err?: string, stream?: table))
 
----The barrier of that name in a Redis server, for processes on many machines.
+---What barrier.redis calls.
 ---@param name string
----@param parties integer >= 1
+---@param parties integer
 ---@param options? barrier.RedisOptions
 ---@return barrier.Redis
 function M.new(name, parties, options)
