@@ -219,8 +219,8 @@ end
 ---It covers every barrier, group and await of this Lua state, or `what` alone: a barrier, a group,
 ---or what a coroutine waits at. It says how many parties are missing, and which jobs of a group are
 ---pending. A coroutine is shown by its traceback, from the line that called the module; a callback
----by the file and line of its definition; a group that is a job of another one by that group and the
----key. Equal entries are shown once, with their number. `:checkhealth barrier` has the report, too.
+---by the file and line of its definition; a group that is a job of another one by that group and
+---the key. Equal entries are shown once, with their number. `:checkhealth barrier` has the report, too.
 ---
 ---```lua
 ---print(barrier.stuck())
