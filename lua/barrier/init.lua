@@ -220,8 +220,8 @@ end
 ---or what a coroutine waits at. It says how many parties are missing, and which jobs of a group are
 ---pending. A coroutine is shown by its traceback, from the line that called the module; a callback
 ---by the file and line of its definition; a group that is a job of another one by that group and
----the key. Equal entries are shown once, with their number. `:checkhealth barrier` has the report, too.
----
+---the key. Equal entries are shown once, with their number. `:checkhealth barrier` has the
+---report, too.
 ---```lua
 ---print(barrier.stuck())
 ---```
