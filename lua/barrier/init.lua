@@ -222,6 +222,7 @@ end
 ---by the file and line of its definition; a group that is a job of another one by that group and
 ---the key. Equal entries are shown once, with their number. `:checkhealth barrier` has the
 ---report, too.
+---
 ---```lua
 ---print(barrier.stuck())
 ---```
