@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "3598822766"
+#define BARRIER_STAMP "9530736"
 
 #endif

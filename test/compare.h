@@ -47,7 +47,7 @@ struct frame {
   enum frame_kind kind;
   int key;           /* the coroutine; action: that of the last arrival, 0 if it is none */
   uint32_t node;     /* action: of the last arrival, 0 if it does not wait */
-  uint32_t previous; /* coroutine: what machine_park returned */
+  uint32_t previous; /* coroutine: what nodes_park returned */
   bool in_turn;      /* action: not run by a last arrival, ... */
   uint32_t ready;    /* and who passes is ready in the turns after this one */
   bool keeps_node;   /* coroutine, callback: the node is still parked for it */
@@ -151,9 +151,9 @@ static void compare_coming(void) {
   CHECK(machine_absent(&m) == model_absent());
   for (int key = 1; key <= KEYS; key++) {
     CHECK(nodes_find(&m.nodes, key_of(key)) == model_find(key));
-    CHECK(machine_comes_back(&m, key_of(key)) == model_comes_back(key));
+    CHECK(nodes_comes_back(&m.nodes, key_of(key)) == model_comes_back(key));
   }
-  CHECK(!machine_comes_back(&m, NULL));
+  CHECK(!nodes_comes_back(&m.nodes, NULL));
 }
 
 static void check(void) {

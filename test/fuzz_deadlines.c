@@ -10,9 +10,9 @@
 
 #include "check.h"
 
-#define JOBS 3
-#define NODES 150 /* of each job; node 0 stands for its phase */
-#define MOST (JOBS * NODES)
+#define ROOMS 3
+#define NODES 150 /* of each room; node 0 stands for the room itself */
+#define MOST (ROOMS * NODES)
 #define STEPS 300000
 
 static size_t live;    /* bytes handed out */
@@ -38,15 +38,16 @@ static uint32_t random_below(uint32_t bound) {
 /* {=== the model === */
 
 static struct deadlines d;
-static struct job jobs[JOBS];
-static struct node nodes[JOBS][NODES];
+static struct room rooms[ROOMS];
+static struct nodes parties[ROOMS];
+static struct node nodes[ROOMS][NODES];
 static struct deadline expected[MOST]; /* order 0: not there */
 static uint32_t count;
 static uint64_t orders;
 
 static uint32_t place(uint32_t i) {
   uint32_t node = i % NODES;
-  return node ? nodes[i / NODES][node].deadline : jobs[i / NODES].deadline;
+  return node ? nodes[i / NODES][node].deadline : rooms[i / NODES].deadline;
 }
 
 static const struct deadline *earliest(void) {
@@ -68,7 +69,7 @@ static void check(void) {
     if (x->order == 0) continue;
     y = &d.heap[place(i)];
     CHECK(y->when == x->when && y->timeout == x->timeout && y->order == x->order);
-    CHECK(y->job == x->job && y->node == x->node);
+    CHECK(y->room == x->room && y->node == x->node);
   }
   if (count) CHECK(d.heap[1].order == earliest()->order);
 }
@@ -90,7 +91,7 @@ static void add(uint32_t i) {
   x.when = random_below(2) ? random_below(40) : UINT64_C(1) << random_below(64);
   x.timeout = random_below(1000);
   x.order = 99;
-  x.job = &jobs[i / NODES];
+  x.room = &rooms[i / NODES];
   x.node = i % NODES;
   deadlines_add(&d, &x);
   expected[i] = x;
@@ -115,7 +116,8 @@ static void discard_first(void) {
 
 int main(void) {
   uint32_t most = 0;
-  for (int i = 0; i < JOBS; i++) jobs[i].machine.nodes.at = nodes[i];
+  for (int i = 0; i < ROOMS; i++) rooms[i].nodes = &parties[i];
+  for (int i = 0; i < ROOMS; i++) parties[i].at = nodes[i];
   deadlines_init(&d, allocate, &live);
   for (uint32_t step = 0; step < STEPS; step++) {
     bool growing = step / 3000 % 2 == 0; /* it grows, and is emptied again */

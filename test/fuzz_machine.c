@@ -9,7 +9,7 @@
 ** (test/run fuzz does both.)
 */
 #define INTERNAL static
-#include "../src/barrier/nodes.c"
+#include "../src/host/nodes.c"
 
 #include "../src/barrier/machine.c"
 #include "../src/barrier/machine_turns.c"
@@ -72,24 +72,24 @@ static void add(enum list_name name, uint32_t node, uint32_t expected, const str
 }
 
 static uint32_t do_enter(int key) {
-  struct member x = {0, key, 0, true, false, false, MACHINE_PASSED, 0, 0};
+  struct member x = {0, key, 0, true, false, false, OUTCOME_PASSED, 0, 0};
   enum list_name name = model_is_open() ? IN : BLOCKED_OUT;
-  uint32_t vacant = machine_vacant(&m, key_of(key));
+  uint32_t vacant = nodes_vacant(&m.nodes, key_of(key));
   uint32_t node = machine_enter(&m, key_of(key));
   add(name, node, vacant, &x);
   return node;
 }
 
 static void do_watch(int key) {
-  struct member x = {0, key, 0, false, false, false, MACHINE_PASSED, 0, 0};
-  uint32_t vacant = machine_vacant(&m, key_of(key));
+  struct member x = {0, key, 0, false, false, false, OUTCOME_PASSED, 0, 0};
+  uint32_t vacant = nodes_vacant(&m.nodes, key_of(key));
   add(WATCHERS, machine_watch(&m, key_of(key)), vacant, &x);
 }
 
-static uint32_t do_post(int key, enum machine_outcome outcome) {
-  struct member x = {0, key, 0, true, true, false, MACHINE_PASSED, 0, 0};
-  uint32_t vacant = machine_vacant(&m, key_of(key));
-  uint32_t node = machine_post(&m, key_of(key), outcome, turn);
+static uint32_t do_post(int key, enum outcome outcome) {
+  struct member x = {0, key, 0, true, true, false, OUTCOME_PASSED, 0, 0};
+  uint32_t vacant = nodes_vacant(&m.nodes, key_of(key));
+  uint32_t node = nodes_post(&m.nodes, key_of(key), outcome, turn);
   x.outcome = outcome;
   x.turn = turn;
   add(LEAVERS, node, vacant, &x);
@@ -98,8 +98,8 @@ static uint32_t do_post(int key, enum machine_outcome outcome) {
 
 /* `n` parties arrive without waiting; `more` come after them if they are blocked. */
 static void do_arrive(uint32_t n, uint32_t more) {
-  struct member x = {0, 0, 1, true, false, false, MACHINE_PASSED, 0, 0};
-  uint32_t vacant = machine_vacant(&m, NULL);
+  struct member x = {0, 0, 1, true, false, false, OUTCOME_PASSED, 0, 0};
+  uint32_t vacant = nodes_vacant(&m.nodes, NULL);
   bool open = model_is_open(), adds = model_needs_node(n);
   machine_arrive(&m, n);
   if (open) {
@@ -161,7 +161,7 @@ static void op_wait(uint8_t arg, uint8_t how) {
   if ((!key && !(how & 4)) || is_crowded()) return;
   reserve(how & 8);
   if (model.state == MACHINE_BROKEN) {
-    do_post(key, MACHINE_FAILED);
+    do_post(key, OUTCOME_FAILED);
     yielded(key);
   } else if (!model_would_trip(1)) {
     CHECK(machine_would_wait(&m));
@@ -181,7 +181,7 @@ static void op_watch(uint8_t arg, uint8_t how) {
   if ((!key && !(how & 4)) || is_crowded()) return;
   reserve(how & 8);
   if (model.state == MACHINE_BROKEN)
-    do_post(key, MACHINE_FAILED);
+    do_post(key, OUTCOME_FAILED);
   else
     do_watch(key);
   yielded(key);
@@ -233,14 +233,14 @@ static void trip_in_turn(uint32_t ready) {
 static void lose_error(void) {
   if (machine_anybody_waits(&m) || is_crowded()) return;
   reserve(false);
-  do_post(0, MACHINE_UNCAUGHT);
+  do_post(0, OUTCOME_UNCAUGHT);
 }
 
 static void fail_action(const struct frame *f, struct member *last) {
   bool lost = last == NULL && f->node && !f->in_turn;
   if (last) {
-    node_at(f->node)->outcome = MACHINE_FAILED;
-    last->outcome = MACHINE_FAILED;
+    node_at(f->node)->outcome = OUTCOME_FAILED;
+    last->outcome = OUTCOME_FAILED;
     last->has_failed = true;
   }
   machine_abort(&m, turn);
@@ -287,7 +287,7 @@ static void op_return(uint8_t how) {
   }
   f = frames[--depth];
   if (f.kind == COROUTINE) {
-    CHECK(machine_unpark(&m, f.node, f.previous) == f.keeps_node);
+    CHECK(nodes_unpark(&m.nodes, f.node, f.previous) == f.keeps_node);
     return;
   }
   nodes_free(&m.nodes, f.node);
@@ -300,8 +300,8 @@ static void op_return(uint8_t how) {
 
 /* Some node leaves early. A party that left a draining barrier keeps its position. */
 static void op_leave(uint8_t which, uint8_t how) {
-  static const enum machine_outcome outcomes[] = {MACHINE_CANCELLED, MACHINE_DISTURBED,
-                                                  MACHINE_TIMED_OUT, MACHINE_CANCELLED};
+  static const enum outcome outcomes[] = {OUTCOME_CANCELLED, OUTCOME_DISTURBED,
+                                                  OUTCOME_TIMED_OUT, OUTCOME_CANCELLED};
   enum list_name name;
   uint32_t i = crowd() ? which % crowd() : 0;
   struct member *found = member_at(i, &name), x;
@@ -312,7 +312,7 @@ static void op_leave(uint8_t which, uint8_t how) {
     x = take_at(name, (uint32_t)(found - list(name)->member));
     machine_leave(&m, x.node, turn);
   } else {
-    enum machine_outcome outcome = outcomes[how >> 1 & 3];
+    enum outcome outcome = outcomes[how >> 1 & 3];
     CHECK(machine_withdraw(&m, found->node, outcome, turn) == (name != LEAVERS));
     if (name == LEAVERS) return;
     x = take_at(name, (uint32_t)(found - list(name)->member));
@@ -340,7 +340,7 @@ static void op_abort(void) {
 
 /* There was no room to resume the coroutine. The blocked arrivals before it, who had nobody to
 ** be told, are gone. */
-static void put_back(const struct machine_leaver *leaver, const struct model *before, uint32_t at) {
+static void put_back(const struct leaver *leaver, const struct model *before, uint32_t at) {
   bool after_blocked = leaver->place == (m.inside ^ 1) || leaver->place == PLACE_TOLD;
   machine_put_back(&m, leaver);
   model = *before;
@@ -351,20 +351,20 @@ static void put_back(const struct machine_leaver *leaver, const struct model *be
 /* Lets one out, in a pass that began in turn `at`. */
 static bool op_next(uint32_t at, uint8_t how) {
   static struct model before;
-  struct machine_leaver leaver;
-  struct member x = {0, 0, 0, false, false, false, MACHINE_PASSED, 0, 0};
+  struct leaver leaver;
+  struct member x = {0, 0, 0, false, false, false, OUTCOME_PASSED, 0, 0};
   bool expected;
   before = model;
   expected = model_next(at, &x);
   CHECK(machine_next(&m, at, &leaver) == expected);
   if (!expected) return false;
   CHECK(leaver.node == x.node && leaver.outcome == x.outcome);
-  if (x.outcome == MACHINE_PASSED) CHECK(leaver.position == x.number);
+  if (x.outcome == OUTCOME_PASSED) CHECK(leaver.position == x.number);
   CHECK(node_at(x.node)->place == PLACE_PARKED);
   if (how & 1 && x.key) {
     put_back(&leaver, &before, at);
   } else if (x.key && depth < DEPTH) {
-    push_frame(COROUTINE, x.key, x.node)->previous = machine_park(&m, x.node);
+    push_frame(COROUTINE, x.key, x.node)->previous = nodes_park(&m.nodes, x.node);
   } else if (how & 2 && depth < DEPTH) {
     push_frame(CALLBACK, 0, x.node);
   } else {
@@ -420,7 +420,7 @@ static void op_pass(uint8_t how) {
 static void op_rest(uint8_t how) {
   bool spare = m.nodes.capacity > 64 && most < m.nodes.capacity / 4;
   bool is_empty = crowd() == 0;
-  CHECK(machine_rest(&m) == (is_empty && spare));
+  CHECK(nodes_rest(&m.nodes) == (is_empty && spare));
   if (!is_empty) return;
   CHECK(m.nodes.used == 0 && m.nodes.free == 0);
   most = 0;
@@ -471,7 +471,7 @@ static void finish(bool unwinds) {
   CHECK(live == 0 && m.nodes.capacity == 0 && nodes_find(&m.nodes, key_of(1)) == 0);
   while (depth--)
     if (frames[depth].kind == COROUTINE)
-      CHECK(!machine_unpark(&m, frames[depth].node, frames[depth].previous) && m.parked == 0);
+      CHECK(!nodes_unpark(&m.nodes, frames[depth].node, frames[depth].previous) && m.nodes.parked == 0);
   depth = 0;
 }
 

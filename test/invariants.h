@@ -14,13 +14,13 @@ static void check_ticket(const struct machine *m, const struct node *node,
   switch (node->place) {
     case PLACE_QUEUE_A:
     case PLACE_QUEUE_B:
-      CHECK(node->ticket > (before ? before->ticket : 0) && node->ticket <= m->tickets);
+      CHECK(node->ticket > (before ? before->ticket : 0) && node->ticket <= m->nodes.tickets);
       break;
     case PLACE_WATCHING: CHECK(node->ticket == 0); break;
     case PLACE_TOLD:
       CHECK(node->ticket >= (before ? before->ticket : 0) && node->ticket <= m->generation);
       break;
-    default: CHECK(node->ticket <= m->tickets); break;
+    default: CHECK(node->ticket <= m->nodes.tickets); break;
   }
 }
 
@@ -104,8 +104,8 @@ static void check_hold(const struct machine *m) {
 /* Checks all of it. Returns how many nodes are parked: in no queue, but not free. */
 static uint32_t check_machine(const struct machine *m) {
   uint32_t parked = check_nodes(m);
-  CHECK(m->running == (m->parked ? m->nodes.at[m->parked].key : NULL));
-  CHECK(m->parked <= m->nodes.used && m->parties <= MACHINE_MOST_PARTIES);
+  CHECK(m->nodes.running == (m->nodes.parked ? m->nodes.at[m->nodes.parked].key : NULL));
+  CHECK(m->nodes.parked <= m->nodes.used && m->parties <= MACHINE_MOST_PARTIES);
   if (INSIDE(m)->last && BLOCKED(m)->first)
     CHECK(m->nodes.at[INSIDE(m)->last].ticket < m->nodes.at[BLOCKED(m)->first].ticket);
   CHECK(INSIDE(m)->count || (m->state != MACHINE_DRAINING && m->state != MACHINE_RESETTING));

@@ -18,7 +18,7 @@ struct member {
   bool is_party;     /* not one that watches */
   bool is_ready;     /* it is told `outcome` in the turns after `turn`, as things are */
   bool has_failed;   /* ... whatever happens to the barrier */
-  enum machine_outcome outcome;
+  enum outcome outcome;
   uint64_t number; /* its position, or generation */
   uint32_t turn;
 };
@@ -35,7 +35,7 @@ static struct model {
   uint64_t generation;
   bool held, due;
   uint32_t runner; /* held: the node of the last arrival whose own call runs the action */
-  enum machine_outcome thrown;
+  enum outcome thrown;
   uint32_t due_turn;     /* due: the action runs in the turns after it */
   uint32_t blocked_turn; /* the blocked are let in, or fail, in the turns after it */
 } model;
@@ -150,14 +150,14 @@ static void model_emptied(uint32_t at) {
   model.blocked_turn = at;
 }
 
-static void tell(struct member *x, enum machine_outcome outcome, uint64_t number, uint32_t at) {
+static void tell(struct member *x, enum outcome outcome, uint64_t number, uint32_t at) {
   x->outcome = outcome;
   x->number = number;
   if (!x->is_ready) x->turn = at;
   x->is_ready = true;
 }
 
-static void model_tell_watchers(enum machine_outcome outcome, uint32_t at) {
+static void model_tell_watchers(enum outcome outcome, uint32_t at) {
   while (list(WATCHERS)->count) {
     struct member x = take_at(WATCHERS, 0);
     tell(&x, outcome, model.generation, at);
@@ -169,8 +169,8 @@ static void model_trip(uint32_t at) {
   model.state = MACHINE_DRAINING;
   model.generation++;
   model.arrived = 0;
-  for (uint32_t i = 0; i < list(IN)->count; i++) tell(&list(IN)->member[i], MACHINE_PASSED, i, at);
-  model_tell_watchers(MACHINE_PASSED, at);
+  for (uint32_t i = 0; i < list(IN)->count; i++) tell(&list(IN)->member[i], OUTCOME_PASSED, i, at);
+  model_tell_watchers(OUTCOME_PASSED, at);
   model_emptied(at);
 }
 
@@ -178,7 +178,7 @@ static void model_hold(uint32_t runner) {
   model.held = true;
   model.due = false;
   model.runner = runner;
-  model.thrown = MACHINE_PASSED;
+  model.thrown = OUTCOME_PASSED;
 }
 
 static void model_put_off(uint32_t at) {
@@ -189,7 +189,7 @@ static void model_put_off(uint32_t at) {
 
 /* Returns whether the barrier has to be tripped. */
 static bool model_unhold(uint32_t at) {
-  bool trips = model.thrown == MACHINE_PASSED; /* whatever party has left meanwhile */
+  bool trips = model.thrown == OUTCOME_PASSED; /* whatever party has left meanwhile */
   model.held = model.due = false;
   model.runner = 0;
   if (model.state == MACHINE_FILLING) model.blocked_turn = at;
@@ -197,13 +197,13 @@ static bool model_unhold(uint32_t at) {
 }
 
 /* Everybody inside fails, and everybody who watched. */
-static void throw_out_all(enum machine_outcome outcome) {
+static void throw_out_all(enum outcome outcome) {
   model.arrived = 0;
   model.thrown = outcome;
   if (model.due) model_unhold(turn);
   for (uint32_t i = 0; i < list(IN)->count; i++) {
     struct member *x = &list(IN)->member[i];
-    tell(x, x->has_failed ? MACHINE_FAILED : outcome, 0, turn);
+    tell(x, x->has_failed ? OUTCOME_FAILED : outcome, 0, turn);
   }
   for (uint32_t i = 0; i < list(TOLD)->count; i++) list(TOLD)->member[i].outcome = outcome;
   model_tell_watchers(outcome, turn);

@@ -18,6 +18,7 @@
 #include <signal.h>
 
 #include "invariants.h"
+#include "latch.h"
 
 /* {=== the allocator === */
 
@@ -137,6 +138,14 @@ static const char *const files[] = {"test/out_of_memory.lua", "test/out_of_memor
 
 #define FILES ((int)(sizeof(files) / sizeof(files[0])))
 
+/* The core, with a latch. */
+static int open_core(lua_State *L) {
+  luaopen_barrier_core(L);
+  latch_open(L);
+  lua_settop(L, 1);
+  return 1;
+}
+
 static lua_State *open_state(void) {
   lua_State *L;
   open_loop();
@@ -156,7 +165,7 @@ static lua_State *open_state(void) {
   }
   lua_setfield(L, -2, "luv");
   lua_getfield(L, -2, "preload");
-  lua_pushcfunction(L, luaopen_barrier_core);
+  lua_pushcfunction(L, open_core);
   lua_setfield(L, -2, "barrier.core");
   lua_settop(L, 0);
   lua_createtable(L, MEDDLE, 0); /* 1: the scenario's table */
@@ -198,8 +207,8 @@ static const char *run_scenario(lua_State *L) {
 /* What the barrier on the top keeps for its nodes: nothing for those that are free (unless
 ** somebody did not come in for want of memory), and no error, as nobody is on the way. */
 static void check_elements(lua_State *L, const struct barrier *b) {
-  const struct nodes *nodes = &b->job.machine.nodes;
-  barrier_push_elements(L, -1);
+  const struct nodes *nodes = &b->machine.nodes;
+  room_push_elements(L, -1);
   for (int n = 1; n <= HIGHEST; n++) {
     lua_rawgeti(L, -1, n);
     if (lua_toboolean(L, -1) && ((uint32_t)n > nodes->used || nodes->at[n].place >= QUEUES))
@@ -218,8 +227,8 @@ static void check_elements(lua_State *L, const struct barrier *b) {
 /* Is the barrier kept alive? */
 static bool is_anchored(lua_State *L, const struct barrier *b) {
   bool anchored;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, b->scheduler->anchors);
-  lua_rawgeti(L, -1, b->job.anchor);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->room.scheduler->anchors);
+  lua_rawgeti(L, -1, b->room.anchor);
   anchored = lua_toboolean(L, -1);
   lua_pop(L, 2);
   return anchored;
@@ -227,16 +236,16 @@ static bool is_anchored(lua_State *L, const struct barrier *b) {
 
 /* Checks that the barrier on the top is consistent, with nobody left to let out or in. */
 static void check_barrier(lua_State *L, const struct barrier *b) {
-  const struct machine *m = &b->job.machine;
-  CHECK(check_machine(m) == 0 && m->parked == 0);
+  const struct machine *m = &b->machine;
+  CHECK(check_machine(m) == 0 && m->nodes.parked == 0);
   CHECK(!m->held);
   for (uint32_t n = 1; n <= m->nodes.used; n++) CHECK(m->nodes.at[n].deadline == 0);
-  CHECK(b->job.timed == 0 && b->job.deadline == 0);
+  CHECK(b->room.pins == 0 && b->room.deadline == 0);
   if (!memory.fired && !loop.meddler && nodes_empty(&m->nodes) && m->nodes.capacity > 64)
     complain(L, "the memory of a crowd is kept");
   check_elements(L, b);
   if (machine_busy(m)) complain(L, "a wake-up is lost");
-  if (b->job.queued) complain(L, "a barrier is left in the run queue");
+  if (b->room.queued) complain(L, "a barrier is left in the run queue");
   if (is_anchored(L, b)) complain(L, "a barrier is kept alive");
 }
 
@@ -280,7 +289,7 @@ static void check_state(lua_State *L) {
     lua_rawgeti(L, 1, i);
     b = barrier_at(L, -1);
     if (b) check_barrier(L, b);
-    if (b) s = b->scheduler;
+    if (b) s = b->room.scheduler;
     lua_pop(L, 1);
   }
   if (s) CHECK(s->deadlines.count == 0);

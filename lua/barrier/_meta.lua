@@ -150,3 +150,46 @@ function Barrier:cancel(co) end
 ---`debug.traceback(co)` it shows who is stuck, and where.
 ---@return (thread|barrier.Waiter)[]
 function Barrier:waiters() end
+
+---A barrier of this process: the Lua states of all its threads find it by its name. It is
+---there as long as one of them refers to it, or a party has arrived at it.
+---@class (exact) barrier.Shared: userdata
+---@field name string
+---@field parties integer how many have to arrive
+---@field n_waiting integer how many wait, in all threads
+---@field n_arrived integer how many have arrived, waiting or not
+---@field broken boolean was it aborted, and not reset since?
+---@field generation integer how many times it has tripped
+local Shared = {}
+
+---Waits until all parties have arrived, in whatever thread. As with other barriers: in a
+---coroutine it suspends that, unless it is the last to arrive, and returns the position;
+---with a callback it returns a Waiter at once.
+---
+---The outcome of a wait is decided when the barrier trips, is reset or aborted, or when the
+---wait times out or is cancelled, whichever comes first.
+---@param timeout? integer milliseconds, >= 0
+---@param callback? nil
+---@return integer|any position after pcall it may be an error
+---@overload fun(self: barrier.Shared, callback: barrier.callback): barrier.Waiter
+---@overload fun(self: barrier.Shared, timeout: integer?, cb: barrier.callback): barrier.Waiter
+function Shared:wait(timeout, callback) end
+
+---One party arrives and does not wait. Works everywhere, in a function of uv.new_work too. The
+---arrival stays counted when its thread ends.
+---@return true? arrived
+---@return barrier.Error? err a BrokenBarrierError
+function Shared:arrive() end
+
+---Back to the empty state. Waits, in whatever thread, fail with a BrokenBarrierError.
+function Shared:reset() end
+
+---Breaks the barrier until `reset`: waits, present and future ones, fail with a
+---BrokenBarrierError.
+---@param reason? string|number|boolean the `reason` of these errors
+function Shared:abort(reason) end
+
+---Takes a coroutine of this thread out, if it still waits: its `wait` raises a CancelledError.
+---@param co thread
+---@return boolean found was it waiting here?
+function Shared:cancel(co) end

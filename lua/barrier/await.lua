@@ -48,11 +48,6 @@ function M.cancel(co)
       return true
     end
   end
-  local shared = core.shared and core.shared.module and require(prefix .. "shared_waits")
-  if shared and shared.cancel_anywhere(co) then
-    cancelled[co] = true
-    return true
-  end
   return false
 end
 

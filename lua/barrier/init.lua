@@ -59,15 +59,10 @@ M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_even
 
 ---The barrier of that name, which the Lua states of all threads of this process share. The
 ---first call makes it; the others have to give the same number of parties.
----@param name string
----@param parties integer >= 1
----@return barrier.Shared
-function M.shared(name, parties)
-  if core.implementation == "Lua" then
-    error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
-  end
-  M.shared = require(here .. "shared") -- loaded when it is needed
-  return M.shared(name, parties)
+---@type fun(name: string, parties: integer): barrier.Shared
+M.shared = core.make_shared and core.make_shared(neovim and neovim.schedule,
+  neovim and neovim.in_fast_event) or function()
+  error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
 end
 
 ---The barrier of that name in a Redis server, for processes on many machines.
@@ -112,6 +107,7 @@ end
 if resumed then
   members.wait = waiting(core.arrive_wait)
   members.await_trip = waiting(core.arrive_await_trip)
+  core.shared_members.wait = waiting(core.arrive_shared)
 end
 
 local wait, check_with = members.wait, core.check_with
@@ -188,19 +184,11 @@ end
 ---@return string? why_not
 function M.close()
   local parties, timeouts = core.pending()
-  local shared = core.shared.loop
-  if shared then
-    local more, timers = shared.pending()
-    parties, timeouts = parties + more, timeouts + timers
-  end
   if parties + timeouts > 0 then
     return nil, ("cannot close: parties that have yet to be let out or notified: %d, timeouts "
       .. "that are yet to come: %d"):format(parties, timeouts)
   end
   core.close()
-  if shared then
-    shared.close()
-  end
   if neovim then
     neovim.close()
   end

@@ -39,11 +39,11 @@ local function add_barrier(lines, core, b)
     if not line then
       return
     end
-  elseif b.state == "filling" and not in_redis then
+  elseif (b.state or not b.broken and "filling") == "filling" and not in_redis then
     line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
   end
   lines[#lines + 1] = line
-  for _, waiter in ipairs(b:waiters()) do
+  for _, waiter in ipairs(core.waiters(b)) do
     add_waiter(lines, "waits", waiter)
   end
   for _, watcher in ipairs(core.watchers(b)) do

@@ -925,6 +925,8 @@ function methods.waiters(self, ...)
   return waiters_of(m, { m.inside, m.blocked, m.leaving })
 end
 
+M.waiters = methods.waiters
+
 function M.watchers(self)
   local m = check_barrier(self, "watchers")
   return waiters_of(m, { m.watching })
@@ -1075,7 +1077,6 @@ end
 
 M.bind, M.close, M.leave = turns.bind, turns.close, turns.leave
 M.has_left, M.watch_exit = turns.has_left, turns.watch_exit
-M.shared = {} -- barriers of several threads are C
 
 ---@return integer parties that have yet to be let out or notified
 ---@return integer timeouts that are yet to come

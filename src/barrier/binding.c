@@ -3,13 +3,14 @@
 ** barrier.core, which lua/barrier/init.lua makes public.
 */
 #include "arrive.h"
-#include "drain.h"
 #include "../host/cancels.h"
+#include "../host/coroutine.h"
 #include "../host/errors.h"
+#include "../host/inspect.h"
 #include "inspect.h"
 #include "../host/pin.h"
+#include "../host/request.h"
 #include "../shared/binding.h"
-#include "expire.h"
 #include "../host/waiter.h"
 #include "../stamp.h"
 
@@ -79,11 +80,11 @@ static void set_schedule(lua_State *L, struct barrier *b) {
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(4));
-    b->defers = lua_toboolean(L, -1);
+    b->room.defers = lua_toboolean(L, -1);
     lua_setfield(L, 4, "defers");
     lua_pushvalue(L, lua_upvalueindex(3));
   }
-  b->has_schedule = lua_toboolean(L, -1);
+  b->room.has_schedule = lua_toboolean(L, -1);
   lua_setfield(L, 4, "schedule");
 }
 
@@ -101,7 +102,7 @@ static int new_barrier(lua_State *L) {
   b = barrier_new(L, s, parties);
   compat_getuservalue(L, 3);
   push_option(L, "action");
-  b->has_action = !lua_isnil(L, -1);
+  b->has_action = b->room.may_fail = !lua_isnil(L, -1);
   lua_setfield(L, 4, "action");
   set_schedule(L, b);
   push_option(L, "timeout");
@@ -125,53 +126,41 @@ static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) 
   struct barrier *b = barrier_check(L, 1, name);
   errors_extra(L, 1, top + 1, top, name);
   lua_settop(L, top);
-  if (b && !nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
+  if (b && !nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler);
   return b;
 }
 
 static int barrier_reset(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "reset", 1);
   if (b == NULL) return 0;
-  machine_reset(&b->job.machine, b->scheduler->turn);
+  machine_reset(&b->machine, b->room.scheduler->turn);
   b->has_reason = false;
   lua_pushboolean(L, 0);
-  barrier_set_field(L, 1, "reason"); /* for the collector */
-  barrier_changed(L, b, 1);
-  scheduler_relax(L, b->scheduler);
+  room_set_field(L, 1, "reason"); /* for the collector */
+  room_changed(L, &b->room, 1);
+  scheduler_relax(L, b->room.scheduler);
   return 0;
 }
 
 static int barrier_abort(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "abort", 2);
   if (b == NULL) return 0;
-  if (b->job.machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
+  if (b->machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
   barrier_break(L, b, 1);
-  barrier_changed(L, b, 1);
-  scheduler_relax(L, b->scheduler);
+  room_changed(L, &b->room, 1);
+  scheduler_relax(L, b->room.scheduler);
   return 0;
 }
 
 static int barrier_cancel(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "cancel");
-  const lua_State *co = lua_tothread(L, 2);
-  const struct nodes *nodes;
-  uint32_t n;
-  if (co == NULL)
-    errors_argument(L, 1, 1, "cancel", "coroutine expected, got %s",
-                    waiter_at(L, 2) ? "Waiter (it has a method close)" : luaL_typename(L, 2));
-  lua_settop(L, 2);
-  if (b == NULL) {
-    lua_pushboolean(L, 0);
-    return 1;
-  }
-  nodes = &b->job.machine.nodes;
-  n = nodes_find(nodes, co);
-  if (n && nodes->at[n].place != PLACE_LEAVING) {
-    scheduler_ensure_turn(L, b->scheduler);
-    n = nodes_find(nodes, co);
-  }
-  lua_pushboolean(L, n && barrier_withdraw(L, b, 1, n, MACHINE_CANCELLED));
-  return 1;
+  return room_cancel(L, b ? &b->room : NULL);
+}
+
+static int barrier_waiters(lua_State *L) {
+  const struct barrier *b = barrier_check(L, 1, "waiters");
+  errors_extra(L, 1, 2, 1, "waiters");
+  return inspect_waiters(L, b ? &b->room : NULL);
 }
 
 /* (barrier, isyieldable() or nil, body, ...): the checks of b:with(body), which is in Lua. */
@@ -195,7 +184,7 @@ static const char *const property_names[PROPERTIES] = {
     NULL, "parties", "n_waiting", "n_arrived", "broken", "state", "generation"};
 
 static int push_property(lua_State *L, const struct barrier *b, int property) {
-  const struct machine *m = &b->job.machine;
+  const struct machine *m = &b->machine;
   switch (property) {
     case PARTIES: compat_pushcount(L, m->parties); break;
     case N_WAITING: compat_pushcount(L, machine_waiting(m)); break;
@@ -236,26 +225,28 @@ static int barrier_gc(lua_State *L) {
 static int core_gc(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   if (lua_touserdata(L, 1) != s) return 0;
-  barrier_close(L, s);
+  room_close_all(L, s);
   scheduler_destroy(s);
   return 0;
 }
 
 /* [-0, +1] */
-static void push_core(lua_State *L) {
+static struct scheduler *push_core(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_newuserdata(L, sizeof(*s));
-  scheduler_open(L, s, drain_serve, expire_deadline);
+  scheduler_open(L, s);
   lua_newtable(L);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, core_gc, 1);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
+  return s;
 }
 
 /* (luv's table): takes its functions. Returns the name of one that is missing. */
 static int bind(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   luaL_checktype(L, 1, LUA_TTABLE);
+  shared_bind_luv(L, 1);
   lua_pushstring(L, loop_bind(L, &s->loop, 1));
   return 1;
 }
@@ -264,6 +255,7 @@ static int bind(lua_State *L) {
 static int close_handles(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   loop_close(L, &s->loop);
+  shared_close_handle(L);
   return 0;
 }
 
@@ -278,7 +270,7 @@ static const luaL_Reg methods[] = {
     {"reset", barrier_reset},
     {"abort", barrier_abort},
     {"cancel", barrier_cancel},
-    {"waiters", inspect_waiters},
+    {"waiters", barrier_waiters},
     {NULL, NULL},
 };
 
@@ -294,6 +286,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg helpers[] = {
     {"check_with", check_with},
+    {"waiters", inspect_waiters_of},
     {"watchers", inspect_watchers},
 #if !COMPAT_YIELDK
     {"arrive_wait", arrive_wait},
@@ -311,7 +304,7 @@ static const luaL_Reg core_helpers[] = {
     {"has_left", scheduler_has_left},
     {"watch_exit", scheduler_watch_exit},
     {"pending", inspect_pending},
-    {"barriers", inspect_barriers},
+    {"barriers", inspect_rooms},
     {"cancel_next", cancels_next},
     {NULL, NULL},
 };
@@ -359,6 +352,7 @@ static void push_members(lua_State *L) {
 EXPORT int luaopen_barrier_core(lua_State *L);
 
 int luaopen_barrier_core(lua_State *L) {
+  struct scheduler *s;
 #if LUA_VERSION_NUM >= 502
   luaL_checkversion(L);
 #endif
@@ -377,7 +371,7 @@ int luaopen_barrier_core(lua_State *L) {
   push_members(L); /* 2 */
   lua_pushvalue(L, 2);
   lua_setfield(L, 1, "members");
-  push_core(L); /* 3 */
+  s = push_core(L); /* 3 */
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 3);
   luaL_setfuncs(L, core_helpers, 1);
@@ -395,7 +389,7 @@ int luaopen_barrier_core(lua_State *L) {
 #endif
   waiter_open(L);
   lua_settop(L, 1);
-  shared_open(L);
+  shared_open_binding(L, s);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
   return 1;

@@ -16,16 +16,6 @@ void machine_destroy(struct machine *m) {
   machine_init(m, m->parties, m->nodes.alloc, m->nodes.ud);
 }
 
-bool machine_comes_back(const struct machine *m, const void *key) {
-  return key && key == m->running;
-}
-
-uint32_t machine_vacant(const struct machine *m, const void *key) {
-  return machine_comes_back(m, key) ? m->parked : nodes_vacant(&m->nodes);
-}
-
-bool machine_rest(struct machine *m) { return m->nodes.taken == 0 && nodes_rewind(&m->nodes); }
-
 /* }=== */
 
 /* {=== coming === */
@@ -53,26 +43,9 @@ bool machine_arrivals_need_node(const struct machine *m, uint32_t n) {
          NODE(m, last)->as.count > UINT32_MAX - n;
 }
 
-static inline uint32_t take(struct machine *m, const void *key) {
-  uint32_t n;
-  struct node *node;
-  if (machine_comes_back(m, key)) {
-    n = m->parked;
-    m->parked = 0;
-    m->running = NULL;
-  } else {
-    n = nodes_take(&m->nodes, key);
-  }
-  node = NODE(m, n);
-  node->ticket = ++m->tickets;
-  node->deadline = 0;
-  node->outcome = MACHINE_PASSED;
-  return n;
-}
-
 uint32_t machine_enter(struct machine *m, const void *key) {
   bool open = machine_is_open(m);
-  uint32_t n = take(m, key);
+  uint32_t n = nodes_take(&m->nodes, key);
   nodes_append(&m->nodes, open ? m->inside : m->inside ^ 1, n);
   return n;
 }
@@ -83,7 +56,7 @@ void machine_arrive(struct machine *m, uint32_t n) {
     return;
   }
   if (machine_arrivals_need_node(m, n)) {
-    uint32_t node = take(m, NULL);
+    uint32_t node = nodes_take(&m->nodes, NULL);
     nodes_append(&m->nodes, m->inside ^ 1, node);
     NODE(m, node)->outcome = MACHINE_ARRIVED;
     m->arrivals++;
@@ -92,23 +65,9 @@ void machine_arrive(struct machine *m, uint32_t n) {
 }
 
 uint32_t machine_watch(struct machine *m, const void *key) {
-  uint32_t n = take(m, key);
+  uint32_t n = nodes_take(&m->nodes, key);
   NODE(m, n)->ticket = 0;
   nodes_append(&m->nodes, PLACE_WATCHING, n);
-  return n;
-}
-
-/* A node that is in no queue joins those that leave. */
-static void send_off(struct machine *m, uint32_t n, enum machine_outcome outcome, uint32_t turn) {
-  nodes_append(&m->nodes, PLACE_LEAVING, n);
-  NODE(m, n)->outcome = (uint8_t)outcome;
-  NODE(m, n)->as.turn = turn;
-}
-
-uint32_t machine_post(struct machine *m, const void *key, enum machine_outcome outcome,
-                      uint32_t turn) {
-  uint32_t n = take(m, key);
-  send_off(m, n, outcome, turn);
   return n;
 }
 
@@ -131,7 +90,7 @@ static void tell_watchers(struct machine *m, uint32_t turn) {
 }
 
 /* All who watch fail, those who were told of a trip as well. */
-static void spoil(struct machine *m, enum machine_outcome outcome, uint32_t turn) {
+static void spoil(struct machine *m, enum outcome outcome, uint32_t turn) {
   tell_watchers(m, turn);
   m->spoiled = m->generation + 1;
   m->spoiler = (uint8_t)outcome;
@@ -144,7 +103,7 @@ bool machine_full(const struct machine *m) {
 void machine_trip(struct machine *m, uint32_t turn) {
   m->state = MACHINE_DRAINING;
   m->generation++;
-  m->arrived = 0;
+  m->arrived = m->last = 0;
   m->position = 0;
   m->inside_turn = turn;
   if (QUEUE(m, PLACE_WATCHING)->first) tell_watchers(m, turn);
@@ -161,7 +120,7 @@ void machine_hold(struct machine *m, uint32_t last, bool runs) {
   m->held = true;
   m->last = last;
   m->runner = runs ? last : 0;
-  m->thrown = MACHINE_PASSED;
+  m->thrown = OUTCOME_PASSED;
 }
 
 void machine_put_off(struct machine *m, uint32_t last, uint32_t turn) {
@@ -178,7 +137,7 @@ bool machine_unhold(struct machine *m, uint32_t turn) {
   m->held = m->due = false;
   m->runner = 0;
   if (m->state == MACHINE_FILLING) m->blocked_turn = turn;
-  return m->thrown == MACHINE_PASSED;
+  return m->thrown == OUTCOME_PASSED;
 }
 
 /* }=== */
@@ -207,17 +166,17 @@ void machine_leave(struct machine *m, uint32_t node, uint32_t turn) {
   nodes_free(&m->nodes, node);
 }
 
-bool machine_withdraw(struct machine *m, uint32_t node, enum machine_outcome outcome,
-                      uint32_t turn) {
-  if (NODE(m, node)->place == PLACE_LEAVING) return false;
-  if (NODE(m, node)->place >= PLACE_WATCHING) NODE(m, node)->ticket = 0;
+bool machine_withdraw(struct machine *m, uint32_t node, enum outcome outcome, uint32_t turn) {
+  uint8_t place = NODE(m, node)->place;
+  if (place == PLACE_LEAVING) return false;
+  if (place == PLACE_WATCHING || place == PLACE_TOLD) NODE(m, node)->ticket = 0;
   pull(m, node, turn);
-  send_off(m, node, outcome, turn);
+  nodes_send_off(&m->nodes, node, outcome, turn);
   return true;
 }
 
 /* A trip that was only due is off; the action that runs is told. */
-static void throw_out(struct machine *m, enum machine_outcome outcome, uint32_t turn) {
+static void throw_out(struct machine *m, enum outcome outcome, uint32_t turn) {
   m->arrived = 0;
   if (m->held) m->thrown = (uint8_t)outcome;
   if (m->due) machine_unhold(m, turn);

@@ -30,7 +30,7 @@
 #ifndef BARRIER_MACHINE_H
 #define BARRIER_MACHINE_H
 
-#include "nodes.h"
+#include "../host/nodes.h"
 
 /* The most parties that a barrier can have. */
 #define MACHINE_MOST_PARTIES 0x7fffffffu
@@ -42,18 +42,17 @@ enum machine_state {
   MACHINE_BROKEN     /* aborted */
 };
 
-enum machine_outcome {
-  MACHINE_PASSED,    /* with a position, or for a watcher a generation */
-  MACHINE_RESET,     /* the barrier was reset */
-  MACHINE_ABORTED,   /* the barrier is broken */
-  MACHINE_CANCELLED, /* left early, by the caller's wish */
-  MACHINE_DISTURBED, /* left early: somebody else resumed it */
-  MACHINE_TIMED_OUT, /* left early, with an error that the caller keeps for it */
-  MACHINE_FAILED,    /* with an error that the caller keeps for it */
-  MACHINE_CLOSED,    /* a notice for someone who is out already */
-  MACHINE_UNCAUGHT,  /* an error, kept by the caller, that nobody is left to get */
-  MACHINE_ARRIVED,   /* blocked: arrivals that do not wait */
-  MACHINE_OUTCOMES
+/* The outcomes of a barrier besides those of outcome.h. */
+#define MACHINE_RESET OUTCOME_OWN                         /* the barrier was reset */
+#define MACHINE_ABORTED ((enum outcome)(OUTCOME_OWN + 1)) /* the barrier is broken */
+#define MACHINE_ARRIVED ((enum outcome)(OUTCOME_OWN + 2)) /* blocked: arrivals that do not wait */
+
+/* Its queues. */
+enum machine_place {
+  PLACE_QUEUE_A, /* A and B are inside and blocked, or blocked and inside */
+  PLACE_QUEUE_B,
+  PLACE_WATCHING,
+  PLACE_TOLD
 };
 
 struct machine {
@@ -62,8 +61,6 @@ struct machine {
   uint32_t arrived;      /* in this phase, without waiting */
   uint32_t last;         /* the last arrival, inside, if it waits; 0: none */
   uint32_t runner;       /* held: the last arrival if its own call runs the action; 0: none */
-  uint32_t parked;       /* the node of the party that is running; 0: none */
-  const void *running;   /* the key of that node; NULL: none */
   uint32_t arrivals;     /* how many of the blocked nodes are MACHINE_ARRIVED */
   bool held;             /* all parties are there: the trip is decided */
   bool due;              /* held, and the action has still to run, in a turn */
@@ -75,22 +72,11 @@ struct machine {
   uint32_t blocked_turn; /* when the blocked became ready to be let in or to fail */
   uint64_t generation;   /* how many times it has tripped */
   uint64_t spoiled;      /* who was told of a generation before this one gets the spoiler */
-  uint64_t tickets;      /* handed out so far */
   uint64_t position;     /* draining: of the next in order */
 };
 
 /* Told as the turn in which somebody becomes ready: still served in `turn`, which has begun. */
 #define MACHINE_BEFORE(turn) ((turn)-1)
-
-/* Someone whom machine_next lets out. */
-struct machine_leaver {
-  uint32_t node;
-  enum machine_outcome outcome;
-  uint64_t position; /* MACHINE_PASSED: from 0 on; for a watcher the generation */
-  uint32_t last;     /* for machine_put_back: the last arrival before, */
-  uint8_t state;     /* the state, */
-  uint8_t place;     /* and the queue that it was in */
-};
 
 /* {=== making, memory === */
 
@@ -99,17 +85,6 @@ INTERNAL void machine_init(struct machine *m, uint32_t parties, nodes_alloc allo
 
 /* Gives all memory back. The machine is empty then, and can be used again. */
 INTERNAL void machine_destroy(struct machine *m);
-
-/* The node that the next call with this key will use. Needs room (nodes_reserve), as
-** every call does that puts somebody into a queue. */
-INTERNAL uint32_t machine_vacant(const struct machine *m, const void *key);
-
-/* Does the party that is running arrive again? It gets the node that it had. */
-INTERNAL bool machine_comes_back(const struct machine *m, const void *key);
-
-/* If every node is free, starts numbering them anew, and returns whether it holds much more
-** memory than it needed lately. */
-INTERNAL bool machine_rest(struct machine *m);
 
 /* }=== */
 
@@ -141,10 +116,6 @@ INTERNAL void machine_arrive(struct machine *m, uint32_t n);
 
 /* Somebody waits for the next trip, as no party. The machine must not be broken. */
 INTERNAL uint32_t machine_watch(struct machine *m, const void *key);
-
-/* Somebody who is not in the barrier is to be told `outcome` in a later turn. */
-INTERNAL uint32_t machine_post(struct machine *m, const void *key, enum machine_outcome outcome,
-                               uint32_t turn);
 
 /* How many parties have yet to arrive. So many may be taken from `parties`, which may
 ** grow at any time; check machine_full afterwards. */
@@ -192,7 +163,7 @@ INTERNAL void machine_leave(struct machine *m, uint32_t node, uint32_t turn);
 
 /* Whoever it is leaves early, to be told `outcome` in a later turn. False, and
 ** nothing changed, if it is leaving already. */
-INTERNAL bool machine_withdraw(struct machine *m, uint32_t node, enum machine_outcome outcome,
+INTERNAL bool machine_withdraw(struct machine *m, uint32_t node, enum outcome outcome,
                                uint32_t turn);
 
 /* Back to the empty state; those inside and those who watch fail, the blocked stay. */
@@ -209,17 +180,10 @@ INTERNAL void machine_abort(struct machine *m, uint32_t turn);
 ** those inside, then the blocked of a broken barrier, then those who watched. False
 ** if nobody does. The node is parked: call nodes_free, or machine_park and
 ** machine_unpark. */
-INTERNAL bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leaver);
+INTERNAL bool machine_next(struct machine *m, uint32_t turn, struct leaver *leaver);
 
 /* Undoes the machine_next just before it. */
-INTERNAL void machine_put_back(struct machine *m, const struct machine_leaver *leaver);
-
-/* Keeps a parked node for its party while that runs: if it arrives again, it
-** gets the same node. Returns what machine_unpark wants. */
-INTERNAL uint32_t machine_park(struct machine *m, uint32_t node);
-
-/* Ends machine_park. True if the party did not come back; the node is free. */
-INTERNAL bool machine_unpark(struct machine *m, uint32_t node, uint32_t previous);
+INTERNAL void machine_put_back(struct machine *m, const struct leaver *leaver);
 
 /* Lets the blocked in, up to the number of parties, when those who were inside are
 ** gone. True if the barrier is full now; `last` is the last to be let in then. */

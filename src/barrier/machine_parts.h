@@ -12,9 +12,6 @@
 #define BLOCKED(m) QUEUE(m, (m)->inside ^ 1)
 #define NODE(m, n) (&(m)->nodes.at[n])
 
-/* The turn `a` came before `b`; they may have wrapped around. */
-static inline bool older(uint32_t a, uint32_t b) { return (uint32_t)(b - a - 1) < 0x80000000u; }
-
 /* With no parties left, an arrival passes alone, as with one. */
 static inline uint32_t need(const struct machine *m) { return m->parties ? m->parties : 1; }
 

@@ -10,15 +10,17 @@ static uint32_t first_ready(const struct machine *m, uint8_t place) {
 }
 
 /* The first of those inside goes, in its turn. */
-static void next_inside(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
+static void next_inside(struct machine *m, uint32_t turn, struct leaver *leaver) {
   const struct node *node;
+  leaver->state = m->state;
+  leaver->last = m->last;
   leaver->place = m->inside;
   leaver->node = nodes_pop(&m->nodes, m->inside);
   node = NODE(m, leaver->node);
-  if (node->outcome == MACHINE_FAILED)
-    leaver->outcome = MACHINE_FAILED;
+  if (node->outcome == OUTCOME_FAILED)
+    leaver->outcome = OUTCOME_FAILED;
   else if (m->state == MACHINE_DRAINING)
-    leaver->outcome = MACHINE_PASSED;
+    leaver->outcome = OUTCOME_PASSED;
   else
     leaver->outcome = m->state == MACHINE_RESETTING ? MACHINE_RESET : MACHINE_ABORTED;
   leaver->position = m->position + node->as.gap;
@@ -27,21 +29,14 @@ static void next_inside(struct machine *m, uint32_t turn, struct machine_leaver 
   check_emptied(m, MACHINE_BEFORE(turn)); /* the blocked come in after it has run */
 }
 
-static void next_leaving(struct machine *m, uint32_t n, struct machine_leaver *leaver) {
-  leaver->node = n;
-  leaver->outcome = (enum machine_outcome)NODE(m, n)->outcome;
-  leaver->place = PLACE_LEAVING;
-  nodes_unlink(&m->nodes, n);
-  NODE(m, n)->place = PLACE_PARKED;
-}
-
 /* The blocked of a broken barrier fail. False if only arrivals were left, who have
 ** nobody to be told. */
-static bool next_blocked(struct machine *m, struct machine_leaver *leaver) {
+static bool next_blocked(struct machine *m, struct leaver *leaver) {
   while (BLOCKED(m)->first) {
     uint32_t n = nodes_pop(&m->nodes, m->inside ^ 1);
     if (NODE(m, n)->outcome != MACHINE_ARRIVED) {
       leaver->node = n;
+      leaver->position = 0;
       leaver->place = m->inside ^ 1;
       leaver->outcome = MACHINE_ABORTED;
       return true;
@@ -52,26 +47,19 @@ static bool next_blocked(struct machine *m, struct machine_leaver *leaver) {
   return false;
 }
 
-static bool next_told(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
+static bool next_told(struct machine *m, uint32_t turn, struct leaver *leaver) {
   uint32_t n = QUEUE(m, PLACE_TOLD)->first;
   if (n == 0 || !older(NODE(m, n)->as.turn, turn)) return false;
   leaver->node = nodes_pop(&m->nodes, PLACE_TOLD);
   leaver->place = PLACE_TOLD;
   leaver->position = NODE(m, n)->ticket;
-  leaver->outcome =
-      leaver->position < m->spoiled ? (enum machine_outcome)m->spoiler : MACHINE_PASSED;
+  leaver->outcome = leaver->position < m->spoiled ? (enum outcome)m->spoiler : OUTCOME_PASSED;
   return true;
 }
 
-bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leaver) {
-  uint32_t left = first_ready(m, PLACE_LEAVING);
-  leaver->state = m->state;
-  leaver->last = m->last;
-  leaver->position = 0;
-  if (left && older(NODE(m, left)->as.turn, turn)) {
-    next_leaving(m, left, leaver);
-    return true;
-  }
+/* All but a plain pass. */
+static bool next_other(struct machine *m, uint32_t turn, struct leaver *leaver) {
+  if (nodes_next_leaving(&m->nodes, turn, m->runner, leaver)) return true;
   if (m->state != MACHINE_FILLING) {
     if (first_ready(m, m->inside) && older(m->inside_turn, turn)) {
       next_inside(m, turn, leaver);
@@ -83,37 +71,33 @@ bool machine_next(struct machine *m, uint32_t turn, struct machine_leaver *leave
   return next_told(m, turn, leaver);
 }
 
-void machine_put_back(struct machine *m, const struct machine_leaver *leaver) {
+bool machine_next(struct machine *m, uint32_t turn, struct leaver *leaver) {
+  uint32_t n;
+  if (m->state != MACHINE_DRAINING || QUEUE(m, PLACE_LEAVING)->count ||
+      !older(m->inside_turn, turn))
+    return next_other(m, turn, leaver);
+  leaver->node = n = nodes_pop(&m->nodes, m->inside);
+  leaver->outcome = OUTCOME_PASSED;
+  leaver->place = m->inside;
+  leaver->state = MACHINE_DRAINING;
+  leaver->position = m->position + NODE(m, n)->as.gap;
+  m->position = leaver->position + 1;
+  check_emptied(m, MACHINE_BEFORE(turn)); /* the blocked come in after it has run */
+  return true;
+}
+
+void machine_put_back(struct machine *m, const struct leaver *leaver) {
   uint32_t n = leaver->node;
   uint32_t withheld = NODE(m, n)->prev; /* the last arrival, if it had to be passed over */
   if (withheld) nodes_pop(&m->nodes, leaver->place);
   nodes_prepend(&m->nodes, leaver->place, n);
   if (withheld) nodes_prepend(&m->nodes, leaver->place, withheld);
-  m->state = leaver->state;
-  m->last = leaver->last;
   if (leaver->place == m->inside) {
+    m->state = leaver->state;
+    if (leaver->state != MACHINE_DRAINING) m->last = leaver->last;
     NODE(m, n)->as.gap = 0;
     m->position = leaver->position;
   }
-}
-
-static void set_parked(struct machine *m, uint32_t node) {
-  m->parked = node;
-  m->running = node ? NODE(m, node)->key : NULL;
-}
-
-uint32_t machine_park(struct machine *m, uint32_t node) {
-  uint32_t previous = m->parked;
-  set_parked(m, node);
-  return previous;
-}
-
-bool machine_unpark(struct machine *m, uint32_t node, uint32_t previous) {
-  bool gone = m->parked == node;
-  if (gone) nodes_free(&m->nodes, node);
-  if (m->parked != previous) /* it may have been destroyed */
-    set_parked(m, previous <= m->nodes.used ? previous : 0);
-  return gone;
 }
 
 /* Lets in what is first among the blocked: one who waits, or as many arrivals as

@@ -1,18 +1,19 @@
 #include "coroutine.h"
 
 #include "errors.h"
+#include "scheduler.h"
 
 /* The token for an outcome is the address of its element. */
-static const char tokens[MACHINE_OUTCOMES] = {0};
+static const char tokens[OUTCOMES] = {0};
 
-static void push_token(lua_State *L, enum machine_outcome outcome) {
+static void push_token(lua_State *L, enum outcome outcome) {
   lua_pushlightuserdata(L, (void *)(uintptr_t)&tokens[outcome]);
 }
 
-/* The outcome that the token at index `i` stands for; MACHINE_OUTCOMES if it is none. */
-static enum machine_outcome outcome_at(lua_State *L, int i) {
+/* The outcome that the token at index `i` stands for; OUTCOMES if it is none. */
+static enum outcome outcome_at(lua_State *L, int i) {
   uintptr_t at = (uintptr_t)lua_touserdata(L, i) - (uintptr_t)tokens;
-  return at < MACHINE_OUTCOMES ? (enum machine_outcome)at : MACHINE_OUTCOMES;
+  return at < OUTCOMES ? (enum outcome)at : OUTCOMES;
 }
 
 /* {=== checking === */
@@ -44,10 +45,11 @@ void coroutine_check(lua_State *L, int level, int yieldable) {
 /* {=== going on === */
 
 /* The wait ends with an error, which is on the top if it was kept. [-0, +0, v] */
-static int end_in_error(lua_State *L, enum machine_outcome outcome) {
-  if (outcome != MACHINE_FAILED && outcome != MACHINE_TIMED_OUT) {
-    barrier_push_error(L, 1, outcome);
-    if (outcome == MACHINE_CANCELLED) errors_mark_cancel(L);
+static int end_in_error(lua_State *L, enum outcome outcome) {
+  if (!outcome_facts(outcome)->keeps_error) {
+    const struct room *r = room_at(L, 1);
+    room_push_error(L, 1, outcome, r && nodes_comes_back(r->nodes, L) ? r->nodes->parked : 0);
+    if (outcome == OUTCOME_CANCELLED) errors_mark_cancel(L);
   }
   return lua_error(L);
 }
@@ -58,22 +60,22 @@ static int wake(lua_State *L) {
   return 0;
 }
 
-/* The coroutine was resumed by somebody else: it leaves the barrier at index 1, if it is not
-** on its way already. False if it is in it no more. [-0, +0, v] */
+/* Other code resumed the coroutine: it leaves the room at index 1, if it is not on its way
+** already. False if it is not there any more. [-0, +0, v] */
 static bool leave_disturbed(lua_State *L) {
-  struct barrier *b = barrier_at(L, 1);
+  struct room *r = room_at(L, 1);
   uint32_t n;
   lua_settop(L, 1); /* it may have been resumed with very many values */
-  n = b ? nodes_find(&b->job.machine.nodes, L) : 0;
+  n = r ? nodes_find(r->nodes, L) : 0;
   if (n == 0) return false;
-  if (!barrier_withdraw(L, b, 1, n, MACHINE_DISTURBED)) return true;
+  if (!room_withdraw(L, r, 1, n, OUTCOME_DISTURBED)) return true;
   compat_pushcfunction(L, wake);
-  lua_pushlightuserdata(L, b->scheduler);
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return nodes_find(&b->job.machine.nodes, L) != 0;
+  lua_pushlightuserdata(L, r->scheduler);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return nodes_find(r->nodes, L) != 0;
   /* There is no memory for a turn. */
-  n = nodes_find(&b->job.machine.nodes, L); /* no coverage unless every allocation fails once */
-  if (n) barrier_leave(L, b, 1, n);
-  if (!machine_busy(&b->job.machine)) scheduler_dismiss(L, b->scheduler, &b->job);
+  n = nodes_find(r->nodes, L); /* no coverage unless every allocation fails once */
+  if (n) room_leave(L, r, 1, n);
+  if (!r->kind->busy(r)) scheduler_dismiss(L, r->scheduler, r);
   lua_error(L);
   return false;
 }
@@ -86,30 +88,30 @@ int coroutine_return(lua_State *L) {
 }
 
 static int go_on(lua_State *L, int status, lua_KContext context) {
-  enum machine_outcome outcome = outcome_at(L, 2);
+  enum outcome outcome = outcome_at(L, 2);
   (void)status;
   (void)context;
-  if (outcome == MACHINE_PASSED) return 1;
-  if (outcome != MACHINE_OUTCOMES) return end_in_error(L, outcome);
-  if (!leave_disturbed(L)) return end_in_error(L, MACHINE_DISTURBED);
+  if (outcome == OUTCOME_PASSED) return 1;
+  if (outcome != OUTCOMES) return end_in_error(L, outcome);
+  if (!leave_disturbed(L)) return end_in_error(L, OUTCOME_DISTURBED);
   return lua_yieldk(L, 0, 0, go_on);
 }
 
 #else
 
 int coroutine_return(lua_State *L) {
-  push_token(L, MACHINE_PASSED);
+  push_token(L, OUTCOME_PASSED);
   lua_insert(L, -2);
   return 2;
 }
 
-void coroutine_push_passed(lua_State *L) { push_token(L, MACHINE_PASSED); }
+void coroutine_push_passed(lua_State *L) { push_token(L, OUTCOME_PASSED); }
 
 int coroutine_resumed(lua_State *L) {
-  enum machine_outcome outcome = outcome_at(L, 2);
+  enum outcome outcome = outcome_at(L, 2);
   lua_settop(L, 3);
-  if (outcome != MACHINE_OUTCOMES) return end_in_error(L, outcome);
-  if (!leave_disturbed(L)) return end_in_error(L, MACHINE_DISTURBED);
+  if (outcome != OUTCOMES) return end_in_error(L, outcome);
+  if (!leave_disturbed(L)) return end_in_error(L, OUTCOME_DISTURBED);
   return lua_yield(L, 0);
 }
 
@@ -119,11 +121,11 @@ int coroutine_resumed(lua_State *L) {
 
 /* {=== suspending === */
 
-void coroutine_ready(lua_State *L, struct barrier *b) {
-  struct machine *m = &b->job.machine;
-  if (!machine_comes_back(m, L)) { /* otherwise its element is still there */
+/* Inline: half of what it costs is the call. */
+INTERNAL_INLINE void coroutine_ready(lua_State *L, struct room *r) {
+  if (!nodes_comes_back(r->nodes, L)) { /* otherwise its element is still there */
     lua_pushthread(L);
-    barrier_set_element(L, b, 1, nodes_vacant(&m->nodes), -1);
+    room_set_element(L, r, 1, nodes_vacant(r->nodes, L), -1);
     lua_pop(L, 1);
   }
 #if COMPAT_CLOSE
@@ -131,15 +133,17 @@ void coroutine_ready(lua_State *L, struct barrier *b) {
 #endif
 }
 
-lua_State *coroutine_stack(lua_State *L, struct barrier *b) {
+lua_State *coroutine_stack(lua_State *L, struct room *r) {
 #if LUA_VERSION_NUM == 501
-  lua_State *S = b->scheduler->spare;
+  lua_State *S = r->scheduler->spare;
+  (void)L; /* it can't be used any more */
   lua_settop(S, 0);
-  lua_pushvalue(L, 1);
-  lua_xmove(L, S, 1);
+  scheduler_push_all(S, r->scheduler);
+  lua_rawgeti(S, 1, r->anchor);
+  lua_replace(S, 1);
   return S;
 #else
-  (void)b;
+  (void)r;
   return L;
 #endif
 }
@@ -165,11 +169,11 @@ int coroutine_end(lua_State *L) {
 #endif
 }
 
-int coroutine_resume(lua_State *L, lua_State *co, const struct machine_leaver *leaver) {
+int coroutine_resume(lua_State *L, lua_State *co, const struct leaver *leaver) {
   push_token(co, leaver->outcome);
-  if (leaver->outcome == MACHINE_PASSED)
+  if (leaver->outcome == OUTCOME_PASSED)
     compat_pushcount(co, leaver->position);
-  else if (leaver->outcome == MACHINE_FAILED || leaver->outcome == MACHINE_TIMED_OUT)
+  else if (outcome_facts(leaver->outcome)->keeps_error)
     lua_xmove(L, co, 1);
   else
     lua_pushnil(co);
@@ -178,11 +182,11 @@ int coroutine_resume(lua_State *L, lua_State *co, const struct machine_leaver *l
 
 #if COMPAT_CLOSE
 int coroutine_closed(lua_State *L) {
-  struct barrier *b = barrier_at(L, 1);
+  struct room *r = room_at(L, 1);
   uint32_t n;
-  if (b == NULL || machine_comes_back(&b->job.machine, L)) return 0; /* it has passed */
-  n = nodes_find(&b->job.machine.nodes, L);
-  if (n) barrier_leave(L, b, 1, n);
+  if (r == NULL || nodes_comes_back(r->nodes, L)) return 0; /* it has passed */
+  n = nodes_find(r->nodes, L);
+  if (n) room_leave(L, r, 1, n);
   return 0;
 }
 #endif

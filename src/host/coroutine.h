@@ -3,8 +3,8 @@
 ** it is closed, or resumed by somebody else.
 **
 ** What a wait ends with is handed over on the coroutine's own stack: a token that only the
-** barrier has, which stands for the outcome, and the position or the error. Whoever resumes
-** the coroutine with anything else is a stranger.
+** host has, which stands for the outcome, and the position or the error. A resume with
+** anything else is a stranger's.
 **
 ** From Lua 5.3 on a method that waits is a C function. Before, C functions can't go on after
 ** a yield, so init.lua makes the method of two halves:
@@ -20,7 +20,7 @@
 #ifndef BARRIER_COROUTINE_H
 #define BARRIER_COROUTINE_H
 
-#include "../barrier/barrier.h"
+#include "room.h"
 
 /* The results of a method that did not suspend: the value on the top, behind the token
 ** where Lua needs it. Returns their number. [-0, +(0|1), -] */
@@ -32,25 +32,25 @@ INTERNAL int coroutine_return(lua_State *L);
 INTERNAL void coroutine_check(lua_State *L, int level, int yieldable);
 
 /* Makes the running coroutine the element of the node that comes next. [-0, +0, m] */
-INTERNAL void coroutine_ready(lua_State *L, struct barrier *b);
+INTERNAL void coroutine_ready(lua_State *L, struct room *r);
 
-/* A stack to use after coroutine_begin, with the barrier at index 1. [-0, +0, -] */
-INTERNAL lua_State *coroutine_stack(lua_State *L, struct barrier *b);
+/* A stack to use after coroutine_begin, with the room at index 1. [-0, +0, -] */
+INTERNAL lua_State *coroutine_stack(lua_State *L, struct room *r);
 
 /* Begins to suspend the running coroutine: until coroutine_end nothing may fail, nor its own
 ** stack be used in Lua 5.1. [-0, +0, e] */
 INTERNAL void coroutine_begin(lua_State *L);
 
-/* Suspends the running coroutine, which has only the barrier on its stack: the results of the
+/* Suspends the running coroutine, which has only the room on its stack: the results of the
 ** C function. */
 INTERNAL int coroutine_end(lua_State *L);
 
-/* Resumes `co`, suspended in its wait, with its outcome; `self` is the barrier. Errors that
+/* Resumes `co`, suspended in its wait, with its outcome; Errors that
 ** were kept are on the top of L. Returns what lua_resume does. [-(0|1), +0, -] */
-INTERNAL int coroutine_resume(lua_State *L, lua_State *co, const struct machine_leaver *leaver);
+INTERNAL int coroutine_resume(lua_State *L, lua_State *co, const struct leaver *leaver);
 
 #if COMPAT_CLOSE
-/* The __close of a barrier, which every waiting coroutine has pending. */
+/* The __close of a room, which every waiting coroutine has pending. */
 INTERNAL int coroutine_closed(lua_State *L);
 #endif
 

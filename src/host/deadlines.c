@@ -8,7 +8,7 @@ static bool before(const struct deadline *a, const struct deadline *b) {
 
 /* Where the owner of a deadline notes its place. */
 static uint32_t *place_of(const struct deadline *x) {
-  return x->node ? &x->job->machine.nodes.at[x->node].deadline : &x->job->deadline;
+  return x->node ? &x->room->nodes->at[x->node].deadline : &x->room->deadline;
 }
 
 static void put(struct deadlines *d, uint32_t i, const struct deadline *x) {

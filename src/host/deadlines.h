@@ -8,14 +8,14 @@
 #ifndef BARRIER_DEADLINES_H
 #define BARRIER_DEADLINES_H
 
-#include "job.h"
+#include "kind.h"
 
 struct deadline {
   uint64_t when;    /* milliseconds, on the clock of loop.h */
   uint64_t timeout; /* milliseconds: what was asked for */
   uint64_t order;   /* of adding */
-  struct job *job;
-  uint32_t node; /* of the job's machine; 0: the deadline of its phase */
+  struct room *room;
+  uint32_t node; /* of the room; 0: a deadline of the room itself */
 };
 
 struct deadlines {
@@ -33,7 +33,7 @@ INTERNAL void deadlines_destroy(struct deadlines *d);
 /* Makes room for `n` more, at most 2. False, and nothing changed, when out of memory. */
 INTERNAL bool deadlines_reserve(struct deadlines *d, uint32_t n);
 
-/* Adds a deadline; `order` is set here. Needs room. The node, or the job's phase, has
+/* Adds a deadline; `order` is set here. Needs room. The node, or the room's phase, has
 ** none yet. */
 INTERNAL void deadlines_add(struct deadlines *d, const struct deadline *x);
 

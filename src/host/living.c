@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "../shared/threads.h"
+#include "threads.h"
 
 #define MARKS 63
 

@@ -329,6 +329,11 @@ void loop_watch_exit(lua_State *L, struct loop *l) {
   lua_pop(L, 1);
 }
 
+void loop_guard(lua_State *L, struct loop *l) {
+  renew_guard(L, l, push_table(L, l));
+  lua_pop(L, 1);
+}
+
 bool loop_has_left(lua_State *L, struct loop *l) {
   int table;
   if (l->left) return true;

@@ -94,6 +94,10 @@ INTERNAL void loop_close(lua_State *L, struct loop *l);
 ** every other function above does nothing. */
 INTERNAL void loop_leave(struct loop *l);
 
+/* To be called when other code of this module has made a handle: the guard has to come after it.
+** [-0, +0, m] */
+INTERNAL void loop_guard(lua_State *L, struct loop *l);
+
 /* Takes the function on the top, which tells whether the loop has been closed: it is called
 ** before handles are made. [-1, +0, m] */
 INTERNAL void loop_watch_exit(lua_State *L, struct loop *l);

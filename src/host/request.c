@@ -1,7 +1,14 @@
 #include "request.h"
 
-#include "../barrier/barrier.h"
 #include "errors.h"
+
+bool is_callable(lua_State *L, int i) {
+  if (lua_isfunction(L, i)) return true;
+  if (lua_type(L, i) > LUA_TTHREAD) return false; /* LuaJIT's cdata: each has a __call */
+  if (!luaL_getmetafield(L, i, "__call")) return false;
+  lua_pop(L, 1);
+  return true;
+}
 
 static void check_timeout(lua_State *L, struct request *r) {
   int64_t timeout = 0;
@@ -25,6 +32,7 @@ void request_check(lua_State *L, struct request *r) {
     errors_argument(L, REQUEST_LEVEL, 1, r->name, "timeout or callback expected, got %s",
                     luaL_typename(L, REQUEST_FIRST_ARG));
   errors_extra(L, REQUEST_LEVEL, second + 1, 3, r->name);
+  errors_extra(L, REQUEST_LEVEL, second + 1, 3, r->name);
   if (lua_isnoneornil(L, second)) return;
   if (r->callback)
     errors_argument(L, REQUEST_LEVEL, 2, r->name, "nothing comes after the callback");
@@ -32,16 +40,4 @@ void request_check(lua_State *L, struct request *r) {
     errors_argument(L, REQUEST_LEVEL, 2, r->name, "callback must be callable, got %s",
                     luaL_typename(L, second));
   r->callback = second;
-}
-
-uint32_t request_count(lua_State *L, const char *name) {
-  int64_t n = 1;
-  errors_extra(L, 1, 3, 2, name);
-  if (lua_isnoneornil(L, 2)) return 1;
-  if (!compat_tointeger(L, 2, &n) || n < 1) {
-    bool number = lua_type(L, 2) == LUA_TNUMBER;
-    const char *got = number ? luaL_tolstring(L, 2, NULL) : luaL_typename(L, 2);
-    errors_argument(L, 1, 1, name, "n must be an integer >= 1, got %s", got);
-  }
-  return n > MACHINE_MOST_PARTIES ? MACHINE_MOST_PARTIES + 1 : (uint32_t)n;
 }

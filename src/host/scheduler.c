@@ -1,5 +1,7 @@
 #include "scheduler.h"
 
+#include "drain.h"
+
 /* How many deadlines that have passed are served in one call of the timer. */
 #define MOST_EXPIRE 512
 
@@ -10,111 +12,133 @@ static void push_anchors(lua_State *L, const struct scheduler *s) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
 }
 
-static void append_job(struct scheduler *s, struct job *job) {
-  job->prev = s->last;
-  job->next = NULL;
+static void append_room(struct scheduler *s, struct room *room) {
+  room->prev = s->last;
+  room->next = NULL;
   if (s->last)
-    s->last->next = job;
+    s->last->next = room;
   else
-    s->first = job;
-  s->last = job;
-  job->since = s->turn;
-  job->queued = true;
+    s->first = room;
+  s->last = room;
+  room->since = s->turn;
+  room->queued = true;
 }
 
-static void unlink_job(struct scheduler *s, struct job *job) {
-  if (job->prev)
-    job->prev->next = job->next;
+static void unlink_room(struct scheduler *s, struct room *room) {
+  if (room->prev)
+    room->prev->next = room->next;
   else
-    s->first = job->next;
-  if (job->next)
-    job->next->prev = job->prev;
+    s->first = room->next;
+  if (room->next)
+    room->next->prev = room->prev;
   else
-    s->last = job->prev;
-  job->queued = false;
+    s->last = room->prev;
+  room->queued = false;
 }
 
 /* Anchors the userdata at `self`, or nothing for 0. The place exists already, so
 ** this allocates nothing. [-0, +0] */
-static void anchor(lua_State *L, struct scheduler *s, struct job *job, int self) {
+static void anchor(lua_State *L, struct scheduler *s, struct room *room, int self) {
   if (self) self = lua_absindex(L, self);
   push_anchors(L, s);
   if (self)
     lua_pushvalue(L, self);
   else
     lua_pushboolean(L, 0);
-  lua_rawseti(L, -2, job->anchor);
+  lua_rawseti(L, -2, room->anchor);
   lua_pop(L, 1);
 }
 
-void scheduler_request(lua_State *L, struct scheduler *s, struct job *job, int self) {
-  if (job->queued || job->anchor == 0) return;
-  if (job->timed == 0) anchor(L, s, job, self);
-  append_job(s, job);
+void scheduler_request(lua_State *L, struct scheduler *s, struct room *room, int self) {
+  if (room->queued || room->anchor == 0) return;
+  if (room->pins == 0) anchor(L, s, room, self);
+  append_room(s, room);
 }
 
-void scheduler_dismiss(lua_State *L, struct scheduler *s, struct job *job) {
-  if (!job->queued) return;
-  unlink_job(s, job);
-  if (job->timed == 0) anchor(L, s, job, 0);
+void scheduler_dismiss(lua_State *L, struct scheduler *s, struct room *room) {
+  if (!room->queued) return;
+  unlink_room(s, room);
+  if (room->pins == 0) anchor(L, s, room, 0);
 }
 
-void scheduler_adopt(lua_State *L, struct scheduler *s, struct job *job) {
+void scheduler_adopt(lua_State *L, struct scheduler *s, struct room *room) {
   push_anchors(L, s);
   lua_pushboolean(L, 0);
-  job->anchor = luaL_ref(L, -2);
-  if (job->anchor > s->bound) s->bound = job->anchor;
+  room->anchor = luaL_ref(L, -2);
+  if (room->anchor > s->bound) s->bound = room->anchor;
   lua_pop(L, 1);
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   lua_pushvalue(L, -2);
-  lua_rawseti(L, -2, job->anchor);
+  lua_rawseti(L, -2, room->anchor);
   lua_pop(L, 1);
+}
+
+/* One more reason to keep the room alive. [-0, +0] */
+static void pin(lua_State *L, struct scheduler *s, struct room *room, int self) {
+  if (room->pins++ == 0 && !room->queued) anchor(L, s, room, self);
+}
+
+/* One reason less. [-0, +0] */
+static void unpinned(lua_State *L, struct scheduler *s, struct room *room) {
+  if (room->pins == 0 && !room->queued) anchor(L, s, room, 0);
+}
+
+void scheduler_hold(lua_State *L, struct scheduler *s, struct room *room, int self) {
+  if (room->held || room->anchor == 0) return;
+  room->held = true;
+  pin(L, s, room, self);
+}
+
+void scheduler_let_go(lua_State *L, struct scheduler *s, struct room *room) {
+  if (!room->held) return;
+  room->held = false;
+  room->pins--;
+  unpinned(L, s, room);
 }
 
 /* }=== */
 
 /* {=== deadlines === */
 
-void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct job *job, int self,
+void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct room *room, int self,
                             uint32_t node, uint64_t when, uint64_t timeout) {
   struct deadline x;
-  if (job->anchor == 0) return;
-  if (job->timed == 0 && !job->queued) anchor(L, s, job, self);
+  if (room->anchor == 0) return;
+  pin(L, s, room, self);
   x.when = when;
   x.timeout = timeout;
   x.order = 0;
-  x.job = job;
+  x.room = room;
   x.node = node;
   deadlines_add(&s->deadlines, &x);
-  job->timed++;
 }
 
 /* False if there is no such deadline, or none any more: the state is closing, and what
 ** is at that place now is another's. */
-static bool remove_deadline(struct scheduler *s, struct job *job, uint32_t node) {
-  uint32_t i = node ? job->machine.nodes.at[node].deadline : job->deadline;
+static bool remove_deadline(struct scheduler *s, struct room *room, uint32_t node) {
+  uint32_t i = node ? room->nodes->at[node].deadline : room->deadline;
   if (i == 0 || i > s->deadlines.count) return false;
-  if (s->deadlines.heap[i].job != job || s->deadlines.heap[i].node != node) return false;
+  if (s->deadlines.heap[i].room != room || s->deadlines.heap[i].node != node) return false;
   deadlines_remove(&s->deadlines, i);
-  job->timed--;
+  room->pins--;
   return true;
 }
 
-void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct job *job, uint32_t node) {
-  if (remove_deadline(s, job, node) && job->timed == 0 && !job->queued) anchor(L, s, job, 0);
+void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct room *room, uint32_t node) {
+  if (remove_deadline(s, room, node)) unpinned(L, s, room);
 }
 
-void scheduler_abandon(lua_State *L, struct scheduler *s, struct job *job) {
-  if (job->queued) unlink_job(s, job);
-  for (uint32_t n = 0; job->timed && n <= job->machine.nodes.used; n++) remove_deadline(s, job, n);
+void scheduler_abandon(lua_State *L, struct scheduler *s, struct room *room) {
+  if (room->queued) unlink_room(s, room);
+  for (uint32_t n = 0; room->pins && n <= room->nodes->used; n++) remove_deadline(s, room, n);
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
   lua_pushnil(L);
-  lua_rawseti(L, -2, job->anchor);
+  lua_rawseti(L, -2, room->anchor);
   lua_pop(L, 1);
   push_anchors(L, s);
-  luaL_unref(L, -1, job->anchor);
+  luaL_unref(L, -1, room->anchor);
   lua_pop(L, 1);
-  job->anchor = 0;
+  room->anchor = 0;
 }
 
 /* Deadlines that have passed do their work: at most MOST_EXPIRE in one call of the timer; the
@@ -130,8 +154,8 @@ static void expire(lua_State *L, struct scheduler *s) {
       return;
     }
     push_anchors(L, s);
-    lua_rawgeti(L, -1, x.job->anchor);
-    if (s->expire(L, &x)) scheduler_clear_deadline(L, s, x.job, x.node);
+    lua_rawgeti(L, -1, x.room->anchor);
+    if (room_expire(L, &x)) scheduler_clear_deadline(L, s, x.room, x.node);
     lua_pop(L, 2);
   }
 }
@@ -150,6 +174,7 @@ void scheduler_ensure_turn(lua_State *L, struct scheduler *s) {
 
 void scheduler_settle(lua_State *L, struct scheduler *s) {
   uint64_t next = LOOP_NEVER;
+  if (s->rest) s->rest(L, s->rest_ud); /* should it fail, another turn comes */
   if (s->first)
     next = LOOP_NOW;
   else if (s->deadlines.count)
@@ -160,19 +185,20 @@ void scheduler_settle(lua_State *L, struct scheduler *s) {
 void scheduler_relax(lua_State *L, struct scheduler *s) {
   if (s->first == NULL && s->deadlines.count == 0 && loop_is_timed(&s->loop))
     loop_settle(L, &s->loop, LOOP_NEVER);
+  if (s->rest) s->rest(L, s->rest_ud);
 }
 
 /* [-0, +0] */
-static void serve_job(lua_State *L, struct scheduler *s, struct job *job, uint32_t turn,
-                      int report) {
+static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uint32_t turn,
+                       int report) {
   int top = lua_gettop(L);
   loop_spend(&s->loop);
-  unlink_job(s, job); /* behind the others, where a nested turn finds it */
-  append_job(s, job);
+  unlink_room(s, room); /* behind the others, where a nested turn finds it */
+  append_room(s, room);
   push_anchors(L, s);
-  lua_rawgeti(L, -1, job->anchor);
-  s->serve(L, job, turn, report);
-  if (!machine_busy(&job->machine)) scheduler_dismiss(L, s, job);
+  lua_rawgeti(L, -1, room->anchor);
+  drain_serve(L, room, turn, report);
+  if (!room->kind->busy(room)) scheduler_dismiss(L, s, room);
   lua_settop(L, top);
 }
 
@@ -180,7 +206,7 @@ static void serve_job(lua_State *L, struct scheduler *s, struct job *job, uint32
 static void run_turn(lua_State *L, struct scheduler *s, int report) {
   uint32_t turn = scheduler_begin(s);
   while (s->first && s->first->since != turn && (uint32_t)(turn - s->first->since) < 0x80000000u)
-    serve_job(L, s, s->first, turn, report);
+    serve_room(L, s, s->first, turn, report);
 }
 
 /* The timer's callback: turns, one after the other as long as there is credit, since to start
@@ -222,18 +248,17 @@ static void make_tables(lua_State *L, struct scheduler *s) {
 #endif
 }
 
-void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
-                    scheduler_expire on_expiry) {
+void scheduler_open(lua_State *L, struct scheduler *s) {
   void *ud;
   nodes_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
   memset(&s->living, 0, sizeof(s->living));
   s->first = s->last = NULL;
-  s->turn = 0;
+  s->turn = s->serving = 0;
+  s->serving--;
   s->bound = 0;
+  s->rest = NULL;
   s->cancels = false;
-  s->serve = serve;
-  s->expire = on_expiry;
   make_tables(L, s);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_timer, 1);

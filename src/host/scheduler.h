@@ -13,46 +13,38 @@
 #include "living.h"
 #include "loop.h"
 
-/* Lets out whoever is ready. The barrier is on the top of the stack, `report` is
-** a slot for the report of uncaught errors. [-0, +0, m] */
-typedef void (*scheduler_serve)(lua_State *L, struct job *job, uint32_t turn, int report);
-
-/* A deadline has passed: of the barrier on the top. False if user code ran meanwhile: look
-** for the earliest deadline again. [-0, +0, e] */
-typedef bool (*scheduler_expire)(lua_State *L, const struct deadline *x);
-
 struct scheduler {
-  struct job *first, *last; /* ordered by `since` */
+  struct room *first, *last; /* ordered by `since` */
   struct deadlines deadlines;
   struct loop loop;
   struct living living; /* its barriers */
   uint32_t turn;
-  int anchors;  /* in the registry: barriers that have to stay, by job.anchor; else false */
-  int all;      /* in the registry: all barriers, weak, by job.anchor */
-  int bound;    /* no job.anchor was ever greater */
-  bool cancels; /* there are coroutines whose next wait is cancelled */
+  bool cancels;     /* there are coroutines whose next wait is cancelled */
+  uint32_t serving; /* `turn` while a room lets parties out */
+  int anchors;      /* in the registry: barriers that have to stay, by room.anchor; else false */
+  int all;          /* in the registry: all barriers, weak, by room.anchor */
+  int bound;        /* no room.anchor was ever greater */
+  void (*rest)(lua_State *L, void *ud); /* NULL, or called when a turn ends or a party leaves */
+  void *rest_ud;
 #if LUA_VERSION_NUM == 501
   lua_State *spare; /* see coroutine_stack */
 #endif
-  scheduler_serve serve;
-  scheduler_expire expire;
 };
 
 /* Makes a Lua state's scheduler; `s` has to live as long as the state.
 ** [-0, +0, m] */
-INTERNAL void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
-                             scheduler_expire expire);
+INTERNAL void scheduler_open(lua_State *L, struct scheduler *s);
 
 /* Gives the memory back when the Lua state closes. */
 INTERNAL void scheduler_destroy(struct scheduler *s);
 
-/* A new job, of the userdata on the top; the machine is not touched. [-0, +0, m] */
-INTERNAL void scheduler_adopt(lua_State *L, struct scheduler *s, struct job *job);
+/* A new room, of the userdata on the top; the machine is not touched. [-0, +0, m] */
+INTERNAL void scheduler_adopt(lua_State *L, struct scheduler *s, struct room *room);
 
-/* Forgets a job whose barrier is going; it can't be queued any more. [-0, +0, -] */
-INTERNAL void scheduler_abandon(lua_State *L, struct scheduler *s, struct job *job);
+/* Forgets a room whose barrier is going; it can't be queued any more. [-0, +0, -] */
+INTERNAL void scheduler_abandon(lua_State *L, struct scheduler *s, struct room *room);
 
-/* Pushes the table of all barriers, with holes, by job.anchor, and returns a bound of its
+/* Pushes the table of all barriers, with holes, by room.anchor, and returns a bound of its
 ** keys. [-0, +1, -] */
 INTERNAL int scheduler_push_all(lua_State *L, const struct scheduler *s);
 
@@ -64,12 +56,17 @@ INTERNAL void scheduler_prepare(lua_State *L, struct scheduler *s);
 ** early, as only a trip asks luv whether somebody else has stopped the timer. [-0, +0, e] */
 INTERNAL void scheduler_ensure_turn(lua_State *L, struct scheduler *s);
 
-/* Queues a job whose barrier has somebody ready. `self`: its userdata's index.
+/* Queues a room whose barrier has somebody ready. `self`: its userdata's index.
 ** Needs scheduler_prepare. [-0, +0, -] */
-INTERNAL void scheduler_request(lua_State *L, struct scheduler *s, struct job *job, int self);
+INTERNAL void scheduler_request(lua_State *L, struct scheduler *s, struct room *room, int self);
 
-/* Takes a job out of the run queue. [-0, +0, -] */
-INTERNAL void scheduler_dismiss(lua_State *L, struct scheduler *s, struct job *job);
+/* Keeps the room at `self` alive, also while nothing refers to it, until scheduler_let_go.
+** [-0, +0, -] */
+INTERNAL void scheduler_hold(lua_State *L, struct scheduler *s, struct room *room, int self);
+INTERNAL void scheduler_let_go(lua_State *L, struct scheduler *s, struct room *room);
+
+/* Takes a room out of the run queue. [-0, +0, -] */
+INTERNAL void scheduler_dismiss(lua_State *L, struct scheduler *s, struct room *room);
 
 /* Begins a turn; returns its number. */
 INTERNAL uint32_t scheduler_begin(struct scheduler *s);
@@ -84,11 +81,11 @@ INTERNAL void scheduler_relax(lua_State *L, struct scheduler *s);
 /* Sets the deadline of a node, or of the phase for node 0, which has none: the time
 ** `when`, for a timeout of `timeout` ms. Needs room in `deadlines`. The caller sees to
 ** it that a turn comes then. [-0, +0, -] */
-INTERNAL void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct job *job, int self,
+INTERNAL void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct room *room, int self,
                                      uint32_t node, uint64_t when, uint64_t timeout);
 
 /* Removes the deadline of a node, or of the phase, if it has one. [-0, +0, -] */
-INTERNAL void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct job *job,
+INTERNAL void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct room *room,
                                        uint32_t node);
 
 /* {=== for Lua; upvalue 1: the scheduler === */

@@ -1,10 +1,12 @@
 #include "waiter.h"
 
 #include "errors.h"
+#include "request.h"
+#include "scheduler.h"
 
 static const char waiter_type = 'w'; /* its address is the type */
 
-enum { WAITER_BARRIER = 1, WAITER_CALLBACK }; /* its values */
+enum { WAITER_ROOM = 1, WAITER_CALLBACK }; /* its values */
 
 struct waiter *waiter_at(lua_State *L, int i) {
   struct waiter *w = (struct waiter *)lua_touserdata(L, i);
@@ -12,11 +14,11 @@ struct waiter *waiter_at(lua_State *L, int i) {
   return w->type == &waiter_type && w->self == w ? w : NULL;
 }
 
-/* Has the userdata at index 1 a barrier? A copy of a Waiter's bytes that lies where that was has
-** none, as luv copies no values. [-0, +0, -] */
-static bool has_barrier(lua_State *L) {
+/* True if the userdata at index 1 has a room. A copy of a Waiter's bytes that lies where that was
+** has none, as luv copies no values. [-0, +0, -] */
+static bool has_room(lua_State *L) {
   bool has;
-  compat_getvalue(L, 1, WAITER_BARRIER);
+  compat_getvalue(L, 1, WAITER_ROOM);
   has = lua_type(L, -1) == LUA_TUSERDATA;
   lua_pop(L, 1);
   return has;
@@ -25,7 +27,7 @@ static bool has_barrier(lua_State *L) {
 /* The Waiter at index 1, or an error for the method `name`. [-0, +0, v] */
 static struct waiter *check_waiter(lua_State *L, const char *name) {
   struct waiter *w = waiter_at(L, 1);
-  if (w == NULL || !has_barrier(L))
+  if (w == NULL || !has_room(L))
     errors_raise(L, 1, "calling '%s' on bad self (Waiter expected, got %s)", name,
                  luaL_typename(L, 1));
   return w;
@@ -46,22 +48,21 @@ void waiter_take_callback(lua_State *L, int i) {
   compat_takevalue(L, i, WAITER_CALLBACK);
 }
 
-/* Has the function at index 2 called by the barrier at index 3, in a turn. [-0, +0, e] */
-static void notify(lua_State *L, struct barrier *b) {
-  struct machine *m = &b->job.machine;
-  do scheduler_ensure_turn(L, b->scheduler);
-  while (!barrier_make_room(L, b, 0));
-  barrier_set_element(L, b, 3, nodes_vacant(&m->nodes), 2);
-  machine_post(m, NULL, MACHINE_CLOSED, b->scheduler->turn);
-  barrier_changed(L, b, 3);
+/* The room at index 3 will call the function at index 2, in a turn. [-0, +0, e] */
+static void notify(lua_State *L, struct room *r) {
+  do scheduler_ensure_turn(L, r->scheduler);
+  while (!room_reserve(L, r, 0));
+  room_set_element(L, r, 3, nodes_vacant(r->nodes, NULL), 2);
+  nodes_post(r->nodes, NULL, OUTCOME_CLOSED, r->scheduler->turn);
+  room_changed(L, r, 3);
 }
 
-/* The node of the Waiter at index 1 in the barrier at index 3, 0 if it is out. [-0, +0] */
-static uint32_t node_of(lua_State *L, const struct barrier *b, const struct waiter *w) {
-  const struct nodes *nodes = &b->job.machine.nodes;
+/* The node of the Waiter at index 1 in the room at index 3, 0 if it is out. [-0, +0] */
+static uint32_t node_of(lua_State *L, const struct room *r, const struct waiter *w) {
+  const struct nodes *nodes = r->nodes;
   bool same;
   if (w->node == 0 || w->node > nodes->used) return 0;
-  barrier_push_elements(L, 3);
+  room_push_elements(L, 3);
   lua_rawgeti(L, -1, (compat_index)w->node);
   same = lua_rawequal(L, -1, 1) && nodes->at[w->node].place < QUEUES;
   lua_pop(L, 2);
@@ -71,23 +72,23 @@ static uint32_t node_of(lua_State *L, const struct barrier *b, const struct wait
 /* waiter:close([on_close]) */
 static int waiter_close(lua_State *L) {
   struct waiter *w = check_waiter(L, "close");
-  struct barrier *b;
+  struct room *r;
   bool notifies = !lua_isnoneornil(L, 2);
   uint32_t n;
   errors_extra(L, 1, 3, 2, "close");
   if (notifies && !is_callable(L, 2))
     errors_argument(L, 1, 1, "close", "on_close must be callable, got %s", luaL_typename(L, 2));
   lua_settop(L, 2);
-  compat_getvalue(L, 1, WAITER_BARRIER);
-  b = barrier_at(L, 3);
-  if (b == NULL) { /* it was collected together with the Waiter, or the Lua state closes */
+  compat_getvalue(L, 1, WAITER_ROOM);
+  r = room_at(L, 3);
+  if (r == NULL) { /* it was collected together with the Waiter, or the Lua state closes */
     waiter_take_callback(L, 1);
     return 0;
   }
-  if (notifies) notify(L, b);
-  n = node_of(L, b, w);
+  if (notifies) notify(L, r);
+  n = node_of(L, r, w);
   waiter_take_callback(L, 1);
-  if (n) barrier_leave(L, b, 3, n);
+  if (n) room_leave(L, r, 3, n);
   return 0;
 }
 

@@ -1,13 +1,21 @@
 /*
-** What lua/barrier/shared.lua needs of shared.h.
+** What Lua sees of shared barriers.
 */
 #ifndef SHARED_BINDING_H
 #define SHARED_BINDING_H
 
-#include "../host/compat.h"
+#include "../host/scheduler.h"
 
-/* Sets the field "shared" of the table on the top: a table of functions, listed at the end
-** of shared_binding.c. Once for each Lua state. [-0, +0, m] */
-INTERNAL void shared_open(lua_State *L);
+/* Sets fields of the core, which is on the top: make_shared(schedule, in_fast_event) ->
+** shared(name, parties); shared_members, the methods; and before Lua 5.3 arrive_shared, for
+** their `wait` (coroutine.h). Once for each Lua state, before there is a handle of luv.
+** [-0, +0, m] */
+INTERNAL void shared_open_binding(lua_State *L, struct scheduler *s);
+
+/* Gives it luv's table, at index `uv`. [-0, +0, m] */
+INTERNAL void shared_bind_luv(lua_State *L, int uv);
+
+/* Closes its handle. [-0, +0, e] */
+INTERNAL void shared_close_handle(lua_State *L);
 
 #endif

@@ -3,169 +3,192 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "threads.h"
+#include "names.h"
 
-struct shared_barrier {
-  struct shared_barrier *next, *previous; /* in `barriers` */
-  size_t references;
-  uint64_t parties, generation;
-  uint64_t n_arrived, n_waiting;
-  struct shared_queue inside; /* in order of arrival */
+struct hub_barrier {
+  struct name name;
+  uint32_t parties, n_arrived, n_waiting;
+  uint32_t members;
+  uint64_t generation;
+  struct hub_link first, last; /* of those inside, in order of arrival */
   bool broken;
-  struct shared_reason *reason;
-  size_t length;
-  char name[1]; /* and more of it behind */
+  struct hub_reason *reason;
+  char text[1]; /* of its name, and more of it behind */
 };
 
 /* Of this process, or of this copy of the C core, should there be several. */
-static struct shared_barrier *shared_barriers;
+static struct names hub_names;
+static unsigned long hub_process; /* whose they are */
 
-/* {=== queues; the mutex is held from here on, unless a function takes it === */
+/* {=== references; the mutex is held from here on, unless a function takes it === */
 
-static void shared_append(struct shared_queue *q, struct shared_arrival *a, enum shared_link link) {
-  a->next[link] = NULL;
-  a->previous[link] = q->last;
-  if (q->last)
-    q->last->next[link] = a;
-  else
-    q->first = a;
-  q->last = a;
+/* The barrier of that name, or a new one; NULL: no memory. */
+static struct hub_barrier *find_or_make(const char *text, size_t length, uint32_t parties) {
+  struct hub_barrier *b = (struct hub_barrier *)(void *)names_find(&hub_names, text, length);
+  if (b || !names_reserve(&hub_names)) return b;
+  b = malloc(sizeof(*b) + length);
+  if (b == NULL) return NULL;
+  memset(b, 0, sizeof(*b));
+  b->parties = parties;
+  memcpy(b->text, text, length);
+  b->name.text = b->text;
+  b->name.length = length;
+  names_add(&hub_names, &b->name);
+  return b;
 }
 
-static void shared_unlink(struct shared_queue *q, struct shared_arrival *a, enum shared_link link) {
-  if (a->previous[link])
-    a->previous[link]->next[link] = a->next[link];
-  else
-    q->first = a->next[link];
-  if (a->next[link])
-    a->next[link]->previous[link] = a->previous[link];
-  else
-    q->last = a->previous[link];
-}
-
-/* }=== */
-
-/* {=== references === */
-
-static void shared_drop_reason(struct shared_reason *reason) {
+static void drop_reason(struct hub_reason *reason) {
   if (reason && --reason->references == 0) free(reason);
 }
 
-static struct shared_reason *shared_hold_reason(struct shared_reason *reason) {
+static struct hub_reason *hold_reason(struct hub_reason *reason) {
   if (reason) reason->references++;
   return reason;
 }
 
-static void shared_drop(struct shared_barrier *b) {
-  if (--b->references > 0) return;
-  if (b->previous)
-    b->previous->next = b->next;
-  else
-    shared_barriers = b->next;
-  if (b->next) b->next->previous = b->previous;
-  shared_drop_reason(b->reason);
+/* Frees a barrier that has no member, nor an arrival. */
+static void drop_if_unused(struct hub_barrier *b) {
+  if (b->members || b->n_arrived) return;
+  names_remove(&hub_names, &b->name);
+  drop_reason(b->reason);
   free(b);
 }
 
 /* }=== */
 
-/* {=== who goes in and out === */
+/* {=== seats === */
 
-static void shared_signal(struct shared_state *s) {
+static struct hub_seat *seat_at(struct hub_link link) { return &link.member->seats[link.seat]; }
+
+static void sit_down(struct hub_member *m, uint32_t n) {
+  struct hub_barrier *b = m->barrier;
+  struct hub_seat *seat = &m->seats[n];
+  const struct hub_link link = {m, n};
+  seat->previous = b->last;
+  seat->next.member = NULL;
+  if (b->last.member)
+    seat_at(b->last)->next = link;
+  else
+    b->first = link;
+  b->last = link;
+  seat->is_inside = true;
+  b->n_waiting++;
+  b->n_arrived++;
+}
+
+static void stand_up(struct hub_member *m, uint32_t n) {
+  struct hub_barrier *b = m->barrier;
+  struct hub_seat *seat = &m->seats[n];
+  if (seat->previous.member)
+    seat_at(seat->previous)->next = seat->next;
+  else
+    b->first = seat->next;
+  if (seat->next.member)
+    seat_at(seat->next)->previous = seat->previous;
+  else
+    b->last = seat->previous;
+  seat->is_inside = false;
+  b->n_waiting--;
+  b->n_arrived--;
+}
+
+static void signal_state(struct hub_state *s) {
   if (s->signalled) return;
   s->signalled = true;
   threads_write(&s->pipe);
 }
 
-/* It waits, or is counted. */
-static void shared_go_in(struct shared_arrival *a) {
-  struct shared_barrier *b = a->barrier;
-  shared_append(&b->inside, a, SHARED_IN_BARRIER);
-  a->place = SHARED_INSIDE;
-  b->n_arrived++;
-  if (!a->waits) return;
-  b->n_waiting++;
-  a->state->waits++;
-}
-
-static void shared_go_out(struct shared_arrival *a) {
-  struct shared_barrier *b = a->barrier;
-  struct shared_state *s = a->state;
-  if (a->place == SHARED_INSIDE) {
-    shared_unlink(&b->inside, a, SHARED_IN_BARRIER);
-    b->n_arrived--;
-    if (a->waits) b->n_waiting--;
-  } else if (a->place == SHARED_READY) {
-    shared_unlink(&s->ready, a, SHARED_IN_STATE);
-    shared_append(&s->others, a, SHARED_IN_STATE);
+/* The party, which is not inside, is ready. `quiet`: the state that need not be woken. */
+static void make_ready(struct hub_member *m, uint32_t n, enum hub_outcome outcome,
+                       const struct hub_state *quiet) {
+  struct hub_seat *seat = &m->seats[n];
+  seat->is_inside = false;
+  seat->outcome = (uint8_t)outcome;
+  seat->next_ready = 0;
+  if (m->last_ready) {
+    m->seats[m->last_ready].next_ready = n;
+  } else {
+    m->first_ready = n;
+    m->next_ready = m->state->ready;
+    m->state->ready = m;
   }
-  if (a->waits && a->place != SHARED_OUT) s->waits--;
-  a->place = SHARED_OUT;
+  m->last_ready = n;
+  if (m->state != quiet) signal_state(m->state);
 }
 
-/* It is out. */
-static void shared_make_ready(struct shared_arrival *a, enum shared_outcome outcome) {
-  struct shared_state *s = a->state;
-  shared_unlink(&s->others, a, SHARED_IN_STATE);
-  shared_append(&s->ready, a, SHARED_IN_STATE);
-  a->place = SHARED_READY;
-  a->outcome = outcome;
-  a->turn = s->turn;
-  s->waits++;
-  shared_signal(s);
-}
-
-/* It is out. */
-static void shared_destroy(struct shared_arrival *a) {
-  shared_unlink(&a->state->others, a, SHARED_IN_STATE);
-  shared_drop_reason(a->reason);
-  shared_drop(a->barrier);
-  free(a);
-}
-
-/* The phase ends for everybody inside. The caller holds a reference to the barrier. */
-static void shared_let_out(struct shared_barrier *b, enum shared_outcome outcome) {
+/* The phase ends for all parties. */
+static void let_all_out(struct hub_barrier *b, enum hub_outcome outcome,
+                        const struct hub_state *quiet) {
   uint64_t position = 0;
-  while (b->inside.first) {
-    struct shared_arrival *a = b->inside.first;
-    shared_go_out(a);
-    if (!a->waits) {
-      shared_destroy(a);
-      continue;
-    }
-    if (outcome == SHARED_ABORTED) a->reason = shared_hold_reason(b->reason);
-    a->value = position++;
-    shared_make_ready(a, outcome);
+  struct hub_link link = b->first;
+  while (link.member) {
+    struct hub_seat *seat = seat_at(link);
+    struct hub_link next = seat->next;
+    if (outcome == HUB_ABORTED) seat->reason = hold_reason(b->reason);
+    seat->position = position++;
+    make_ready(link.member, link.seat, outcome, quiet);
+    link = next;
   }
+  b->first = b->last = link;
+  b->n_waiting = b->n_arrived = 0;
 }
 
-static void shared_trip(struct shared_barrier *b) {
+static void trip(struct hub_barrier *b, const struct hub_state *quiet) {
   b->generation++;
-  shared_let_out(b, SHARED_PASSED);
+  let_all_out(b, HUB_PASSED, quiet);
 }
 
 /* }=== */
 
 /* {=== states === */
 
-void shared_init(struct shared_state *s) {
+void hub_open(struct hub_state *s) {
   memset(s, 0, sizeof(*s));
+  s->process = threads_process();
   threads_init_pipe(&s->pipe);
 }
 
-void shared_close(struct shared_state *s) {
-  threads_lock();
-  s->closed = true;
-  while (s->ready.first || s->others.first) {
-    struct shared_arrival *a = s->ready.first ? s->ready.first : s->others.first;
-    shared_go_out(a);
-    shared_destroy(a);
-  }
-  threads_close_pipe(&s->pipe);
-  threads_unlock();
+bool hub_is_forked(const struct hub_state *s) { return s->process != threads_process(); }
+
+/* The first of those that are ready; 0: none. */
+static uint32_t take_from(struct hub_member *m) {
+  struct hub_member **at = &m->state->ready;
+  uint32_t first = m->first_ready;
+  if (first == 0) return 0;
+  while (*at != m) at = &(*at)->next_ready;
+  *at = m->next_ready;
+  m->first_ready = m->last_ready = 0;
+  return first;
 }
 
-const struct threads_pipe *shared_pipe(struct shared_state *s) {
+static void free_member(struct hub_member *m) {
+  for (uint32_t n = 1; n < m->capacity; n++) {
+    if (m->seats[n].is_inside) stand_up(m, n);
+    drop_reason(m->seats[n].reason);
+  }
+  take_from(m);
+  if (m->previous)
+    m->previous->next = m->next;
+  else
+    m->state->members = m->next;
+  if (m->next) m->next->previous = m->previous;
+  m->barrier->members--;
+  drop_if_unused(m->barrier);
+  free(m->seats);
+  free(m);
+}
+
+void hub_close(struct hub_state *s) {
+  if (!hub_is_forked(s)) {
+    threads_lock();
+    while (s->members) free_member(s->members);
+    threads_unlock();
+  }
+  s->closed = true;
+  threads_close_pipe(&s->pipe);
+}
+
+const struct threads_pipe *hub_pipe(struct hub_state *s) {
   bool is_open;
   threads_lock();
   if (!s->closed && (THREADS_LOOP_READS || !threads_is_open(&s->pipe))) {
@@ -177,101 +200,75 @@ const struct threads_pipe *shared_pipe(struct shared_state *s) {
   return is_open ? &s->pipe : NULL;
 }
 
-void shared_begin(struct shared_state *s) {
+void hub_acknowledge(struct hub_state *s) {
   threads_lock();
-  s->turn++;
+  if (s->signalled) threads_read(&s->pipe);
+  s->signalled = false;
   threads_unlock();
 }
 
-struct shared_arrival *shared_next(struct shared_state *s) {
-  struct shared_arrival *a;
+struct hub_member *hub_take(struct hub_state *s, uint32_t *first) {
+  struct hub_member *m;
   threads_lock();
-  a = s->ready.first;
-  if (a && a->turn == s->turn) a = NULL;
+  m = s->ready;
+  if (m) *first = take_from(m);
   threads_unlock();
-  return a;
+  return m;
 }
 
-bool shared_settle(struct shared_state *s) {
-  bool signalled;
+uint32_t hub_take_from(struct hub_member *m) {
+  uint32_t first;
   threads_lock();
-  if (s->signalled && !s->ready.first) {
-    s->signalled = false;
-    threads_read(&s->pipe);
-  }
-  signalled = s->signalled;
+  first = take_from(m);
   threads_unlock();
-  return signalled;
-}
-
-bool shared_acknowledge(struct shared_state *s) {
-  bool signalled;
-  threads_lock();
-  signalled = s->signalled;
-  if (signalled) {
-    s->signalled = false;
-    threads_read(&s->pipe);
-  }
-  threads_unlock();
-  return signalled;
-}
-
-void shared_wake(struct shared_state *s) {
-  threads_lock();
-  shared_signal(s);
-  threads_unlock();
-}
-
-bool shared_resting(const struct shared_state *s) {
-  bool is;
-  threads_lock();
-  is = s->waits == 0;
-  threads_unlock();
-  return is;
+  return first;
 }
 
 /* }=== */
 
-/* {=== barriers === */
+/* {=== members === */
 
-static struct shared_barrier *shared_find(const char *name, size_t length) {
-  struct shared_barrier *b;
-  for (b = shared_barriers; b; b = b->next)
-    if (b->length == length && memcmp(b->name, name, length) == 0) return b;
+/* A fork that the hub has not seen yet begins with none of its parent's barriers. */
+static void own_hub(void) {
+  unsigned long process = threads_process();
+  if (hub_process == process) return;
+  memset(&hub_names, 0, sizeof(hub_names));
+  hub_process = process;
+}
+
+struct hub_member *hub_join(struct hub_state *s, const char *name, size_t length, uint32_t parties,
+                            void *owner) {
+  struct hub_member *m = malloc(sizeof(*m));
+  if (m == NULL) return NULL;
+  memset(m, 0, sizeof(*m));
+  m->state = s;
+  m->owner = owner;
+  threads_lock();
+  own_hub();
+  m->barrier = find_or_make(name, length, parties);
+  if (m->barrier) {
+    m->barrier->members++;
+    m->next = s->members;
+    if (m->next) m->next->previous = m;
+    s->members = m;
+  }
+  threads_unlock();
+  if (m->barrier) return m;
+  free(m);
   return NULL;
 }
 
-static struct shared_barrier *shared_make(const char *name, size_t length, uint64_t parties) {
-  struct shared_barrier *b = malloc(sizeof(*b) + length);
-  if (b == NULL) return NULL;
-  memset(b, 0, sizeof(*b));
-  b->parties = parties;
-  b->length = length;
-  memcpy(b->name, name, length);
-  b->next = shared_barriers;
-  if (shared_barriers) shared_barriers->previous = b;
-  shared_barriers = b;
-  return b;
-}
-
-struct shared_barrier *shared_join(const char *name, size_t length, uint64_t parties) {
-  struct shared_barrier *b;
+void hub_quit(struct hub_member *m) {
   threads_lock();
-  b = shared_find(name, length);
-  if (b == NULL) b = shared_make(name, length, parties);
-  if (b) b->references++;
-  threads_unlock();
-  return b;
-}
-
-void shared_release(struct shared_barrier *b) {
-  threads_lock();
-  shared_drop(b);
+  free_member(m);
   threads_unlock();
 }
 
-void shared_get_status(const struct shared_barrier *b, struct shared_status *status) {
+void hub_get_status(const struct hub_member *m, struct hub_status *status) {
+  const struct hub_barrier *b = m->barrier;
   threads_lock();
+  status->name = b->text;
+  status->length = b->name.length;
   status->parties = b->parties;
   status->n_waiting = b->n_waiting;
   status->n_arrived = b->n_arrived;
@@ -280,111 +277,123 @@ void shared_get_status(const struct shared_barrier *b, struct shared_status *sta
   threads_unlock();
 }
 
-void shared_reset(struct shared_barrier *b) {
+bool hub_reserve(struct hub_member *m, uint32_t seat) {
+  uint32_t capacity = m->capacity ? m->capacity : 8;
+  struct hub_seat *seats, *old;
+  if (seat < m->capacity) return true;
+  while (capacity <= seat) capacity *= 2; /* nodes are fewer than 2^30 */
+  seats = malloc(capacity * sizeof(*seats));
+  if (seats == NULL) return false;
+  memset(seats, 0, capacity * sizeof(*seats));
   threads_lock();
-  b->broken = false;
-  shared_drop_reason(b->reason);
-  b->reason = NULL;
-  shared_let_out(b, SHARED_RESET);
+  old = m->seats;
+  if (old) memcpy(seats, old, m->capacity * sizeof(*seats));
+  m->seats = seats;
+  m->capacity = capacity;
   threads_unlock();
-}
-
-struct shared_reason *shared_new_reason(enum shared_kind kind, size_t length) {
-  struct shared_reason *reason = malloc(sizeof(*reason) + length);
-  if (reason == NULL) return NULL;
-  memset(reason, 0, sizeof(*reason));
-  reason->kind = kind;
-  reason->references = 1;
-  if (kind == SHARED_STRING) reason->value.length = length;
-  return reason;
-}
-
-void shared_abort(struct shared_barrier *b, struct shared_reason *reason) {
-  threads_lock();
-  if (b->broken) {
-    free(reason); /* nobody else has it yet */
-  } else {
-    b->broken = true;
-    b->reason = reason;
-    shared_let_out(b, SHARED_ABORTED);
-  }
-  threads_unlock();
+  free(old);
+  return true;
 }
 
 /* }=== */
 
-/* {=== arrivals === */
+/* {=== parties === */
 
-bool shared_pass(struct shared_barrier *b, uint64_t *position) {
+/* What a call need not wake. */
+static const struct hub_state *quiet_state(const struct hub_member *m, bool quiet) {
+  return quiet ? m->state : NULL;
+}
+
+bool hub_foresees(const struct hub_member *m) {
+  const struct hub_barrier *b = m->barrier;
+  bool ready;
+  threads_lock();
+  ready = b->broken || b->n_arrived + 1 == b->parties;
+  threads_unlock();
+  return ready;
+}
+
+bool hub_pass(struct hub_member *m, uint64_t *position, bool quiet) {
+  struct hub_barrier *b = m->barrier;
   bool passes;
   threads_lock();
   passes = !b->broken && b->n_arrived + 1 == b->parties;
   if (passes) {
     *position = b->n_waiting;
-    shared_trip(b);
+    trip(b, quiet_state(m, quiet));
   }
   threads_unlock();
   return passes;
 }
 
-struct shared_arrival *shared_new(struct shared_state *s, struct shared_barrier *b, void *owner,
-                                  bool waits) {
-  struct shared_arrival *a = malloc(sizeof(*a));
-  if (a == NULL) return NULL;
-  memset(a, 0, sizeof(*a));
-  a->barrier = b;
-  a->state = s;
-  a->owner = owner;
-  a->waits = waits;
+void hub_enter(struct hub_member *m, uint32_t seat, bool quiet) {
+  struct hub_barrier *b = m->barrier;
   threads_lock();
-  b->references++;
-  shared_append(&s->others, a, SHARED_IN_STATE);
-  threads_unlock();
-  return a;
-}
-
-bool shared_enter(struct shared_arrival *a) {
-  struct shared_barrier *b = a->barrier;
-  bool enters;
-  threads_lock();
-  enters = a->place == SHARED_OUT && !b->broken;
-  if (enters) {
-    shared_go_in(a);
-    if (b->n_arrived == b->parties) shared_trip(b);
-  } else if (a->place == SHARED_OUT && b->broken) {
-    a->outcome = SHARED_ABORTED;
-    a->reason = shared_hold_reason(b->reason);
-    if (a->waits) shared_make_ready(a, SHARED_ABORTED);
+  drop_reason(m->seats[seat].reason);
+  m->seats[seat].reason = NULL;
+  if (b->broken) {
+    m->seats[seat].reason = hold_reason(b->reason);
+    make_ready(m, seat, HUB_ABORTED, quiet_state(m, quiet));
+  } else {
+    sit_down(m, seat);
+    if (b->n_arrived == b->parties) trip(b, quiet_state(m, quiet));
   }
   threads_unlock();
-  return enters;
 }
 
-bool shared_leave(struct shared_arrival *a, enum shared_outcome outcome) {
+bool hub_arrive(struct hub_member *m, struct hub_reason **reason, bool quiet) {
+  struct hub_barrier *b = m->barrier;
+  bool arrives;
+  threads_lock();
+  arrives = !b->broken;
+  if (arrives && ++b->n_arrived == b->parties) trip(b, quiet_state(m, quiet));
+  *reason = arrives ? NULL : hold_reason(b->reason);
+  threads_unlock();
+  return arrives;
+}
+
+bool hub_leave(struct hub_member *m, uint32_t seat) {
   bool waits;
   threads_lock();
-  waits = a->place == SHARED_INSIDE;
-  if (waits) {
-    a->value = a->barrier->n_arrived;
-    shared_go_out(a);
-    shared_make_ready(a, outcome);
-  }
+  waits = m->seats[seat].is_inside;
+  if (waits) stand_up(m, seat);
   threads_unlock();
   return waits;
 }
 
-bool shared_absent(const struct shared_arrival *a) {
-  bool is;
+void hub_reset(struct hub_member *m, bool quiet) {
+  struct hub_barrier *b = m->barrier;
   threads_lock();
-  is = a->place == SHARED_OUT;
+  b->broken = false;
+  drop_reason(b->reason);
+  b->reason = NULL;
+  let_all_out(b, HUB_RESET, quiet_state(m, quiet));
   threads_unlock();
-  return is;
 }
 
-void shared_free(struct shared_arrival *a) {
+void hub_abort(struct hub_member *m, struct hub_reason *reason, bool quiet) {
+  struct hub_barrier *b = m->barrier;
   threads_lock();
-  shared_go_out(a);
-  shared_destroy(a);
+  if (b->broken) {
+    drop_reason(reason);
+  } else {
+    b->broken = true;
+    b->reason = reason;
+    let_all_out(b, HUB_ABORTED, quiet_state(m, quiet));
+  }
+  threads_unlock();
+}
+
+struct hub_reason *hub_hold_reason(struct hub_reason *reason) {
+  threads_lock();
+  hold_reason(reason);
+  threads_unlock();
+  return reason;
+}
+
+void hub_drop_reason(struct hub_reason *reason) {
+  threads_lock();
+  drop_reason(reason);
   threads_unlock();
 }
 

@@ -1,18 +1,22 @@
 /*
 ** Barriers that the Lua states of a process share, each found by its name. Plain C99
-** and threads: it knows no Lua, no luv and no clock. The barrier of one state (machine.h)
-** has nothing to do with it.
+** and threads: it knows no Lua, no luv and no clock.
 **
-** One mutex guards everything, and each call takes it once. Nothing is called back: who
-** is to be told something is queued in its own state, and that state is woken.
+** Each state has a member at each barrier that it uses, and each of its parties that waits
+** there has a seat of that member, by the number of its node. An arrival that does not
+** wait is only counted.
 **
-** What a wait comes to is decided when the barrier trips, is reset or aborted, or when
-** the wait is given up, and never changes afterwards. So a barrier does not drain: once it
-** has tripped, whoever arrives counts in the next phase, while the states let out their
-** own waiters in their own time.
+** One mutex guards everything, and each call takes it once. The hub calls nothing back: a
+** party that becomes ready is queued at its member, and its state is woken through a pipe.
 **
-** A barrier lives as long as an arrival refers to it, even one that never arrives; or whoever
-** has called shared_join. With the last of them goes its name.
+** The outcome of a wait is decided when the barrier trips, is reset or aborted, or when
+** the party leaves early, and never changes afterwards. So a barrier does not drain: an
+** arrival after the trip counts in the next phase, while the states let out their own
+** parties in their own time.
+**
+** A barrier lives as long as it has a member, or an arrival that counts. With it goes its name.
+**
+** Each call takes constant time, but for each party that it lets out.
 */
 #ifndef SHARED_HUB_H
 #define SHARED_HUB_H
@@ -21,29 +25,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../host/internal.h"
-#include "threads.h"
+#include "../host/threads.h"
 
-struct shared_barrier;
-struct shared_state;
+struct hub_barrier;
+struct hub_member;
 
-/* What a wait comes to. */
-enum shared_outcome {
-  SHARED_PASSED,    /* with a position */
-  SHARED_RESET,     /* the barrier was reset */
-  SHARED_ABORTED,   /* the barrier is broken, for a reason */
-  SHARED_TIMED_OUT, /* given up by its own state; likewise the next two */
-  SHARED_CANCELLED,
-  SHARED_DISTURBED
+enum hub_outcome {
+  HUB_PASSED, /* with a position */
+  HUB_RESET,  /* the barrier was reset */
+  HUB_ABORTED /* the barrier is broken, for a reason */
 };
 
-enum shared_kind { SHARED_BOOLEAN, SHARED_INTEGER, SHARED_NUMBER, SHARED_STRING };
+enum hub_kind { HUB_BOOLEAN, HUB_INTEGER, HUB_NUMBER, HUB_STRING };
 
 /* Why a barrier was aborted, if there is more to say. It does not change, and lives while
 ** anything refers to it. */
-struct shared_reason {
+struct hub_reason {
   size_t references;
-  enum shared_kind kind;
+  enum hub_kind kind;
   union {
     bool boolean;
     intmax_t integer;
@@ -53,121 +52,125 @@ struct shared_reason {
   char string[1]; /* of a string, and more of it behind */
 };
 
-enum shared_place { SHARED_OUT, SHARED_INSIDE, SHARED_READY };
-
-/* The queues that an arrival is in: its barrier's, and one of its state's. */
-enum shared_link { SHARED_IN_BARRIER, SHARED_IN_STATE };
-
-/* Somebody who arrives. While it is inside it belongs to the barrier; before and after that,
-** to its own state, in whose thread alone it may then be read. */
-struct shared_arrival {
-  struct shared_barrier *barrier;
-  struct shared_state *state;
-  struct shared_arrival *next[2], *previous[2]; /* by shared_link */
-  enum shared_place place;
-  enum shared_outcome outcome;
-  uint64_t value; /* SHARED_PASSED: its position; SHARED_TIMED_OUT: how many had arrived */
-  uint64_t turn;  /* of its state, when it became ready */
-  struct shared_reason *reason;
-  bool waits;
-  void *owner; /* the caller's */
+/* The seat of one party of one member. */
+struct hub_link {
+  struct hub_member *member; /* NULL: none */
+  uint32_t seat;
 };
 
-struct shared_queue {
-  struct shared_arrival *first, *last;
+struct hub_seat {
+  struct hub_link next, previous; /* inside: of all parties, in order of arrival */
+  uint32_t next_ready;            /* ready: of this member; 0: the last */
+  bool is_inside;                 /* waits, so that its outcome is not decided yet */
+  uint8_t outcome;
+  uint64_t position;         /* HUB_PASSED */
+  struct hub_reason *reason; /* HUB_ABORTED; stays until the seat is taken again */
 };
 
 /* What one Lua state has to do with the barriers. */
-struct shared_state {
-  struct shared_queue ready, others; /* all its arrivals */
-  size_t waits;                      /* how many of its arrivals wait, or are ready */
-  uint64_t turn;                     /* what became ready in an earlier one is served in this one */
+struct hub_state {
+  struct hub_member *members; /* all of them */
+  struct hub_member *ready;   /* those that have parties to be taken */
+  unsigned long process;      /* the one that it belongs to, not a fork of that */
   bool signalled, closed;
   struct threads_pipe pipe; /* wakes its loop */
 };
 
-struct shared_status {
-  uint64_t parties, n_waiting, n_arrived, generation;
+struct hub_member {
+  struct hub_barrier *barrier;
+  struct hub_state *state;
+  void *owner;                        /* the caller's */
+  struct hub_member *next, *previous; /* of its state */
+  struct hub_member *next_ready;      /* of its state */
+  struct hub_seat *seats;             /* seats[0] is not used */
+  uint32_t capacity;                  /* of seats */
+  uint32_t first_ready, last_ready;   /* 0: none */
+};
+
+struct hub_status {
+  const char *name; /* lives as long as the member */
+  size_t length;
+  uint32_t parties, n_waiting, n_arrived;
+  uint64_t generation;
   bool broken;
 };
 
 /* {=== states === */
 
-INTERNAL void shared_init(struct shared_state *s);
+INTERNAL void hub_open(struct hub_state *s);
 
-/* Frees all its arrivals, so that those which have not tripped are taken back. None may be
-** made or used afterwards. */
-INTERNAL void shared_close(struct shared_state *s);
+/* Frees all its members, and so takes its parties back. None may be used afterwards. */
+INTERNAL void hub_close(struct hub_state *s);
 
-/* A pipe that is readable when somebody is ready, for a loop that is to wait for it; NULL if
-** there is none to be had. On Windows it is a new one each time. */
-INTERNAL const struct threads_pipe *shared_pipe(struct shared_state *s);
+/* True in a process that was forked from that of the state. Nothing else may be called there:
+** the mutex may be locked for good, and the pipe is the parent's. */
+INTERNAL bool hub_is_forked(const struct hub_state *s);
 
-/* Begins a turn. */
-INTERNAL void shared_begin(struct shared_state *s);
+/* A pipe that is readable when a party is ready, for a loop that waits for it; NULL if there is
+** none. On Windows it is a new one each time. */
+INTERNAL const struct threads_pipe *hub_pipe(struct hub_state *s);
 
-/* The next who is to be told in this turn, or NULL. */
-INTERNAL struct shared_arrival *shared_next(struct shared_state *s);
+/* The pipe is not readable any more, until another party becomes ready. */
+INTERNAL void hub_acknowledge(struct hub_state *s);
 
-/* Ends a turn: unless somebody is ready already, the pipe is not readable any more. Returns
-** whether it still is. */
-INTERNAL bool shared_settle(struct shared_state *s);
+/* Takes all ready parties of one of the members, which it returns, as a list of seats that
+** begins with `first` and ends with 0, in the order in which they were decided. NULL if no
+** party is ready. */
+INTERNAL struct hub_member *hub_take(struct hub_state *s, uint32_t *first);
 
-/* The pipe is not readable any more, but the next who is ready makes it so again. Returns
-** whether it was. */
-INTERNAL bool shared_acknowledge(struct shared_state *s);
-
-/* Makes the pipe readable, as if somebody were ready. */
-INTERNAL void shared_wake(struct shared_state *s);
-
-/* Does nobody wait, and is nobody ready? */
-INTERNAL bool shared_resting(const struct shared_state *s);
+/* The same for one member: the first seat, or 0. */
+INTERNAL uint32_t hub_take_from(struct hub_member *m);
 
 /* }=== */
 
-/* {=== barriers === */
+/* {=== members === */
 
-/* The barrier of that name, made with so many parties unless it is there. NULL: no
-** memory. */
-INTERNAL struct shared_barrier *shared_join(const char *name, size_t length, uint64_t parties);
+/* A new member of the barrier of that name, which is made with so many parties unless it is
+** there. NULL: no memory. */
+INTERNAL struct hub_member *hub_join(struct hub_state *s, const char *name, size_t length,
+                                     uint32_t parties, void *owner);
 
-INTERNAL void shared_release(struct shared_barrier *b);
+/* Takes its parties back, and frees it. */
+INTERNAL void hub_quit(struct hub_member *m);
 
-INTERNAL void shared_get_status(const struct shared_barrier *b, struct shared_status *status);
+INTERNAL void hub_get_status(const struct hub_member *m, struct hub_status *status);
 
-INTERNAL void shared_reset(struct shared_barrier *b);
-
-/* A reason with room for a string of `length` bytes, for shared_abort. NULL: no memory. */
-INTERNAL struct shared_reason *shared_new_reason(enum shared_kind kind, size_t length);
-
-/* Takes the reason over, NULL for none. Changes nothing if the barrier is broken. */
-INTERNAL void shared_abort(struct shared_barrier *b, struct shared_reason *reason);
+/* Makes room for this seat. False, and nothing changed, when out of memory. */
+INTERNAL bool hub_reserve(struct hub_member *m, uint32_t seat);
 
 /* }=== */
 
-/* {=== arrivals === */
+/* {=== parties === */
 
-/* Passes at once, as the last to arrive, with this position; false, and nothing changed,
-** if that is not the last one. */
-INTERNAL bool shared_pass(struct shared_barrier *b, uint64_t *position);
+/* In what follows `quiet` says that the caller will take what becomes ready in its own state, so
+** that the state need not be woken. */
 
-/* Somebody who has yet to arrive, to wait or not. NULL: no memory. */
-INTERNAL struct shared_arrival *shared_new(struct shared_state *s, struct shared_barrier *b,
-                                           void *owner, bool waits);
+/* True if a party that came now would be ready at once: as the last, or at a broken barrier. */
+INTERNAL bool hub_foresees(const struct hub_member *m);
 
-/* Arrives. Whoever waits may be ready at once: as the last one, or on a broken barrier. Who
-** does not wait is the barrier's from now on; on a broken barrier it is SHARED_ABORTED, and
-** still the caller's. Returns whether it was let in. */
-INTERNAL bool shared_enter(struct shared_arrival *a);
+/* Passes at once, as the last to arrive, with this position. False, and nothing changed, if
+** it is not the last. */
+INTERNAL bool hub_pass(struct hub_member *m, uint64_t *position, bool quiet);
 
-/* Gives a wait up: it becomes ready with this outcome. False if it was not waiting. */
-INTERNAL bool shared_leave(struct shared_arrival *a, enum shared_outcome outcome);
+/* A party arrives and waits. It may be ready at once. Needs room for the seat. */
+INTERNAL void hub_enter(struct hub_member *m, uint32_t seat, bool quiet);
 
-/* Has it not arrived yet? */
-INTERNAL bool shared_absent(const struct shared_arrival *a);
+/* A party arrives that does not wait. False if the barrier is broken; then `reason` is one
+** more reference to the reason, or NULL. */
+INTERNAL bool hub_arrive(struct hub_member *m, struct hub_reason **reason, bool quiet);
 
-/* Frees an arrival, wherever it is. */
-INTERNAL void shared_free(struct shared_arrival *a);
+/* A party leaves early. False if its outcome was decided already. */
+INTERNAL bool hub_leave(struct hub_member *m, uint32_t seat);
+
+INTERNAL void hub_reset(struct hub_member *m, bool quiet);
+
+/* Takes the reason over, one reference to a block of malloc, NULL for none. Changes nothing if the
+ * barrier is broken. */
+INTERNAL void hub_abort(struct hub_member *m, struct hub_reason *reason, bool quiet);
+
+/* One reference more, and one less; NULL is no reason. */
+INTERNAL struct hub_reason *hub_hold_reason(struct hub_reason *reason);
+INTERNAL void hub_drop_reason(struct hub_reason *reason);
 
 /* }=== */
 

@@ -1,56 +1,57 @@
 #include "reason.h"
 
-#include <string.h>
+#include <stdlib.h>
 
-int shared_memory_error(lua_State *L) { return luaL_error(L, "not enough memory"); }
-
-static struct shared_reason *shared_make_reason(lua_State *L, enum shared_kind kind,
-                                                size_t length) {
-  struct shared_reason *reason = shared_new_reason(kind, length);
-  if (reason == NULL) shared_memory_error(L);
-  return reason;
+bool reason_may_travel(lua_State *L, int i) {
+  int type = lua_type(L, i);
+  return type <= LUA_TBOOLEAN || type == LUA_TNUMBER || type == LUA_TSTRING;
 }
 
-struct shared_reason *shared_to_reason(lua_State *L, int i) {
-  struct shared_reason *reason = NULL;
+/* The kind of a value other than nil. */
+static enum hub_kind kind_at(lua_State *L, int i) {
   switch (lua_type(L, i)) {
-    case LUA_TBOOLEAN:
-      reason = shared_make_reason(L, SHARED_BOOLEAN, 0);
-      reason->value.boolean = lua_toboolean(L, i) != 0;
-      break;
-    case LUA_TNUMBER:
+    case LUA_TBOOLEAN: return HUB_BOOLEAN;
+    case LUA_TSTRING: return HUB_STRING;
+    default:
 #if LUA_VERSION_NUM >= 503
-      if (lua_isinteger(L, i)) {
-        reason = shared_make_reason(L, SHARED_INTEGER, 0);
-        reason->value.integer = lua_tointeger(L, i);
-        break;
-      }
+      if (lua_isinteger(L, i)) return HUB_INTEGER;
 #endif
-      reason = shared_make_reason(L, SHARED_NUMBER, 0);
-      reason->value.number = (double)lua_tonumber(L, i);
-      break;
-    case LUA_TSTRING: {
-      size_t length;
-      const char *string = lua_tolstring(L, i, &length);
-      reason = shared_make_reason(L, SHARED_STRING, length);
-      memcpy(reason->string, string, length);
-      break;
-    }
-    default: break;
+      return HUB_NUMBER;
   }
-  return reason;
 }
 
-void shared_push_reason(lua_State *L, const struct shared_reason *reason) {
+bool reason_make(lua_State *L, int i, struct hub_reason **reason) {
+  struct hub_reason *r;
+  bool is_string = lua_type(L, i) == LUA_TSTRING;
+  size_t length = is_string ? lua_rawlen(L, i) : 0;
+  *reason = NULL;
+  if (lua_isnoneornil(L, i)) return true;
+  *reason = r = malloc(sizeof(*r) + length);
+  if (r == NULL) return false;
+  r->references = 1;
+  r->kind = kind_at(L, i);
+  switch (r->kind) {
+    case HUB_BOOLEAN: r->value.boolean = lua_toboolean(L, i) != 0; break;
+    case HUB_INTEGER: r->value.integer = lua_tointeger(L, i); break;
+    case HUB_NUMBER: r->value.number = (double)lua_tonumber(L, i); break;
+    case HUB_STRING:
+      r->value.length = length;
+      memcpy(r->string, lua_tostring(L, i), length);
+      break;
+  }
+  return true;
+}
+
+void reason_push(lua_State *L, const struct hub_reason *reason) {
   if (reason == NULL)
     lua_pushnil(L);
-  else if (reason->kind == SHARED_BOOLEAN)
+  else if (reason->kind == HUB_BOOLEAN)
     lua_pushboolean(L, reason->value.boolean);
 #if LUA_VERSION_NUM >= 503
-  else if (reason->kind == SHARED_INTEGER)
+  else if (reason->kind == HUB_INTEGER)
     lua_pushinteger(L, (lua_Integer)reason->value.integer);
 #endif
-  else if (reason->kind == SHARED_NUMBER)
+  else if (reason->kind == HUB_NUMBER)
     lua_pushnumber(L, (lua_Number)reason->value.number);
   else
     lua_pushlstring(L, reason->string, reason->value.length);

@@ -1,5 +1,5 @@
 /*
-** Reasons of aborted barriers (see shared.h) on their way between Lua states.
+** Reasons of aborted barriers (hub.h) on their way between Lua states.
 */
 #ifndef SHARED_REASON_H
 #define SHARED_REASON_H
@@ -7,14 +7,14 @@
 #include "../host/compat.h"
 #include "hub.h"
 
-/* Raises what Lua does when memory runs out. [-0, +0, v] */
-INTERNAL int shared_memory_error(lua_State *L);
+/* True for nil, and for what can go to another Lua state. */
+INTERNAL bool reason_may_travel(lua_State *L, int i);
 
-/* The value at an index; NULL for nil, and for what cannot leave its Lua state.
-** [-0, +0, m] */
-INTERNAL struct shared_reason *shared_to_reason(lua_State *L, int i);
+/* Makes the value at an index, which may travel, a reason with one reference, NULL for nil. False
+** if there is no memory. [-0, +0, -] */
+INTERNAL bool reason_make(lua_State *L, int i, struct hub_reason **reason);
 
 /* [-0, +1, m] */
-INTERNAL void shared_push_reason(lua_State *L, const struct shared_reason *reason);
+INTERNAL void reason_push(lua_State *L, const struct hub_reason *reason);
 
 #endif

@@ -69,10 +69,14 @@ bool nodes_has_room(const struct nodes *s) { return s->free || s->used + 1 < s->
 
 bool nodes_reserve(struct nodes *s) { return nodes_has_room(s) || grow(s); }
 
-uint32_t nodes_vacant(const struct nodes *s) { return s->free ? s->free : s->used + 1; }
+static inline uint32_t unused(const struct nodes *s) { return s->free ? s->free : s->used + 1; }
 
-uint32_t nodes_take(struct nodes *s, const void *key) {
-  uint32_t n = nodes_vacant(s);
+uint32_t nodes_vacant(const struct nodes *s, const void *key) {
+  return nodes_comes_back(s, key) ? s->parked : unused(s);
+}
+
+uint32_t nodes_take_new(struct nodes *s, const void *key) {
+  uint32_t n = unused(s);
   if (n == s->free)
     s->free = s->at[n].next;
   else
@@ -105,10 +109,30 @@ bool nodes_empty(const struct nodes *s) {
   return true;
 }
 
-bool nodes_rewind(struct nodes *s) {
-  bool spare = s->capacity > SMALL_CAPACITY && s->used < s->capacity / 4;
+bool nodes_rest(struct nodes *s) {
+  bool too_large = s->capacity > SMALL_CAPACITY && s->used < s->capacity / 4;
+  if (s->taken) return false;
   s->used = s->free = 0;
-  return spare;
+  return too_large;
+}
+
+static void set_parked(struct nodes *s, uint32_t n) {
+  s->parked = n;
+  s->running = n ? s->at[n].key : NULL;
+}
+
+uint32_t nodes_park(struct nodes *s, uint32_t n) {
+  uint32_t previous = s->parked;
+  set_parked(s, n);
+  return previous;
+}
+
+bool nodes_unpark(struct nodes *s, uint32_t n, uint32_t previous) {
+  bool gone = s->parked == n;
+  if (gone) nodes_free(s, n);
+  if (s->parked != previous) /* it may have been destroyed */
+    set_parked(s, previous <= s->used ? previous : 0);
+  return gone;
 }
 
 /* }=== */
@@ -169,6 +193,35 @@ uint32_t nodes_pop(struct nodes *s, uint8_t place) {
   q->count--;
   s->at[n].place = PLACE_PARKED;
   return n;
+}
+
+/* }=== */
+
+/* {=== leaving early === */
+
+void nodes_send_off(struct nodes *s, uint32_t n, enum outcome outcome, uint32_t turn) {
+  nodes_append(s, PLACE_LEAVING, n);
+  s->at[n].outcome = (uint8_t)outcome;
+  s->at[n].as.turn = turn;
+}
+
+uint32_t nodes_post(struct nodes *s, const void *key, enum outcome outcome, uint32_t turn) {
+  uint32_t n = nodes_take(s, key);
+  nodes_send_off(s, n, outcome, turn);
+  return n;
+}
+
+bool nodes_next_leaving(struct nodes *s, uint32_t turn, uint32_t withheld, struct leaver *leaver) {
+  uint32_t n = s->queues[PLACE_LEAVING].first;
+  if (n && n == withheld) n = s->at[n].next;
+  if (n == 0 || !older(s->at[n].as.turn, turn)) return false;
+  leaver->node = n;
+  leaver->outcome = (enum outcome)s->at[n].outcome;
+  leaver->place = PLACE_LEAVING;
+  leaver->position = 0;
+  nodes_unlink(s, n);
+  s->at[n].place = PLACE_PARKED;
+  return true;
 }
 
 /* }=== */

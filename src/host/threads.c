@@ -36,6 +36,7 @@ static void *threads_mutex; /* a slim reader/writer lock is one pointer, NULL at
 
 void threads_lock(void) { AcquireSRWLockExclusive(&threads_mutex); }
 void threads_unlock(void) { ReleaseSRWLockExclusive(&threads_mutex); }
+unsigned long threads_process(void) { return GetCurrentProcessId(); }
 
 void threads_init_pipe(struct threads_pipe *p) { p->write_end = NULL; }
 bool threads_is_open(const struct threads_pipe *p) { return p->write_end != NULL; }
@@ -77,6 +78,7 @@ static pthread_mutex_t threads_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 void threads_lock(void) { pthread_mutex_lock(&threads_mutex); }
 void threads_unlock(void) { pthread_mutex_unlock(&threads_mutex); }
+unsigned long threads_process(void) { return (unsigned long)getpid(); }
 
 static bool threads_set_flags(int fd) {
   int flags = fcntl(fd, F_GETFL);

@@ -1,16 +1,19 @@
 /*
-** What shared.c needs of the system: one mutex for the process, and a pipe to wake the loop
-** of another thread with.
+** What the hub needs of the system: one mutex for the process, and a pipe that wakes the loop of
+** another thread.
 */
 #ifndef BARRIER_THREADS_H
 #define BARRIER_THREADS_H
 
 #include <stdbool.h>
 
-#include "../host/internal.h"
+#include "internal.h"
 
 INTERNAL void threads_lock(void);
 INTERNAL void threads_unlock(void);
+
+/* The number of this process, which a fork does not share. */
+INTERNAL unsigned long threads_process(void);
 
 /* What it has is there while it is open; while it is closed, writing and reading do nothing. */
 #ifdef _WIN32

@@ -1,0 +1,158 @@
+/*
+** A barrier as a kind of room: what the host asks of it.
+*/
+#include "action.h"
+#include "barrier.h"
+#include "../host/errors.h"
+#include "../host/report.h"
+
+/* {=== who leaves === */
+
+static struct machine *machine_of(struct room *r) {
+  return &((struct barrier *)(void *)r)->machine;
+}
+
+static const struct machine *machine_in(const struct room *r) {
+  return &((const struct barrier *)(const void *)r)->machine;
+}
+
+static bool barrier_next(struct room *r, uint32_t turn, struct leaver *leaver) {
+  return machine_next(machine_of(r), turn, leaver);
+}
+
+static void barrier_put_back(struct room *r, const struct leaver *leaver) {
+  machine_put_back(machine_of(r), leaver);
+}
+
+static bool barrier_is_busy(const struct room *r) { return machine_busy(machine_in(r)); }
+
+static bool barrier_waits(const struct room *r, uint32_t node) {
+  return machine_waits(machine_in(r), node);
+}
+
+static void barrier_leave(struct room *r, uint32_t node, uint32_t turn) {
+  machine_leave(machine_of(r), node, turn);
+}
+
+static bool barrier_withdraw(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn) {
+  return machine_withdraw(machine_of(r), node, outcome, turn);
+}
+
+static void barrier_push_error(lua_State *L, int self, enum outcome outcome, uint32_t node) {
+  const struct barrier *b = barrier_at(L, self);
+  (void)node;
+  if (outcome == MACHINE_RESET) {
+    errors_push(L, ERROR_BROKEN, "barrier reset", self, 0);
+    return;
+  } /* otherwise aborted, or an action raised nil or false */
+  room_push_elements(L, self);
+  if (b && b->has_reason)
+    lua_getfield(L, -1, "reason");
+  else
+    lua_pushnil(L);
+  errors_push(L, ERROR_BROKEN, "barrier aborted", self, lua_isnil(L, -1) ? 0 : -1);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+}
+
+static void barrier_push_progress(lua_State *L, const struct room *r) {
+  const struct machine *m = machine_in(r);
+  if (m->state == MACHINE_FILLING)
+    lua_pushfstring(L, ", %d of %d had arrived", (int)machine_counted(m), (int)m->parties);
+  else
+    lua_pushfstring(L, " while the barrier was %s",
+                    m->state == MACHINE_DRAINING ? "draining" : "resetting");
+}
+
+static void barrier_keep_room(lua_State *L, struct room *r, int self) {
+  barrier_keep_phase(L, (struct barrier *)(void *)r, self);
+}
+
+/* The time of a phase is over. */
+static bool barrier_expire(lua_State *L, struct room *r, int self, const struct deadline *x) {
+  room_push_timeout(L, r, "", x);
+  if (!room_is_earliest(r, x)) return false;
+  barrier_break(L, (struct barrier *)(void *)r, self);
+  room_changed(L, r, self);
+  return true;
+}
+
+static bool barrier_is_party(const struct node *node) {
+  return node->place <= PLACE_QUEUE_B && node->outcome != MACHINE_ARRIVED;
+}
+
+static uint64_t barrier_pending(const struct room *r) { return machine_pending(machine_in(r)); }
+
+static bool barrier_is_inhabited(const struct room *r) {
+  return machine_anybody_waits(machine_in(r));
+}
+
+/* }=== */
+
+/* {=== a turn === */
+
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips, so
+** that those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
+static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
+  struct barrier *b = (struct barrier *)(void *)p->room;
+  struct machine *m = &b->machine;
+  enum action_result result = ACTION_TRIPS;
+  if (b->has_action)
+    result = action_run(L, b, p->self);
+  else
+    machine_unhold(m, ready);
+  if (result == ACTION_TRIPS) {
+    machine_trip(m, ready);
+    room_changed(L, p->room, p->self);
+    if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
+  }
+  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);
+  if (b->has_action) action_settle(L, b, p->self);
+  lua_settop(L, p->elements);
+}
+
+static void barrier_begin(lua_State *L, const struct pass *p, uint32_t turn) {
+  if (machine_is_due(machine_of(p->room), turn)) complete_in_turn(L, p, MACHINE_BEFORE(turn));
+}
+
+/* Lets the blocked in. [-0, +0] */
+static void barrier_end(lua_State *L, const struct pass *p, uint32_t turn) {
+  struct barrier *b = (struct barrier *)(void *)p->room;
+  struct machine *m = &b->machine;
+  if (b->has_timeout) { /* a phase may begin */
+    loop_update(L, &b->room.scheduler->loop);
+    if (!deadlines_reserve(&b->room.scheduler->deadlines, 1)) return; /* in another turn */
+  }
+  if (!machine_admit(m, turn)) return;
+  machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
+  barrier_keep_phase(L, b, p->self);
+  complete_in_turn(L, p, b->room.scheduler->turn);
+}
+
+static void barrier_close_room(lua_State *L, struct room *r) {
+  barrier_destroy(L, (struct barrier *)(void *)r);
+}
+
+/* }=== */
+
+static const char *const barrier_fields[] = {"reason", "action", "schedule", "defers", NULL};
+
+INTERNAL_DATA const struct room_kind barrier_kind = {
+    .fields = barrier_fields,
+    .next = barrier_next,
+    .put_back = barrier_put_back,
+    .busy = barrier_is_busy,
+    .waits = barrier_waits,
+    .leave = barrier_leave,
+    .withdraw = barrier_withdraw,
+    .is_party = barrier_is_party,
+    .pending = barrier_pending,
+    .inhabited = barrier_is_inhabited,
+    .push_error = barrier_push_error,
+    .push_progress = barrier_push_progress,
+    .destroy = barrier_close_room,
+    .changed = barrier_keep_room,
+    .expire = barrier_expire,
+    .begin = barrier_begin,
+    .end = barrier_end,
+};

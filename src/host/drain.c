@@ -1,0 +1,238 @@
+#include "drain.h"
+
+#include "coroutine.h"
+#include "report.h"
+#include "request.h"
+#include "scheduler.h"
+#include "waiter.h"
+
+/* What is left on the stack of so many who were let out is popped in one go: one by one costs
+** 2 % of a wait. It is at most 2 values each. */
+#define SPENT 8
+
+/* {=== one waiter === */
+
+/* (room, outcome, node) -> its error */
+static int make_error(lua_State *L) {
+  room_push_error(L, 1, (enum outcome)lua_tointeger(L, 2), (uint32_t)lua_tointeger(L, 3));
+  return 1;
+}
+
+static bool keeps_error(enum outcome outcome) { return outcome_facts(outcome)->keeps_error; }
+
+/* The element of a parked node becomes false. [-0, +0] */
+static void clear(lua_State *L, const struct pass *p, uint32_t node) {
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, p->elements, (compat_index)node);
+}
+
+/* Resumes the coroutine at the top. False if there was no room to resume it: it is
+** back in the barrier. [-0, +0] */
+static bool resume(lua_State *L, const struct pass *p, lua_State *co, const struct leaver *leaver) {
+  struct nodes *nodes = p->nodes;
+  uint32_t previous = nodes_park(nodes, leaver->node);
+  bool own = leaver->outcome != OUTCOME_PASSED && keeps_error(leaver->outcome);
+  int status;
+  if (own) {
+    room_take_error(L, p->self, leaver->node);
+    lua_pushvalue(L, -1);
+  }
+  status = coroutine_resume(L, co, leaver);
+  if (status > LUA_YIELD && lua_status(co) == LUA_YIELD) {
+    /* "C stack overflow": nothing has run; no coverage on Lua 5.1, which counts otherwise */
+    lua_pop(co, 1);
+    if (own) room_keep_error(L, p->self, leaver->node);
+    nodes_park(nodes, previous);
+    p->room->kind->put_back(p->room, leaver);
+    return false;
+  }
+  if (own) lua_pop(L, 1);
+  if (nodes_unpark(nodes, leaver->node, previous)) clear(L, p, leaver->node);
+  if (status > LUA_YIELD) report_death(L, p->report, co);
+  return true;
+}
+
+/* Calls the function below `nargs` arguments on the top. [-(nargs + 1), +0] */
+static void call(lua_State *L, const struct pass *p, int nargs) {
+  if (!lua_toboolean(L, -(nargs + 1)))
+    lua_pop(L, nargs + 1); /* closed, or the debug library took it away */
+  else if (lua_pcall(L, nargs, 0, p->handler) != LUA_OK)
+    report_add(L, p->report);
+}
+
+/* Pushes the error for a Waiter's callback; false with a memory error instead. An action's
+** error that is nil would look like success: the callback gets a BrokenBarrierError.
+** [-0, +1] */
+static bool push_error(lua_State *L, const struct pass *p, const struct leaver *leaver) {
+  if (keeps_error(leaver->outcome)) {
+    room_take_error(L, p->self, leaver->node);
+    if (lua_toboolean(L, -1)) return true;
+    lua_pop(L, 1);
+  }
+  lua_pushvalue(L, p->maker);
+  lua_pushvalue(L, p->self);
+  lua_pushinteger(L, leaver->outcome);
+  lua_pushinteger(L, (lua_Integer)leaver->node);
+  return lua_pcall(L, 3, 1, 0) == LUA_OK;
+}
+
+/* Calls back the Waiter at the top. False if it has to be done in another turn, as there was
+** no memory for its error: that is reported. */
+static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
+                      const struct leaver *leaver) {
+  struct nodes *nodes = p->nodes;
+  int nargs = 1;
+  w->node = 0; /* from here on it is out, also for a finalizer that closes it */
+  if (leaver->outcome == OUTCOME_PASSED) {
+    lua_pushnil(L);
+    compat_pushcount(L, leaver->position);
+    nargs = 2;
+  } else if (!push_error(L, p, leaver)) {
+    nodes_free(nodes, leaver->node); /* and taken again: its element is still there */
+    w->node = nodes_post(nodes, NULL, leaver->outcome, p->room->scheduler->turn);
+    report_error(L, p->report, 0);
+    return false;
+  }
+  nodes_free(nodes, leaver->node);
+  clear(L, p, leaver->node);
+  waiter_take_callback(L, -(nargs + 1));
+  lua_insert(L, -(nargs + 1));
+  call(L, p, nargs);
+  return true;
+}
+
+/* Lets one out who is not resumed or called back. [-0, +0] */
+static void let_go(lua_State *L, const struct pass *p, const struct leaver *leaver) {
+  nodes_free(p->nodes, leaver->node);
+  clear(L, p, leaver->node);
+  if (leaver->outcome == OUTCOME_CLOSED) {
+    call(L, p, 0); /* on_close */
+  } else if (keeps_error(leaver->outcome)) {
+    room_take_error(L, p->self, leaver->node);
+    if (leaver->outcome == OUTCOME_UNCAUGHT) report_error(L, p->report, 0);
+  } /* otherwise the coroutine is dead, or the debug library took the element away */
+}
+
+/* False if the pass has to end. [-0, +0] */
+static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
+  const struct node *node = &p->nodes->at[leaver->node];
+  lua_State *co;
+  struct waiter *w;
+  bool done = true;
+  loop_spend(&p->room->scheduler->loop);
+  if (node->deadline) scheduler_clear_deadline(L, p->room->scheduler, p->room, leaver->node);
+  lua_rawgeti(L, p->elements, (compat_index)leaver->node);
+  co = lua_tothread(L, -1);
+  if (co && co == node->key && lua_status(co) == LUA_YIELD)
+    done = resume(L, p, co, leaver);
+  else if ((w = waiter_at(L, -1)) != NULL && w->node == leaver->node)
+    done = call_back(L, p, w, leaver);
+  else
+    let_go(L, p, leaver);
+  if (++p->spent % SPENT == 0) lua_settop(L, p->elements);
+  return done;
+}
+
+/* }=== */
+
+/* {=== the room === */
+
+/* No party is left: gives back the memory that a crowd needed. [-0, +0] */
+static void rest(lua_State *L, const struct pass *p) {
+  if (!nodes_rest(p->nodes)) return;
+  compat_pushcfunction(L, room_shrink);
+  lua_pushvalue(L, p->self);
+  lua_pcall(L, 1, 0, 0); /* without memory it stays as it is */
+  lua_settop(L, p->elements);
+}
+
+/* Lets out the parties of the room at `self` that are ready. [-0, +0] */
+static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int report) {
+  bool (*next)(struct room *, uint32_t, struct leaver *) = r->kind->next;
+  struct pass p;
+  struct leaver leaver;
+  luaL_checkstack(L, LUA_MINSTACK + 2 * SPENT, NULL);
+  p.room = r;
+  p.nodes = r->nodes;
+  p.self = self;
+  p.report = report;
+  p.spent = 0;
+  compat_pushcfunction(L, report_handler);
+  p.handler = lua_gettop(L);
+  compat_pushcfunction(L, make_error);
+  p.maker = p.handler + 1;
+  room_push_elements(L, self);
+  p.elements = p.handler + 2;
+  r->scheduler->serving = r->scheduler->turn;
+  if (r->kind->begin) r->kind->begin(L, &p, turn);
+  while (next(r, turn, &leaver))
+    if (!let_out(L, &p, &leaver)) break;
+  lua_settop(L, p.elements);
+  if (r->kind->end) r->kind->end(L, &p, turn);
+  r->scheduler->serving = r->scheduler->turn - 1;
+  room_changed(L, r, self);
+  rest(L, &p);
+  lua_pop(L, 3);
+}
+
+/* }=== */
+
+/* {=== the option `schedule` === */
+
+/* drain(): upvalue 1 is the room, nil when it has been called. */
+static int drain_now(lua_State *L) {
+  struct room *r = room_at(L, lua_upvalueindex(1));
+  bool busy;
+  if (r == NULL || r->scheduler->loop.left) return 0;
+  lua_settop(L, 0);
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  lua_pushnil(L); /* 1: the report of uncaught errors */
+  lua_pushvalue(L, lua_upvalueindex(1));
+  busy = r->kind->busy(r);
+  if (busy) { /* for loops that run inside; should it fail, it can be called again */
+    scheduler_request(L, r->scheduler, r, 2);
+    scheduler_prepare(L, r->scheduler);
+  }
+  lua_pushnil(L);
+  lua_replace(L, lua_upvalueindex(1));
+  if (!busy) return 0;
+  drain(L, r, 2, scheduler_begin(r->scheduler), 1);
+  if (!r->kind->busy(r)) scheduler_dismiss(L, r->scheduler, r);
+  scheduler_settle(L, r->scheduler);
+  lua_settop(L, 1);
+  return lua_isnil(L, 1) ? 0 : compat_error(L);
+}
+
+/* Calls schedule(drain). False if that failed: then the caller drains, which finds no party if
+** drain was called before. [-0, +0] */
+static bool hand_over(lua_State *L, struct room *r, int self, int report) {
+  bool succeeds;
+  int top = lua_gettop(L);
+  lua_pushvalue(L, self);
+  lua_pushcclosure(L, drain_now, 1);
+  compat_pushcfunction(L, report_handler);
+  room_push_field(L, self, "schedule");
+  if (!is_callable(L, -1)) { /* the debug library took it away */
+    lua_settop(L, top);
+    return false;
+  }
+  lua_pushvalue(L, top + 1);
+  scheduler_dismiss(L, r->scheduler, r);
+  succeeds = lua_pcall(L, 1, 0, top + 2) == LUA_OK;
+  if (!succeeds) report_add(L, report);
+  lua_settop(L, top);
+  return succeeds;
+}
+
+void drain_serve(lua_State *L, struct room *r, uint32_t turn, int report) {
+  int self = lua_gettop(L);
+  if (room_at(L, self) != r) return; /* the debug library changed the anchor */
+  if (r->has_schedule) {
+    if (hand_over(L, r, self, report)) return;
+    scheduler_prepare(L, r->scheduler); /* schedule may have run the loop */
+    scheduler_request(L, r->scheduler, r, self);
+  }
+  drain(L, r, self, turn, report);
+}
+
+/* }=== */

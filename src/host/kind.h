@@ -1,0 +1,119 @@
+/*
+** A waiting room: a userdata at which coroutines and callbacks wait, such as a barrier. This
+** is its head, and what its kind has to provide. Include it where Lua is not known.
+*/
+#ifndef BARRIER_KIND_H
+#define BARRIER_KIND_H
+
+#include "nodes.h"
+
+struct lua_State;
+struct deadline;
+struct living_mark;
+struct room;
+struct scheduler;
+
+/* What one pass over a room has on the stack, all of it before a party is let out, so that
+** nothing has to be made on the way. */
+struct pass {
+  struct room *room;
+  struct nodes *nodes; /* its parties */
+  int self;            /* the room */
+  int elements;        /* its user value */
+  int handler;         /* report_handler, for lua_pcall */
+  int maker;           /* makes an error */
+  int report;          /* of uncaught errors: nil or a string */
+  uint32_t spent;      /* how many were let out */
+};
+
+/* A kind of room. Functions that take a lua_State may raise errors only where it says so.
+** Those that are optional may be NULL. */
+struct room_kind {
+  const char *const *fields; /* of the user value; NULL at the end */
+
+  /* {=== who leaves, without Lua === */
+
+  /* Takes out the next party that leaves in this turn, and parks its node. False if none
+  ** does. */
+  bool (*next)(struct room *r, uint32_t turn, struct leaver *leaver);
+
+  /* Undoes the `next` just before it. */
+  void (*put_back)(struct room *r, const struct leaver *leaver);
+
+  /* True if there is anything to do in a turn to come. */
+  bool (*busy)(const struct room *r);
+
+  /* True while the node still waits; only then does its timeout apply. */
+  bool (*waits)(const struct room *r, uint32_t node);
+
+  /* Takes a node out of its queue for good, and frees it. */
+  void (*leave)(struct room *r, uint32_t node, uint32_t turn);
+
+  /* Has a node leave early, with this outcome. False, and nothing changed, if that is too
+  ** late: the party is on its way out. */
+  bool (*withdraw)(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn);
+
+  /* }=== */
+
+  /* {=== who is in it === */
+
+  /* True if a node that is not leaving stands for a party, which `waiters` lists. */
+  bool (*is_party)(const struct node *node);
+
+  /* True if a party waits or watches that is not leaving. */
+  bool (*inhabited)(const struct room *r);
+
+  /* }=== */
+
+  /* {=== errors === */
+
+  /* Pushes what a message says behind "timed out after 5 ms". [-0, +1, m] */
+  void (*push_progress)(struct lua_State *L, const struct room *r);
+
+  /* }=== */
+
+  /* Closes a room, which Lua does not finalize: it was made while Lua closed the state.
+  ** [-0, +0, -] */
+  void (*destroy)(struct lua_State *L, struct room *r);
+
+  /* {=== optional === */
+
+  /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
+  void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
+
+  /* How many parties have yet to be let out, let in or notified; otherwise one while it is busy. */
+  uint64_t (*pending)(const struct room *r);
+
+  /* Parties came, left, or became ready. [-0, +0, -] */
+  void (*changed)(struct lua_State *L, struct room *r, int self);
+
+  /* The deadline of node 0 has passed. As scheduler_expire. [-0, +0, e] */
+  bool (*expire)(struct lua_State *L, struct room *r, int self, const struct deadline *x);
+
+  /* What a turn does before it lets parties out, and after that. [-0, +0, -] */
+  void (*begin)(struct lua_State *L, const struct pass *p, uint32_t turn);
+  void (*end)(struct lua_State *L, const struct pass *p, uint32_t turn);
+
+  /* }=== */
+};
+
+struct room {
+  const void *tag;          /* tells a room from any other userdata */
+  const struct room *self;  /* and from a copy of its bytes, */
+  struct living_mark *mark; /* also from one that lies where it was */
+  const struct room_kind *kind;
+  struct scheduler *scheduler;
+  struct nodes *nodes;      /* its parties */
+  struct room *prev, *next; /* in the run queue */
+  uint32_t since;           /* the turn in which it was queued */
+  uint32_t pins;            /* how many reasons keep it alive: its deadlines, and being held */
+  uint32_t deadline;        /* where that of node 0 is; 0: none */
+  int anchor;               /* its place in the scheduler's tables; 0: the room is gone */
+  bool queued;
+  bool held;         /* by scheduler_hold */
+  bool may_fail;     /* errors may have to be kept where there is no memory */
+  bool has_schedule; /* the field `schedule` says how a turn gets where parties go on */
+  bool defers;       /* the field `defers` says whether a last arrival goes on in a turn */
+};
+
+#endif
