@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1416223879"
+#define BARRIER_STAMP "147187596"
 
 #endif

@@ -28,6 +28,9 @@ M.core_problem = core_problem
 local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
 if neovim then
   neovim.watch(core)
+  if core.schedule_by then
+    core.schedule_by(neovim.schedule)
+  end
 end
 
 M.BrokenBarrierError = core.BrokenBarrierError

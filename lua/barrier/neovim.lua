@@ -6,46 +6,36 @@ M.in_fast_event = vim.in_fast_event
 
 local leaving = false -- from VimLeave on, no handle is started or made
 
----A timer that runs while somebody is scheduled. Neovim closes it with all others when it exits.
----@type table?
-local waker
-local scheduled = 0
+-- What is scheduled in a fast event does not wake the loop, which may be about to poll. An idle
+-- handle keeps it from sleeping until then; should that take long, a timer takes over. Neovim
+-- closes both with all other handles when it exits.
+---@type table?, table?
+local idle, timer
+local scheduled, idled = 0, 0
+local MOST_IDLED = 100 -- turns of the loop
 
 local function nothing() end
 
----`vim.schedule`. That does not wake `vim.wait`, which would sleep for its whole interval;
----a timer does.
----@param drain fun()
-function M.schedule(drain)
-  if leaving then
-    return
+local function take_turn()
+  idled = idled + 1
+  if idled == MOST_IDLED then
+    idle:stop()
+    timer:start(1, 1, nothing)
   end
-  if not waker or waker:is_closing() then
-    waker = uv.new_timer()
-  end
-  scheduled = scheduled + 1
-  waker:start(1, 1, nothing)
-  vim.schedule(function()
-    scheduled = scheduled - 1
-    if scheduled == 0 and waker and not waker:is_closing() then
-      waker:stop()
-    end
-    drain()
-  end)
 end
 
----Closes the timer, and makes another one, which is_closed needs.
-function M.close()
-  if waker and not waker:is_closing() then
-    waker:close()
-  end
-  waker = not leaving and uv.new_timer() or nil
+local function is_alive(handle)
+  return handle ~= nil and not handle:is_closing()
 end
 
--- {=== leaving ===
-
--- While Neovim exits, it closes all handles, then runs the loop until none is left: a handle that
--- is started or made meanwhile keeps it running.
+local function make_handles()
+  if not is_alive(idle) then
+    idle = uv.new_idle()
+  end
+  if not is_alive(timer) then
+    timer = uv.new_timer()
+  end
+end
 
 ---Can be asked in a fast event too.
 local function is_exiting()
@@ -53,10 +43,59 @@ local function is_exiting()
   return status ~= nil and status ~= vim.NIL
 end
 
----Where autocommands are off (`:noautocmd qa!`), a waker that Neovim has closed tells it.
+---Where autocommands are off (`:noautocmd qa!`), a timer that Neovim has closed tells it.
 local function is_closed()
-  return waker ~= nil and waker:is_closing() and is_exiting()
+  return timer ~= nil and timer:is_closing() and is_exiting()
 end
+
+local function let_sleep()
+  scheduled = scheduled - 1
+  if scheduled == 0 and is_alive(idle) and is_alive(timer) then
+    idle:stop()
+    if idled >= MOST_IDLED then
+      timer:stop()
+    end
+  end
+end
+
+---`vim.schedule`, which also keeps the loop from sleeping until then.
+---@param drain fun()
+function M.schedule(drain)
+  if leaving or is_closed() then
+    return
+  elseif not vim.in_fast_event() then
+    vim.schedule(drain)
+    return
+  end
+  make_handles()
+  scheduled = scheduled + 1
+  if scheduled == 1 then
+    idled = 0
+    idle:start(take_turn)
+  end
+  vim.schedule(function()
+    let_sleep()
+    drain()
+  end)
+end
+
+---Closes the handles, and makes others, which is_closed needs.
+function M.close()
+  for _, handle in ipairs { idle or nil, timer or nil } do
+    if not handle:is_closing() then
+      handle:close()
+    end
+  end
+  idle, timer = nil, nil
+  if not leaving then
+    make_handles()
+  end
+end
+
+-- {=== leaving ===
+
+-- While Neovim exits, it closes all handles, then runs the loop until none is left: a handle that
+-- is started or made meanwhile keeps it running.
 
 local function in_autocommand()
   local ok, buffer = pcall(vim.fn.expand, "<abuf>")
@@ -98,7 +137,7 @@ function M.watch(core)
     end)
   end
   if not leaving then
-    waker = uv.new_timer()
+    make_handles()
     core.watch_exit(is_closed)
   end
 end

@@ -82,8 +82,7 @@ static void set_schedule(lua_State *L, struct barrier *b) {
     lua_setfield(L, 4, "defers");
     lua_pushvalue(L, lua_upvalueindex(3));
   }
-  b->room.has_schedule = lua_toboolean(L, -1);
-  lua_setfield(L, 4, "schedule");
+  room_schedule_by(L, &b->room, 4);
 }
 
 /* new(parties [, options]); upvalues: the core, the metatable, the default of
@@ -124,7 +123,7 @@ static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) 
   struct barrier *b = barrier_check(L, 1, name);
   errors_extra(L, 1, top + 1, top, name);
   lua_settop(L, top);
-  if (b && !nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler);
+  if (b && !nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler, &b->room);
   return b;
 }
 
@@ -297,6 +296,7 @@ static const luaL_Reg helpers[] = {
 static const luaL_Reg core_helpers[] = {
     {"bind", bind},
     {"close", close_handles},
+    {"schedule_by", scheduler_schedule_by},
     {"leave", scheduler_leave},
     {"has_left", scheduler_has_left},
     {"watch_exit", scheduler_watch_exit},

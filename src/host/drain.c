@@ -189,7 +189,7 @@ static int drain_now(lua_State *L) {
   busy = r->kind->busy(r);
   if (busy) { /* for loops that run inside; should it fail, it can be called again */
     scheduler_request(L, r->scheduler, r, 2);
-    scheduler_prepare(L, r->scheduler);
+    scheduler_prepare(L, r->scheduler, r);
   }
   lua_pushnil(L);
   lua_replace(L, lua_upvalueindex(1));
@@ -227,7 +227,7 @@ void drain_serve(lua_State *L, struct room *r, uint32_t turn, int report) {
   if (room_at(L, self) != r) return; /* the debug library changed the anchor */
   if (r->has_schedule) {
     if (hand_over(L, r, self, report)) return;
-    scheduler_prepare(L, r->scheduler); /* schedule may have run the loop */
+    scheduler_prepare(L, r->scheduler, r); /* schedule may have run the loop */
     scheduler_request(L, r->scheduler, r, self);
   }
   drain(L, r, self, turn, report);

@@ -111,7 +111,8 @@ struct room {
   bool queued;
   bool held;         /* by scheduler_hold */
   bool may_fail;     /* errors may have to be kept where there is no memory */
-  bool has_schedule; /* the field `schedule` says how a turn gets where parties go on */
+  bool is_direct;    /* the scheduler calls its turns where parties go on */
+  bool has_schedule; /* otherwise: the field `schedule` says how a turn gets where parties go on */
   bool defers;       /* the field `defers` says whether a last arrival goes on in a turn */
 };
 

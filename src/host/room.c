@@ -123,6 +123,12 @@ void room_set_field(lua_State *L, int self, const char *name) {
   lua_pop(L, 1);
 }
 
+void room_schedule_by(lua_State *L, struct room *r, int elements) {
+  r->is_direct = scheduler_is_direct(L, r->scheduler);
+  r->has_schedule = !r->is_direct && lua_toboolean(L, -1);
+  lua_setfield(L, elements, "schedule");
+}
+
 void room_set_element(lua_State *L, const struct room *r, int self, uint32_t node, int index) {
   index = lua_absindex(L, index);
   if (r->may_fail) {
@@ -241,7 +247,7 @@ void room_leave(lua_State *L, struct room *r, int self, uint32_t node) {
   r->kind->leave(r, node, r->scheduler->turn);
   room_changed(L, r, self);
   if (r->queued && !queued)
-    scheduler_prepare(L, r->scheduler);
+    scheduler_prepare(L, r->scheduler, r);
   else
     scheduler_relax(L, r->scheduler);
 }
@@ -270,7 +276,7 @@ int room_cancel(lua_State *L, struct room *r) {
   nodes = r->nodes;
   n = nodes_find(nodes, co);
   if (n && nodes->at[n].place != PLACE_LEAVING) {
-    scheduler_ensure_turn(L, r->scheduler);
+    scheduler_ensure_turn(L, r->scheduler, r);
     n = nodes_find(nodes, co);
   }
   lua_pushboolean(L, n && room_withdraw(L, r, 1, n, OUTCOME_CANCELLED));

@@ -66,6 +66,10 @@ INTERNAL void room_push_field(lua_State *L, int self, const char *name);
 /* Sets a field that is there already to the value on the top. [-1, +0, -] */
 INTERNAL void room_set_field(lua_State *L, int self, const char *name);
 
+/* The value on the top is how the room's turns get where its parties go on, a function or false.
+** `elements`: its user value, in which the place exists already. [-1, +0, -] */
+INTERNAL void room_schedule_by(lua_State *L, struct room *r, int elements);
+
 /* The element of `node` becomes the value at `index`; in a room that may fail there is a place
 ** for its error as well. It may raise a memory error, but runs no user code. [-0, +0, m] */
 INTERNAL void room_set_element(lua_State *L, const struct room *r, int self, uint32_t node,

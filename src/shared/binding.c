@@ -181,8 +181,7 @@ static int new_shared(lua_State *L) {
   }
   compat_getuservalue(L, 3);
   lua_pushvalue(L, lua_upvalueindex(3));
-  b->room.has_schedule = lua_toboolean(L, -1);
-  lua_setfield(L, 4, "schedule");
+  room_schedule_by(L, &b->room, 4);
   lua_pushvalue(L, lua_upvalueindex(4));
   b->room.defers = lua_toboolean(L, -1);
   lua_setfield(L, 4, "defers");

@@ -50,7 +50,7 @@ static int on_wake(lua_State *L) {
     wake_close(L, &s->wake);
     return 0;
   }
-  scheduler_prepare(L, s->scheduler); /* should it fail, the pipe is still readable */
+  scheduler_prepare(L, s->scheduler, NULL); /* should it fail, the pipe is still readable */
   hub_acknowledge(&s->hub);
   shared_collect(L, s);
   return 0;
@@ -135,7 +135,7 @@ void shared_destroy(lua_State *L, struct shared *b) {
 
 /* True if a turn comes, so that the hub need not wake the state. */
 static bool is_quiet(const struct shared *b, const struct request *q) {
-  return q->woken && loop_wakes_by(&b->state->scheduler->loop, LOOP_NOW);
+  return q->woken && scheduler_is_prepared(b->state->scheduler, &b->room);
 }
 
 /* The host's `enter`. */
@@ -181,7 +181,7 @@ static bool can_be_woken(lua_State *L, struct shared_state *s) {
     return true;
   s->looked = scheduler->turn;
   if (!wake_hold(L, &s->wake, &s->hub)) /* the turn finds out if no party enters after all */
-    scheduler_prepare(L, s->scheduler);
+    scheduler_prepare(L, s->scheduler, NULL);
   return false;
 }
 
