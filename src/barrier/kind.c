@@ -135,10 +135,7 @@ static void barrier_close_room(lua_State *L, struct room *r) {
 
 /* }=== */
 
-static const char *const barrier_fields[] = {"reason", "action", "schedule", "defers", NULL};
-
 INTERNAL_DATA const struct room_kind barrier_kind = {
-    .fields = barrier_fields,
     .next = barrier_next,
     .put_back = barrier_put_back,
     .busy = barrier_is_busy,

@@ -28,8 +28,6 @@ struct pass {
 /* A kind of room. Functions that take a lua_State may raise errors only where it says so.
 ** Those that are optional may be NULL. */
 struct room_kind {
-  const char *const *fields; /* of the user value; NULL at the end */
-
   /* {=== who leaves, without Lua === */
 
   /* Takes out the next party that leaves in this turn, and parks its node. False if none

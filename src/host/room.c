@@ -21,17 +21,9 @@ const struct outcome_facts *outcome_facts(enum outcome outcome) { return &outcom
 
 /* {=== making === */
 
-void *room_new(lua_State *L, size_t size, const struct room_kind *kind) {
-  void *p = compat_newuserdata(L, size, 0, 5);
+void *room_new(lua_State *L, size_t size) {
+  void *p = compat_newuserdata(L, size, 0, 0);
   memset(p, 0, size);
-  compat_getuservalue(L, -1);
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "errors");
-  for (const char *const *field = kind->fields; field && *field; field++) {
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, *field);
-  }
-  lua_pop(L, 1);
   return p;
 }
 
@@ -116,6 +108,16 @@ void room_push_field(lua_State *L, int self, const char *name) {
   lua_remove(L, -2);
 }
 
+void room_ensure_field(lua_State *L, int self, const char *name) {
+  room_push_elements(L, self);
+  lua_getfield(L, -1, name);
+  if (lua_isnil(L, -1)) {
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -3, name);
+  }
+  lua_pop(L, 2);
+}
+
 void room_set_field(lua_State *L, int self, const char *name) {
   room_push_elements(L, self);
   lua_insert(L, -2);
@@ -124,9 +126,12 @@ void room_set_field(lua_State *L, int self, const char *name) {
 }
 
 void room_schedule_by(lua_State *L, struct room *r, int elements) {
-  r->is_direct = scheduler_is_direct(L, r->scheduler);
+  r->is_direct = lua_toboolean(L, -1) && scheduler_is_direct(L, r->scheduler);
   r->has_schedule = !r->is_direct && lua_toboolean(L, -1);
-  lua_setfield(L, elements, "schedule");
+  if (r->has_schedule)
+    lua_setfield(L, elements, "schedule");
+  else
+    lua_pop(L, 1);
 }
 
 void room_set_element(lua_State *L, const struct room *r, int self, uint32_t node, int index) {
@@ -156,6 +161,12 @@ void room_ensure_errors(lua_State *L, int self) {
   lua_pop(L, 1);
   if (exist) return;
   lua_newtable(L);
+  room_push_field(L, self, "errors"); /* a finalizer may have made it */
+  if (lua_istable(L, -1)) {
+    lua_pop(L, 2);
+    return;
+  }
+  lua_pop(L, 1);
   room_set_field(L, self, "errors");
 }
 

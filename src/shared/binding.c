@@ -184,7 +184,10 @@ static int new_shared(lua_State *L) {
   room_schedule_by(L, &b->room, 4);
   lua_pushvalue(L, lua_upvalueindex(4));
   b->room.defers = lua_toboolean(L, -1);
-  lua_setfield(L, 4, "defers");
+  if (b->room.defers)
+    lua_setfield(L, 4, "defers");
+  else
+    lua_pop(L, 1);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, 3);
   lua_settop(L, 3);

@@ -154,10 +154,7 @@ static void shared_changed(lua_State *L, struct room *r, int self) {
 
 static void shared_close_room(lua_State *L, struct room *r) { shared_destroy(L, shared_of(r)); }
 
-static const char *const shared_fields[] = {"schedule", "defers", NULL};
-
 INTERNAL_DATA const struct room_kind shared_kind = {
-    .fields = shared_fields,
     .next = shared_next,
     .put_back = shared_put_back,
     .busy = shared_is_busy,

@@ -96,7 +96,7 @@ struct shared *shared_push(lua_State *L, struct shared_state *s, uint32_t partie
     return b;
   }
   lua_pop(L, 1);
-  b = (struct shared *)room_new(L, sizeof(*b), &shared_kind);
+  b = (struct shared *)room_new(L, sizeof(*b));
   nodes_init(&b->nodes, alloc, ud);
   b->state = s;
   room_open(L, &b->room, &shared_kind, s->scheduler, &b->nodes);
