@@ -55,13 +55,18 @@ static void barrier_push_error(lua_State *L, int self, enum outcome outcome, uin
   lua_pop(L, 1);
 }
 
-static void barrier_push_progress(lua_State *L, const struct room *r) {
+static void barrier_add_progress(const struct room *r, struct text *t) {
   const struct machine *m = machine_in(r);
-  if (m->state == MACHINE_FILLING)
-    lua_pushfstring(L, ", %d of %d had arrived", (int)machine_counted(m), (int)m->parties);
-  else
-    lua_pushfstring(L, " while the barrier was %s",
-                    m->state == MACHINE_DRAINING ? "draining" : "resetting");
+  if (m->state != MACHINE_FILLING) {
+    text_add(t, " while the barrier was ");
+    text_add(t, m->state == MACHINE_DRAINING ? "draining" : "resetting");
+    return;
+  }
+  text_add(t, ", ");
+  text_add_count(t, machine_counted(m));
+  text_add(t, " of ");
+  text_add_count(t, m->parties);
+  text_add(t, " had arrived");
 }
 
 static void barrier_keep_room(lua_State *L, struct room *r, int self) {
@@ -70,7 +75,9 @@ static void barrier_keep_room(lua_State *L, struct room *r, int self) {
 
 /* The time of a phase is over. */
 static bool barrier_expire(lua_State *L, struct room *r, int self, const struct deadline *x) {
-  room_push_timeout(L, r, "", x);
+  struct text message;
+  room_tell_timeout(r, "", x, &message);
+  lua_pushlstring(L, message.at, message.length);
   if (!room_is_earliest(r, x)) return false;
   barrier_break(L, (struct barrier *)(void *)r, self);
   room_changed(L, r, self);
@@ -146,7 +153,7 @@ INTERNAL_DATA const struct room_kind barrier_kind = {
     .pending = barrier_pending,
     .inhabited = barrier_is_inhabited,
     .push_error = barrier_push_error,
-    .push_progress = barrier_push_progress,
+    .add_progress = barrier_add_progress,
     .destroy = barrier_close_room,
     .changed = barrier_keep_room,
     .expire = barrier_expire,

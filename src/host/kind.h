@@ -12,6 +12,7 @@ struct deadline;
 struct living_mark;
 struct room;
 struct scheduler;
+struct text;
 
 /* What one pass over a room has on the stack, all of it before a party is let out, so that
 ** nothing has to be made on the way. */
@@ -70,8 +71,8 @@ struct room_kind {
   /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
   void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
 
-  /* Pushes what a message says behind "timed out after 5 ms". [-0, +1, m] */
-  void (*push_progress)(struct lua_State *L, const struct room *r);
+  /* Adds what a message says behind "timed out after 5 ms". */
+  void (*add_progress)(const struct room *r, struct text *t);
 
   /* }=== */
 

@@ -298,14 +298,14 @@ int room_cancel(lua_State *L, struct room *r) {
 
 /* {=== timeouts === */
 
-void room_push_timeout(lua_State *L, const struct room *r, const char *what,
-                       const struct deadline *x) {
-  lua_pushstring(L, what);
-  lua_pushliteral(L, "timed out after ");
-  compat_pushcount(L, x->timeout);
-  lua_pushliteral(L, " ms");
-  r->kind->push_progress(L, r);
-  lua_concat(L, 5);
+void room_tell_timeout(const struct room *r, const char *what, const struct deadline *x,
+                       struct text *t) {
+  t->length = 0;
+  text_add(t, what);
+  text_add(t, "timed out after ");
+  text_add_count(t, x->timeout);
+  text_add(t, " ms");
+  r->kind->add_progress(r, t);
 }
 
 bool room_is_earliest(const struct room *r, const struct deadline *x) {
@@ -314,10 +314,11 @@ bool room_is_earliest(const struct room *r, const struct deadline *x) {
 }
 
 static bool expire_wait(lua_State *L, struct room *r, int self, const struct deadline *x) {
+  struct text message;
   if (!r->kind->waits(r, x->node)) return true;
   room_ensure_errors(L, self);
-  room_push_timeout(L, r, "wait ", x);
-  errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
+  room_tell_timeout(r, "wait ", x, &message);
+  errors_push(L, ERROR_TIMEOUT, message.at, self, 0);
   if (!room_is_earliest(r, x)) return false;
   room_keep_error(L, self, x->node);
   if (!room_withdraw(L, r, self, x->node, OUTCOME_TIMED_OUT)) drop_error(L, self, x->node);

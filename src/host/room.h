@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "kind.h"
+#include "text.h"
 
 /* The facts about an outcome. */
 struct outcome_facts {
@@ -128,9 +129,9 @@ INTERNAL int room_cancel(lua_State *L, struct room *r);
 ** `expire`. [-0, +0, e] */
 INTERNAL bool room_expire(lua_State *L, const struct deadline *x);
 
-/* Pushes `what` and "timed out after 5 ms", with what the room adds. [-0, +1, m] */
-INTERNAL void room_push_timeout(lua_State *L, const struct room *r, const char *what,
-                                const struct deadline *x);
+/* Makes the message of a timeout: `what`, "timed out after 5 ms", and what the room adds. */
+INTERNAL void room_tell_timeout(const struct room *r, const char *what, const struct deadline *x,
+                                struct text *t);
 
 /* True if it is still the earliest deadline. Otherwise a finalizer has changed that. */
 INTERNAL bool room_is_earliest(const struct room *r, const struct deadline *x);
