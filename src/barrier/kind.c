@@ -110,7 +110,7 @@ static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready)
     machine_unhold(m, ready);
   if (result == ACTION_TRIPS) {
     machine_trip(m, ready);
-    room_changed(L, p->room, p->self);
+    barrier_keep_phase(L, b, p->self); /* a room that is drained is queued already */
     if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
   }
   if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);

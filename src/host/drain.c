@@ -6,10 +6,6 @@
 #include "scheduler.h"
 #include "waiter.h"
 
-/* What is left on the stack of so many who were let out is popped in one go: one by one costs
-** 2 % of a wait. It is at most 2 values each. */
-#define SPENT 8
-
 /* {=== one waiter === */
 
 /* (room, outcome, node) -> its error */
@@ -129,7 +125,7 @@ static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
     done = call_back(L, p, w, leaver);
   else
     let_go(L, p, leaver);
-  if (++p->spent % SPENT == 0) lua_settop(L, p->elements);
+  if (++p->spent % DRAIN_SPENT == 0) lua_settop(L, p->elements);
   return done;
 }
 
@@ -150,7 +146,6 @@ static void rest(lua_State *L, const struct pass *p) {
 static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int report) {
   struct pass p;
   struct leaver leaver;
-  luaL_checkstack(L, LUA_MINSTACK + 2 * SPENT, NULL);
   p.room = r;
   p.self = self;
   p.report = report;
@@ -168,7 +163,11 @@ static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int rep
   lua_settop(L, p.elements);
   if (r->kind->end) r->kind->end(L, &p, turn);
   r->scheduler->serving = r->scheduler->turn - 1;
-  room_changed(L, r, self);
+  if (r->kind->changed) r->kind->changed(L, r, self);
+  if (r->kind->busy(r))
+    scheduler_request(L, r->scheduler, r, self);
+  else
+    scheduler_dismiss(L, r->scheduler, r);
   rest(L, &p);
   lua_pop(L, 3);
 }
@@ -183,7 +182,7 @@ static int drain_now(lua_State *L) {
   bool busy;
   if (r == NULL || r->scheduler->loop.left) return 0;
   lua_settop(L, 0);
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  luaL_checkstack(L, DRAIN_STACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   lua_pushvalue(L, lua_upvalueindex(1));
   busy = r->kind->busy(r);
@@ -195,7 +194,6 @@ static int drain_now(lua_State *L) {
   lua_replace(L, lua_upvalueindex(1));
   if (!busy) return 0;
   drain(L, r, 2, scheduler_begin(r->scheduler), 1);
-  if (!r->kind->busy(r)) scheduler_dismiss(L, r->scheduler, r);
   scheduler_settle(L, r->scheduler);
   lua_settop(L, 1);
   return lua_isnil(L, 1) ? 0 : compat_error(L);
@@ -224,7 +222,6 @@ static bool hand_over(lua_State *L, struct room *r, int self, int report) {
 
 void drain_serve(lua_State *L, struct room *r, uint32_t turn, int report) {
   int self = lua_gettop(L);
-  if (room_at(L, self) != r) return; /* the debug library changed the anchor */
   if (r->has_schedule) {
     if (hand_over(L, r, self, report)) return;
     scheduler_prepare(L, r->scheduler, r); /* schedule may have run the loop */

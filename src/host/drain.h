@@ -10,7 +10,15 @@
 
 #include "room.h"
 
-/* The scheduler's `serve`: lets out, or has the room's `schedule` do it later. */
+/* What is left on the stack of so many who were let out is popped in one go: one by one costs
+** 2 % of a wait. It is at most 2 values each. */
+#define DRAIN_SPENT 8
+
+/* The stack that a call of drain_serve needs. */
+#define DRAIN_STACK (LUA_MINSTACK + 20 + 2 * DRAIN_SPENT)
+
+/* Lets out the parties of the room on the top, or has the room's `schedule` do it later. The room
+** leaves the run queue if nothing is left to do. [-0, +0] */
 INTERNAL void drain_serve(lua_State *L, struct room *room, uint32_t turn, int report);
 
 #endif

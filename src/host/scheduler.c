@@ -1,6 +1,7 @@
 #include "scheduler.h"
 
 #include "drain.h"
+#include "room.h"
 
 /* How many deadlines that have passed are served in one call of the timer. */
 #define MOST_EXPIRE 512
@@ -226,8 +227,10 @@ static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uin
   append_room(s, room);
   push_anchors(L, s);
   lua_rawgeti(L, -1, room->anchor);
-  drain_serve(L, room, turn, report);
-  if (!room->kind->busy(room)) scheduler_dismiss(L, s, room);
+  if (room_at(L, -1) == room)
+    drain_serve(L, room, turn, report);
+  else
+    scheduler_dismiss(L, s, room); /* the debug library changed the anchor */
   lua_settop(L, top);
 }
 
@@ -260,7 +263,7 @@ static int on_timer(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   lua_settop(L, 0);
   if (s->loop.left) return 0;
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  luaL_checkstack(L, DRAIN_STACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   loop_fired(L, &s->loop, s->timed.first != NULL);
   expire(L, s);
@@ -275,7 +278,7 @@ static int on_schedule(lua_State *L) {
   lua_settop(L, 0);
   s->scheduled = false;
   if (s->loop.left || s->direct.first == NULL) return 0;
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  luaL_checkstack(L, DRAIN_STACK, NULL);
   lua_pushnil(L); /* 1: the report of uncaught errors */
   schedule(L, s);
   if (s->loop.credit) run_turns(L, s, &s->direct, 1); /* otherwise the loop polls before */
