@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "90579737"
+#define BARRIER_STAMP "1877606725"
 
 #endif

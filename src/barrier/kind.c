@@ -110,11 +110,12 @@ static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready)
     machine_unhold(m, ready);
   if (result == ACTION_TRIPS) {
     machine_trip(m, ready);
-    barrier_keep_phase(L, b, p->self); /* a room that is drained is queued already */
+    if (b->has_timeout) barrier_keep_phase(L, b, p->self);
     if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
   }
-  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);
-  if (b->has_action) action_settle(L, b, p->self);
+  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, PASS_REPORT, 0);
+  if (!b->has_action) return;
+  action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
 
@@ -132,7 +133,7 @@ static void barrier_end(lua_State *L, const struct pass *p, uint32_t turn) {
   }
   if (!machine_admit(m, turn)) return;
   machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
-  barrier_keep_phase(L, b, p->self);
+  if (b->has_timeout) barrier_keep_phase(L, b, p->self);
   complete_in_turn(L, p, b->room.scheduler->turn);
 }
 

@@ -17,8 +17,15 @@
 /* The stack that a call of drain_serve needs. */
 #define DRAIN_STACK (LUA_MINSTACK + 20 + 2 * DRAIN_SPENT)
 
+/* Begins a call that lets parties out: empties the stack, then pushes its frame (kind.h).
+** [-n, +PASS_FRAME, m] */
+INTERNAL void drain_begin(lua_State *L);
+
+/* Ends it: has the next turn called, and raises the report, if there is one. */
+INTERNAL int drain_end(lua_State *L, struct scheduler *s);
+
 /* Lets out the parties of the room on the top, or has the room's `schedule` do it later. The room
-** leaves the run queue if nothing is left to do. [-0, +0] */
-INTERNAL void drain_serve(lua_State *L, struct room *room, uint32_t turn, int report);
+** leaves the run queue if nothing is left to do. Values are left on the stack. [-0, +n, -] */
+INTERNAL void drain_serve(lua_State *L, struct room *room, uint32_t turn);
 
 #endif

@@ -14,15 +14,20 @@ struct room;
 struct scheduler;
 struct text;
 
-/* What one pass over a room has on the stack, all of it before a party is let out, so that
-** nothing has to be made on the way. */
+/* What a call that lets parties out has at the bottom of its stack, so that nothing has to be made
+** on the way. */
+enum {
+  PASS_REPORT = 1, /* of uncaught errors: nil or a string */
+  PASS_HANDLER,    /* report_handler, for lua_pcall */
+  PASS_MAKER,      /* makes an error */
+  PASS_FRAME = PASS_MAKER
+};
+
+/* One pass over a room. */
 struct pass {
   struct room *room;
   int self;       /* the room */
   int elements;   /* its user value */
-  int handler;    /* report_handler, for lua_pcall */
-  int maker;      /* makes an error */
-  int report;     /* of uncaught errors: nil or a string */
   uint32_t spent; /* how many were let out */
 };
 

@@ -6,6 +6,9 @@
 /* How many deadlines that have passed are served in one call of the timer. */
 #define MOST_EXPIRE 512
 
+/* Where the anchors are while a call lets parties out. */
+#define ANCHORS (PASS_FRAME + 1)
+
 /* {=== the run queue === */
 
 /* [-0, +1] */
@@ -160,10 +163,9 @@ static void expire(lua_State *L, struct scheduler *s) {
       loop_yield(&s->loop);
       return;
     }
-    push_anchors(L, s);
-    lua_rawgeti(L, -1, x.room->anchor);
+    lua_rawgeti(L, ANCHORS, x.room->anchor);
     if (room_expire(L, &x)) scheduler_clear_deadline(L, s, x.room, x.node);
-    lua_pop(L, 2);
+    lua_settop(L, ANCHORS);
   }
 }
 
@@ -219,70 +221,61 @@ void scheduler_relax(lua_State *L, struct scheduler *s) {
 }
 
 /* [-0, +0] */
-static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uint32_t turn,
-                       int report) {
-  int top = lua_gettop(L);
+static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uint32_t turn) {
   loop_spend(&s->loop);
-  unlink_room(s, room); /* behind the others, where a nested turn finds it */
-  append_room(s, room);
-  push_anchors(L, s);
-  lua_rawgeti(L, -1, room->anchor);
+  if (room->next) { /* behind the others, where a nested turn finds it */
+    unlink_room(s, room);
+    append_room(s, room);
+  }
+  room->since = s->turn;
+  lua_rawgeti(L, ANCHORS, room->anchor);
   if (room_at(L, -1) == room)
-    drain_serve(L, room, turn, report);
+    drain_serve(L, room, turn);
   else
     scheduler_dismiss(L, s, room); /* the debug library changed the anchor */
-  lua_settop(L, top);
+  lua_settop(L, ANCHORS);
 }
 
-/* Serves the rooms of the queue that are ready now. `report`: its slot. [-0, +0] */
-static void run_turn(lua_State *L, struct scheduler *s, const struct run_queue *q, int report) {
+/* Serves the rooms of the queue that are ready now. [-0, +0] */
+static void run_turn(lua_State *L, struct scheduler *s, const struct run_queue *q) {
   uint32_t turn = scheduler_begin(s);
   while (q->first && q->first->since != turn && (uint32_t)(turn - q->first->since) < 0x80000000u)
-    serve_room(L, s, q->first, turn, report);
+    serve_room(L, s, q->first, turn);
 }
 
 /* Turns, one after the other as long as there is credit, since to have each of them called costs
-** more than a small trip. An error is reported at once. `report`: its slot. [-0, +0] */
-static void run_turns(lua_State *L, struct scheduler *s, const struct run_queue *q, int report) {
-  while (q->first && lua_isnil(L, report)) {
+** more than a small trip. An error is reported at once. [-0, +0] */
+static void run_turns(lua_State *L, struct scheduler *s, const struct run_queue *q) {
+  while (q->first && lua_isnil(L, PASS_REPORT)) {
     scheduler_ensure_turn(L, s, q->first); /* for loops that run inside */
-    run_turn(L, s, q, report);
+    run_turn(L, s, q);
     if (s->loop.credit == 0) break;
   }
-}
-
-/* Ends a call of the timer or of `schedule`: raises the report in slot 1. */
-static int end_call(lua_State *L, struct scheduler *s) {
-  scheduler_settle(L, s);
-  lua_settop(L, 1);
-  return lua_isnil(L, 1) ? 0 : compat_error(L);
 }
 
 /* The timer's callback. Upvalue 1: the scheduler. */
 static int on_timer(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  lua_settop(L, 0);
   if (s->loop.left) return 0;
-  luaL_checkstack(L, DRAIN_STACK, NULL);
-  lua_pushnil(L); /* 1: the report of uncaught errors */
+  drain_begin(L);
+  push_anchors(L, s);
   loop_fired(L, &s->loop, s->timed.first != NULL);
   expire(L, s);
   if (s->direct.first) schedule(L, s);
-  run_turns(L, s, &s->timed, 1);
-  return end_call(L, s);
+  run_turns(L, s, &s->timed);
+  return drain_end(L, s);
 }
 
 /* What `schedule` calls. Upvalue 1: the scheduler. */
 static int on_schedule(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  lua_settop(L, 0);
   s->scheduled = false;
   if (s->loop.left || s->direct.first == NULL) return 0;
-  luaL_checkstack(L, DRAIN_STACK, NULL);
-  lua_pushnil(L); /* 1: the report of uncaught errors */
+  drain_begin(L);
+  push_anchors(L, s);
   schedule(L, s);
-  if (s->loop.credit) run_turns(L, s, &s->direct, 1); /* otherwise the loop polls before */
-  return end_call(L, s);
+  if (s->loop.credit) run_turns(L, s, &s->direct); /* otherwise the loop polls before */
+  return drain_end(L, s);
 }
 
 /* }=== */
