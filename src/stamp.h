@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1877606725"
+#define BARRIER_STAMP "3037138706"
 
 #endif

@@ -49,7 +49,7 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co, const stru
 }
 
 /* Calls the function below `nargs` arguments on the top. [-(nargs + 1), +0] */
-static void call(lua_State *L, const struct pass *p, int nargs) {
+static void call(lua_State *L, int nargs) {
   if (!lua_toboolean(L, -(nargs + 1)))
     lua_pop(L, nargs + 1); /* closed, or the debug library took it away */
   else if (lua_pcall(L, nargs, 0, PASS_HANDLER) != LUA_OK)
@@ -93,7 +93,7 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
   clear(L, p, leaver->node);
   waiter_take_callback(L, -(nargs + 1));
   lua_insert(L, -(nargs + 1));
-  call(L, p, nargs);
+  call(L, nargs);
   return true;
 }
 
@@ -102,7 +102,7 @@ static void let_go(lua_State *L, const struct pass *p, const struct leaver *leav
   nodes_free(p->room->nodes, leaver->node);
   clear(L, p, leaver->node);
   if (leaver->outcome == OUTCOME_CLOSED) {
-    call(L, p, 0); /* on_close */
+    call(L, 0); /* on_close */
   } else if (keeps_error(leaver->outcome)) {
     room_take_error(L, p->self, leaver->node);
     if (leaver->outcome == OUTCOME_UNCAUGHT) report_error(L, PASS_REPORT, 0);
