@@ -4,6 +4,7 @@
 # make check   runs the linters, and the compilers with all warnings
 # make stamp   marks the core and the Lua files as belonging together, after a change in src
 # make soak    runs random scripts against a model of the contract for ten minutes
+# make soak-redis  storms a barrier of many processes for five minutes (see test/redis_storm.lua)
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
 # make install for packagers, see below
@@ -25,7 +26,7 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test install check stamp soak load portability bench bench-check dist \
+.PHONY: build demo test install check stamp soak soak-redis load portability bench bench-check dist \
   check-dist clean FORCE
 .PRECIOUS: .rocks/%/built
 
@@ -110,6 +111,9 @@ stamp:
 
 soak: .rocks/5.4/built
 	@tools/with 5.4 lua spec/model/soak.lua
+
+soak-redis: .rocks/5.4/built
+	@tools/with 5.4 lua test/redis_storm.lua
 
 load: .rocks/5.4/built
 	@tools/with 5.4 lua test/load.lua full

@@ -114,21 +114,22 @@ describe("barrier.new", function()
 end)
 
 describe("the module", function()
-  it("exports three classes of errors, a version and its functions", function()
+  it("exports four classes of errors, a version and its functions", function()
     local names = {}
     for name in pairs(barrier) do
       table.insert(names, name)
     end
     table.sort(names)
     assert.are.same({
-      "BrokenBarrierError", "CancelledError", "TimeoutError", "_VERSION", "close", "group", "new",
-      "shared", "stuck",
+      "BrokenBarrierError", "CancelledError", "GroupError", "TimeoutError", "_VERSION", "await",
+      "cancel", "close", "group", "new", "redis", "run", "shared", "stuck",
     }, names)
     local version = barrier._VERSION:match "^luv%-barrier (.*)$"
     assert.is_truthy(version == "dev" or version:find "^%d+%.%d+%.%d+$", version)
     assert.are.equal("table", type(barrier.BrokenBarrierError))
     assert.are.equal("table", type(barrier.CancelledError))
     assert.are.equal("table", type(barrier.TimeoutError))
+    assert.are.equal("table", type(barrier.GroupError))
     assert.are_not.equal(barrier.BrokenBarrierError, barrier.CancelledError)
     assert.are_not.equal(barrier.BrokenBarrierError, barrier.TimeoutError)
     assert.are_not.equal(barrier.CancelledError, barrier.TimeoutError)

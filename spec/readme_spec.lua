@@ -3,6 +3,7 @@
 -- Links between the documents have to lead somewhere.
 local uv = require "luv"
 local support = require "spec.support"
+local redis = require "spec.redis_support"
 
 ---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
 local function read_blocks(path)
@@ -250,6 +251,20 @@ local runners = {
     assert.are.equal("folder/luv-barrier/build.lua\n", result.out)
   end,
 
+  ["a Redis server at $REDIS_URL"] = function(block, code)
+    if not redis.has_redis then
+      return "there is no redis-server"
+    end
+    local server = redis.server()
+    check(block, redis.run_out(redis.lua({ REDIS_URL = server.url }, "-e", code)))
+    server:close()
+  end,
+
+  -- spec/redis_faults_spec.lua does it.
+  ["a Redis server with TLS"] = function(_, code)
+    assert((loadstring or load)(code))
+  end,
+
   nvim = run_block_in_nvim,
 
   ["vim.system"] = function(block, code)
@@ -301,8 +316,17 @@ local function describe_blocks(path)
   return kinds
 end
 
+describe("doc/redis.md", function()
+  local kinds = describe_blocks "doc/redis.md"
+
+  it("has a recipe for TLS", function()
+    assert.are.equal(1, kinds["a Redis server with TLS"])
+  end)
+end)
+
 describe("README.md", function()
   local kinds = describe_blocks "README.md"
+  kinds["a Redis server with TLS"] = 1 -- in doc/redis.md
 
   it("has blocks of every kind", function()
     for kind in pairs(runners) do
@@ -336,7 +360,7 @@ end
 
 describe("the documents", function()
   for _, path in ipairs { "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md",
-    "doc/by_hand.md", "doc/design.md", "doc/portability.md", "doc/testing.md" } do
+    "doc/by_hand.md", "doc/design.md", "doc/portability.md", "doc/redis.md", "doc/testing.md" } do
     it("have no link that leads nowhere: " .. path, function()
       local content = read(path)
       local folder = path:match "^(.*/)" or ""

@@ -252,9 +252,9 @@ describe("wait of a shared barrier", function()
       assert.is_truthy(message:find("shared_spec.lua:", 1, true), message)
       assert.is_truthy(message:find("bad argument " .. expected, 1, true), message)
     end
-    local rule = "#1 to 'wait' (timeout must be an integer >= 0, in milliseconds, got "
-    fails(rule .. "-1)", -1)
-    fails(rule .. "0.5)", 0.5)
+    local rule = "#1 to 'wait' (timeout must be an integer >= 0"
+    fails(rule, -1)
+    fails(rule, 0.5)
     fails(rule, 1 / 0)
     fails("#1 to 'wait' (timeout or callback expected, got string)", "1")
     fails("#2 to 'wait' (callback must be callable, got table)", 1, {})
@@ -784,6 +784,7 @@ describe("the loop of a shared barrier's waiters", function()
     } do
       local result = support.chunk([[
         uv.ref = function() error("no ref", 0) end
+        require "barrier.core".bind(uv)
         local b = barrier.shared("x", 2)
         print(]] .. wait .. [[)
         uv.run()
@@ -819,11 +820,14 @@ describe("the loop of a shared barrier's waiters", function()
       local new = uv.new_poll and "new_poll" or "new_pipe"
       local real = uv[new]
       uv[new] = function() return nil, "EMFILE: too many open files", "EMFILE" end
+      require "barrier.core".bind(uv)
       fails "cannot wait at a shared barrier: luv cannot wake this loop"
       fails "(EMFILE: too many open files)"
       uv[new] = nil
+      require "barrier.core".bind(uv)
       fails("cannot wait at a shared barrier: this luv has no function " .. new)
       uv[new] = real
+      require "barrier.core".bind(uv)
       local b = barrier.shared("x", 2)
       b:wait(print)
       b:arrive()

@@ -217,6 +217,44 @@ function M.compute(ms)
   until now >= till
 end
 
+---Calls `f` once, from a timer's callback.
+function M.later(f, ms)
+  local timer = uv.new_timer()
+  timer:start(ms or 1, 0, function()
+    timer:close()
+    f()
+  end)
+end
+
+---A callback of a group that appends to `log` what its wait gave.
+function M.recorder(log)
+  return function(...)
+    local err, results, errors = ...
+    M.add(log, { n = select("#", ...), err = err, results = results, errors = errors })
+  end
+end
+
+---Runs the loop until the group is complete. Returns what the wait gave.
+---@param name? string "join" in place of "wait"
+function M.finish(group, name)
+  local log = {}
+  group[name or "wait"](group, M.recorder(log))
+  M.run_loop()
+  assert(#log == 1, "the group is not complete")
+  return log[1].err, log[1].results, log[1].errors
+end
+
+---Expects an error of `f` that contains `text`.
+function M.raises(text, f, ...)
+  local ok, err = pcall(f, ...)
+  if ok or not tostring(err):find(text, 1, true) then
+    error("expected the error " .. text .. "\nbut got " .. tostring(err), 2)
+  end
+end
+
+---The global `error`, which busted replaces in the specs.
+M.rethrow = error
+
 ---What a function returned, with its number of results as `n`.
 function M.pack(...)
   return { n = select("#", ...), ... }

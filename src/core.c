@@ -4,6 +4,7 @@
 */
 #define INTERNAL static
 #define INTERNAL_DATA static
+#define INTERNAL_INLINE static inline
 
 #include "host/pin.c"
 #include "host/threads.c"
@@ -16,6 +17,7 @@
 #include "host/request.c"
 #include "host/room.c"
 #include "host/scheduler.c"
+#include "host/cancels.c"
 #include "host/coroutine.c"
 #include "host/waiter.c"
 #include "host/drain.c"

@@ -18,6 +18,7 @@
 #include <signal.h>
 
 #include "invariants.h"
+#include "latch.h"
 
 /* {=== the allocator === */
 
@@ -137,6 +138,14 @@ static const char *const files[] = {"test/out_of_memory.lua", "test/out_of_memor
 
 #define FILES ((int)(sizeof(files) / sizeof(files[0])))
 
+/* The core, with a latch. */
+static int open_core(lua_State *L) {
+  luaopen_barrier_core(L);
+  latch_open(L);
+  lua_settop(L, 1);
+  return 1;
+}
+
 static lua_State *open_state(void) {
   lua_State *L;
   open_loop();
@@ -156,7 +165,7 @@ static lua_State *open_state(void) {
   }
   lua_setfield(L, -2, "luv");
   lua_getfield(L, -2, "preload");
-  lua_pushcfunction(L, luaopen_barrier_core);
+  lua_pushcfunction(L, open_core);
   lua_setfield(L, -2, "barrier.core");
   lua_settop(L, 0);
   lua_createtable(L, MEDDLE, 0); /* 1: the scenario's table */

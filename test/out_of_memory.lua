@@ -135,7 +135,8 @@ local order = {
   "abort_and_reset", "with", "actions", "actions_that_run_the_loop", "failing_actions",
   "aborting_actions", "actions_of_the_blocked", "meddling_actions", "parties_of_actions",
   "lost_errors", "nil_errors", "phases_with_actions", "schedule", "deferred", "uncaught_errors",
-  "bad_arguments", "many_turns", "tampered_handles", "stuck", "close", "odds_and_ends", "garbage",
+  "bad_arguments", "many_turns", "tampered_handles", "latch",
+  "stuck", "close", "odds_and_ends", "garbage",
 }
 for _, name in ipairs(order) do
   all[SECTION] = name

@@ -6,6 +6,43 @@ local run, patient, equal, joined = t.run, t.patient, t.equal, t.joined
 local is_memory_error, failed, keep, pcall_yields = t.is_memory_error, t.failed, t.keep,
   t.pcall_yields
 
+-- Another thing that waits (test/latch.h).
+function sections.latch()
+  local core, log = require "barrier.core", {}
+  local function callback(e) add(log, e and tostring(e) or "none") end
+  local l = core.latch(2)
+  local members = getmetatable(l).__index
+  local arrive = members.wait
+  if core.resumed and debug.getinfo(arrive, "S").what == "C" then -- Lua 5.1 may lose what is added
+    function members.wait(self, ...)
+      local token, result = arrive(self, core.isyieldable and core.isyieldable(), ...)
+      while token ~= core.passed do token, result = core.resumed(self, token, result) end
+      return result
+    end
+  end
+  patient(l, log)
+  l:wait(callback)
+  patient(l, log, 5)
+  l:wait(7, callback)
+  l:wait(callback):close(function() add(log, "closed") end)
+  local cancelled = pcall_yields and patient(l, log)
+  if cancelled then equal(l:cancel(cancelled), true) end
+  if coroutine.close then check(coroutine.close(co(wait, l, log))) end
+  run()
+  local timed_out = "TimeoutError: wait timed out after %d ms, 2 missing"
+  equal(joined(log), "closed, " .. (cancelled and "CancelledError: wait cancelled, " or "")
+    .. timed_out:format(5) .. ", " .. timed_out:format(7))
+  log = {}
+  l:count_down()
+  l:count_down()
+  equal(#log, 0)
+  run()
+  l:wait(callback)
+  patient(l, log, 5)
+  run()
+  equal(joined(log), "none, none, none")
+end
+
 function sections.actions()
   local acted, log = 0, {}
   local b = new(2, { action = function() acted = acted + 1 end })

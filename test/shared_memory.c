@@ -73,7 +73,7 @@ int luaopen_barrier_core(lua_State *L);
 enum { MOST_HANDLES = 64 };
 
 struct handle {
-  int fd; /* -1: a timer */
+  int fd; /* -1: a timer, -2: an idle handle */
   bool is_active, is_closing, has_ref;
   uint64_t due, repeat;
 };
@@ -104,6 +104,7 @@ static int new_handle(lua_State *L, int fd) {
 }
 
 static int uv_new_timer(lua_State *L) { return new_handle(L, -1); }
+static int uv_new_idle(lua_State *L) { return new_handle(L, -2); }
 static int uv_new_poll(lua_State *L) { return new_handle(L, (int)luaL_checkinteger(L, 1)); }
 
 static void start(lua_State *L, struct handle *h, int callback) {
@@ -127,7 +128,12 @@ static int uv_timer_start(lua_State *L) {
   return 0;
 }
 
-static int uv_timer_stop(lua_State *L) {
+static int uv_idle_start(lua_State *L) {
+  start(L, check_handle(L), 2);
+  return 0;
+}
+
+static int uv_stop(lua_State *L) {
   check_handle(L)->is_active = false;
   return 0;
 }
@@ -150,6 +156,21 @@ static int uv_ref(lua_State *L) {
 static int uv_unref(lua_State *L) {
   check_handle(L)->has_ref = false;
   return 0;
+}
+
+static int uv_has_ref(lua_State *L) {
+  lua_pushboolean(L, check_handle(L)->has_ref);
+  return 1;
+}
+
+static int uv_now(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)loop.clock);
+  return 1;
+}
+
+static int uv_hrtime(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)loop.clock * 1e6);
+  return 1;
 }
 
 static int uv_update_time(lua_State *L) {
@@ -189,7 +210,16 @@ static bool is_alive(void) {
 static bool run_polls(lua_State *L) {
   for (int i = 0; i < loop.count; i++) {
     struct pollfd p = {loop.handles[i]->fd, POLLIN, 0};
-    if (p.fd == -1 || !loop.handles[i]->is_active || poll(&p, 1, 0) != 1) continue;
+    if (p.fd < 0 || !loop.handles[i]->is_active || poll(&p, 1, 0) != 1) continue;
+    call_back(L, loop.handles[i]);
+    return true;
+  }
+  return false;
+}
+
+static bool run_idle(lua_State *L) {
+  for (int i = 0; i < loop.count; i++) {
+    if (loop.handles[i]->fd != -2 || !loop.handles[i]->is_active) continue;
     call_back(L, loop.handles[i]);
     return true;
   }
@@ -203,7 +233,7 @@ static bool run_timers(lua_State *L) {
     if (h->fd == -1 && h->is_active && (!next || h->due < next->due)) next = h;
   }
   if (!next) return false;
-  loop.clock = next->due;
+  if (next->due > loop.clock) loop.clock = next->due;
   next->due += next->repeat;
   if (!next->repeat) next->is_active = false;
   call_back(L, next);
@@ -214,7 +244,7 @@ static bool run_timers(lua_State *L) {
 static int uv_run(lua_State *L) {
   for (int calls = 0; is_alive(); calls++) {
     CHECK(calls < 100000);
-    if (run_polls(L) || run_timers(L)) continue;
+    if (run_polls(L) || run_idle(L) || run_timers(L)) continue;
     if (loop.report[0] == '\0') luaL_error(L, "the loop hangs");
     break; /* whom they wait for has died */
   }
@@ -229,21 +259,20 @@ static const luaL_Reg uv[] = {
     {"new_poll", uv_new_poll},
     {"poll_start", uv_poll_start},
     {"timer_start", uv_timer_start},
-    {"timer_stop", uv_timer_stop},
+    {"timer_stop", uv_stop},
+    {"new_idle", uv_new_idle},
+    {"idle_start", uv_idle_start},
+    {"idle_stop", uv_stop},
     {"is_active", uv_is_active},
     {"is_closing", uv_is_closing},
     {"ref", uv_ref},
     {"unref", uv_unref},
+    {"has_ref", uv_has_ref},
     {"close", uv_close},
+    {"now", uv_now},
+    {"hrtime", uv_hrtime},
     {"update_time", uv_update_time},
-    {"hrtime", uv_update_time},
     {"run", uv_run},
-    /* barrier.core asks for these; nothing here calls them */
-    {"new_idle", uv_new_timer},
-    {"idle_start", uv_timer_stop},
-    {"idle_stop", uv_timer_stop},
-    {"now", uv_update_time},
-    {"has_ref", uv_is_active},
     {NULL, NULL},
 };
 

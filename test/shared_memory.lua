@@ -173,7 +173,7 @@ local function rest()
     b:reset()
     equal(b.n_arrived, 0)
   end
-  check(require "barrier.core".shared.resting())
+  equal(barrier.stuck(), nil)
 end
 
 if what == "rest" then

@@ -62,6 +62,21 @@ local THREAD = [=[
       end
     elseif dice <= 53 then
       collectgarbage "step"
+    elseif dice <= 55 then
+      pcall(uv.run, "nowait") -- a nested loop
+    elseif dice <= 58 then
+      local function finalize() barriers[random(#barriers)]:reset() end
+      if newproxy then
+        getmetatable(newproxy(true)).__gc = finalize
+      else
+        setmetatable({}, { __gc = finalize })
+      end
+    elseif dice <= 60 then
+      debug.sethook(function()
+        debug.sethook()
+        if ends == 1 then pcall(uv.run, "nowait") end
+        barriers[random(#barriers)]:reset()
+      end, "", random(200))
     elseif b.broken then
       b:reset()
     end

@@ -21,7 +21,7 @@
 ---What `wait` raises, or gives its callback. `tostring` of it reads
 ---"BrokenBarrierError: barrier aborted: REASON". Its metatable is its class.
 ---@class (exact) barrier.Error
----@field name "BrokenBarrierError"|"CancelledError"|"TimeoutError"
+---@field name "BrokenBarrierError"|"CancelledError"|"TimeoutError"|"GroupError"
 ---@field message string "barrier aborted", "wait cancelled" and the like
 ---@field barrier barrier.Barrier
 ---@field reason? any of a broken barrier: what abort was given, or the action's error
@@ -35,7 +35,20 @@
 
 ---@class (exact) barrier.TimeoutError: barrier.Error
 ---@field name "TimeoutError"
----@field pending? any[] of a group: the keys of the jobs that are not done
+---@field timeout? integer milliseconds
+
+---What a group's wait gives, for any reason.
+---@class (exact) barrier.GroupError: barrier.Error
+---@field barrier nil
+---@field group barrier.Group
+---@field timeout? integer milliseconds, of a TimeoutError
+---@field pending any[] the keys of the jobs that were not done
+---@field results table<any, any> by key
+---@field errors table<any, any> by key
+---@field late table<any, any> by key
+
+---Is called exactly once, from the loop, with what a group's wait gives.
+---@alias barrier.on_group fun(err: barrier.GroupError?, results: table, errors: table)
 
 ---Is called exactly once, from the loop, with the error or with nil and the position. If
 ---the barrier's action raised, the error of the last arrival is the action's own.

@@ -17,10 +17,13 @@
 ---@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
 ---@field CancelledError table metatable of the errors of a wait that was cancelled
 ---@field TimeoutError table metatable of the errors of a wait that timed out
+---@field GroupError table metatable of the error of a group whose jobs have failed
 ---@field core_problem? string which C core can't be used, why, and how to build it again
 ---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
 ---@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
 local M = { _VERSION = "luv-barrier dev" }
+
+local prefix = (...) and (...) .. "." or "barrier."
 
 local core, core_problem = require("barrier.environment").open()
 M.core_problem = core_problem
@@ -37,6 +40,15 @@ M.BrokenBarrierError = core.BrokenBarrierError
 M.CancelledError = core.CancelledError
 M.TimeoutError = core.TimeoutError
 
+if not core.GroupError then
+  core.GroupError = {}
+  for name, value in pairs(core.TimeoutError) do
+    core.GroupError[name] = value
+  end
+  core.GroupError.__name = "GroupError"
+end
+M.GroupError = core.GroupError
+
 ---Makes an empty barrier for `parties` >= 1. In Neovim waiters resume where vim.api may be
 ---called. The options are described at barrier.Options.
 ---@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
@@ -46,6 +58,16 @@ M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_even
 ---first call makes it; the others have to give the same number of parties.
 ---@type fun(name: string, parties: integer): barrier.Shared
 M.shared = core.make_shared(neovim and neovim.schedule, neovim and neovim.in_fast_event)
+
+---The barrier of that name in a Redis server, for processes on many machines.
+---@param name string
+---@param parties integer >= 1
+---@param options? barrier.RedisOptions
+---@return barrier.Redis
+function M.redis(name, parties, options)
+  M.redis = require("barrier.redis").new -- loaded when it is needed
+  return M.redis(name, parties, options)
+end
 
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
@@ -90,40 +112,61 @@ function members.with(self, ...)
   return body(wait(self))
 end
 
--- The barrier of a group trips in a turn of the loop, never at once: a coroutine that waits when
--- nothing is pending has to be suspended first.
-local new_for_group = core.make_new(neovim and neovim.schedule, function()
-  return true
-end)
+-- The functions of the other files are loaded when they are needed.
 
----@class barrier.GroupOptions
----@field stop_on_error? boolean the first error completes the group
-
----Makes a group: jobs that run at the same time, and whoever waits until all of them are done.
+---Makes a group: jobs that run at the same time, and the parties that wait until all are done.
 ---
 ---```lua
----local group = barrier.group()
+---local group = barrier.group { limit = 8 }
 ---for _, path in ipairs(paths) do
 ---  uv.fs_stat(path, group:add(path))
 ---end
----local errors, results = group:wait() -- both by key; errors is nil if there was none
+---local err, results, errors = group:wait()
 ---```
 ---@param options? barrier.GroupOptions
 ---@return barrier.Group
 function M.group(options)
-  local problem = options ~= nil and type(options) ~= "table"
-    and "options must be a table, got " .. type(options)
-  for name, value in pairs(not problem and options or {}) do
-    if name ~= "stop_on_error" then
-      problem = "unknown option '" .. tostring(name) .. "'"
-    elseif type(value) ~= "boolean" then
-      problem = "option 'stop_on_error' must be a boolean, got " .. type(value)
-    end
-  end
-  if problem then
-    error("bad argument #1 to 'group' (" .. problem .. ")", 2)
-  end
-  return require("barrier.group")(new_for_group(1), options and options.stop_on_error)
+  M.group = require(prefix .. "group")
+  return M.group(options)
+end
+
+---Calls `f(..., callback)` and suspends the coroutine until `callback` is called.
+---
+---```lua
+---local err, stat = barrier.await(uv.fs_stat, path)
+---```
+---@param f fun(...: any): any, any of luv, or any function whose last argument is a callback
+---@param ... any arguments of `f`
+---@return any ... what `callback` was called with, or the error that `f` returned after nil
+function M.await(f, ...)
+  M.await = require(prefix .. "await").await
+  return M.await(f, ...)
+end
+
+---Takes a coroutine out of wherever it waits in this module: its wait raises a CancelledError in
+---the next turn of the loop.
+---@param co thread
+---@return boolean found did it wait?
+function M.cancel(co)
+  M.cancel = require(prefix .. "await").cancel
+  return M.cancel(co)
+end
+
+---Runs `main` in a coroutine, and the loop until that has ended. Raises what `main` raises, and an
+---error with the report of `stuck` if `main` can't end or the time has passed.
+---
+---```lua
+---barrier.run(function()
+---  print(barrier.await(uv.fs_stat, "."))
+---end)
+---```
+---@param timeout? integer milliseconds, >= 0
+---@param main fun(): ...
+---@return any ... what `main` returned
+---@overload fun(main: fun(): ...): ...
+function M.run(timeout, main)
+  M.run = require(prefix .. "run")
+  return M.run(timeout, main)
 end
 
 ---Closes the luv handles of this module, which otherwise stay for the next wait, so that

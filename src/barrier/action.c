@@ -1,5 +1,7 @@
 #include "action.h"
 
+#include "../host/request.h"
+
 /* The action has raised the error on the top, which stays there if it is lost.
 ** [-(0|1), +0, -] */
 static enum action_result take_failure(lua_State *L, struct barrier *b, int self) {

@@ -1,6 +1,7 @@
 #include "arrive.h"
 
 #include "action.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "../host/wait.h"
 #include "../host/waiter.h"
@@ -33,7 +34,7 @@ static struct barrier *barrier_of(struct room *r) { return (struct barrier *)(vo
 
 static enum plan plan_of(const struct machine *m, const struct arrival *a) {
   bool completes;
-  if (m->state == MACHINE_BROKEN) return FAILS;
+  if (m->state == MACHINE_BROKEN || a->q.cancelled) return FAILS;
   switch (a->method) {
     case WATCH: completes = false; break;
     case DEREGISTER:
@@ -67,6 +68,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   struct machine *m = &b->machine;
   uint32_t deadlines = (uint32_t)a->q.timed + (uint32_t)b->has_timeout;
   bool asked = !b->room.defers;
+  int error = 0; /* the index of that of a broken barrier */
   if (deadlines) {
     loop_update(L, &b->room.scheduler->loop);
     a->q.when = loop_after(&b->room.scheduler->loop, a->q.timeout);
@@ -74,10 +76,11 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   for (;;) {
     enum plan plan = a->plan = plan_of(m, a);
     bool needs_node = a->method < ARRIVE || deadlines || machine_arrivals_need_node(m, a->n);
-    if (plan == FAILS && a->q.error == 0) {
+    a->q.error = plan == FAILS ? error : 0;
+    if (plan == FAILS && error == 0 && !a->q.cancelled) {
       room_ensure_errors(L, 1);
       room_push_error(L, 1, MACHINE_ABORTED, 0);
-      a->q.error = lua_gettop(L);
+      error = lua_gettop(L);
     } else if (plan == COMPLETES && !asked) {
       a->deferred = wait_is_deferred(L, &b->room);
       asked = true;
@@ -185,7 +188,7 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, struct arrival
 
 static int come_in_coroutine(lua_State *L, struct barrier *b, struct arrival *a) {
   enum plan plan;
-  coroutine_check(L, REQUEST_LEVEL, 2);
+  wait_check(L, &b->room, &a->q);
   plan = prepare(L, b, a);
   if (plan == COMPLETES) return complete_in_coroutine(L, b, a);
   return wait_suspend(L, &b->room, &a->q, enter);
@@ -209,8 +212,8 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct arrival *a
   uint32_t n;
   waiter_push(L, 1, a->q.callback);
   index = lua_gettop(L);
-  if (prepare(L, b, a) == FAILS) lua_pushvalue(L, index); /* over the error */
-  n = wait_call_back(L, &b->room, &a->q, enter);
+  prepare(L, b, a);
+  n = wait_call_back(L, &b->room, &a->q, index, enter);
   if (a->plan == COMPLETES && complete(L, b, a, n) == ACTION_LOST) action_lost(L, b, 1);
   lua_settop(L, index);
   return coroutine_return(L);
@@ -231,7 +234,8 @@ static int come(lua_State *L, struct barrier *b, enum method method, const char 
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->machine))
+  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->machine) &&
+      !b->room.scheduler->cancels)
     return just_wait(L, b);
   return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }

@@ -4,7 +4,7 @@
 
 static const char metatable_key = 'b'; /* its address is a key of the registry */
 
-struct barrier *barrier_at(lua_State *L, int i) {
+INTERNAL_INLINE struct barrier *barrier_at(lua_State *L, int i) {
   return (struct barrier *)room_of_kind(L, i, &barrier_kind, sizeof(struct barrier));
 }
 

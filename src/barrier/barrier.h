@@ -8,6 +8,7 @@
 #ifndef BARRIER_BARRIER_H
 #define BARRIER_BARRIER_H
 
+#include "../host/room.h"
 #include "../host/scheduler.h"
 #include "machine.h"
 

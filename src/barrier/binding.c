@@ -3,11 +3,13 @@
 ** barrier.core, which lua/barrier/init.lua makes public.
 */
 #include "arrive.h"
+#include "../host/cancels.h"
 #include "../host/coroutine.h"
 #include "../host/errors.h"
 #include "../host/inspect.h"
 #include "inspect.h"
 #include "../host/pin.h"
+#include "../host/request.h"
 #include "../shared/binding.h"
 #include "../host/waiter.h"
 #include "../stamp.h"
@@ -298,6 +300,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg helpers[] = {
     {"check_with", check_with},
+    {"waiters", inspect_waiters_of},
     {"watchers", inspect_watchers},
 #if !COMPAT_YIELDK
     {"arrive_wait", arrive_wait},
@@ -317,6 +320,7 @@ static const luaL_Reg core_helpers[] = {
     {"watch_exit", scheduler_watch_exit},
     {"pending", inspect_pending},
     {"barriers", inspect_rooms},
+    {"cancel_next", cancels_next},
     {NULL, NULL},
 };
 

@@ -5,13 +5,16 @@ static const char *const state_names[] = {"filling", "draining", "resetting", "b
 const char *inspect_state(const struct barrier *b) { return state_names[b->machine.state]; }
 
 int inspect_watchers(lua_State *L) {
-  const struct barrier *b = barrier_check(L, 1, "watchers");
+  const struct barrier *b = barrier_at(L, 1);
   const struct nodes *nodes;
   compat_index i = 0;
   lua_settop(L, 1);
+  if (b == NULL) { /* another room, or one that is gone */
+    lua_newtable(L);
+    return 1;
+  }
   room_push_elements(L, 1);
   lua_newtable(L);
-  if (b == NULL) return 1;
   nodes = &b->machine.nodes;
   for (uint32_t n = nodes->queues[PLACE_WATCHING].first; n; n = nodes->at[n].next) {
     lua_rawgeti(L, 2, (compat_index)n);

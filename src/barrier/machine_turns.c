@@ -80,7 +80,6 @@ bool machine_next(struct machine *m, uint32_t turn, struct leaver *leaver) {
   leaver->outcome = OUTCOME_PASSED;
   leaver->place = m->inside;
   leaver->state = MACHINE_DRAINING;
-  leaver->last = 0;
   leaver->position = m->position + NODE(m, n)->as.gap;
   m->position = leaver->position + 1;
   check_emptied(m, MACHINE_BEFORE(turn)); /* the blocked come in after it has run */
@@ -95,7 +94,7 @@ void machine_put_back(struct machine *m, const struct leaver *leaver) {
   if (withheld) nodes_prepend(&m->nodes, leaver->place, withheld);
   if (leaver->place == m->inside) {
     m->state = leaver->state;
-    m->last = leaver->last;
+    if (leaver->state != MACHINE_DRAINING) m->last = leaver->last;
     NODE(m, n)->as.gap = 0;
     m->position = leaver->position;
   }

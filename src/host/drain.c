@@ -25,7 +25,7 @@ static void clear(lua_State *L, const struct pass *p, uint32_t node) {
 /* Resumes the coroutine at the top. False if there was no room to resume it: it is
 ** back in the barrier. [-0, +0] */
 static bool resume(lua_State *L, const struct pass *p, lua_State *co, const struct leaver *leaver) {
-  struct nodes *nodes = p->room->nodes;
+  struct nodes *nodes = p->nodes;
   uint32_t previous = nodes_park(nodes, leaver->node);
   bool own = leaver->outcome != OUTCOME_PASSED && keeps_error(leaver->outcome);
   int status;
@@ -76,7 +76,7 @@ static bool push_error(lua_State *L, const struct pass *p, const struct leaver *
 ** no memory for its error: that is reported. */
 static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
                       const struct leaver *leaver) {
-  struct nodes *nodes = p->room->nodes;
+  struct nodes *nodes = p->nodes;
   int nargs = 1;
   w->node = 0; /* from here on it is out, also for a finalizer that closes it */
   if (leaver->outcome == OUTCOME_PASSED) {
@@ -99,7 +99,7 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
 
 /* Lets one out who is not resumed or called back. [-0, +0] */
 static void let_go(lua_State *L, const struct pass *p, const struct leaver *leaver) {
-  nodes_free(p->room->nodes, leaver->node);
+  nodes_free(p->nodes, leaver->node);
   clear(L, p, leaver->node);
   if (leaver->outcome == OUTCOME_CLOSED) {
     call(L, 0); /* on_close */
@@ -111,7 +111,7 @@ static void let_go(lua_State *L, const struct pass *p, const struct leaver *leav
 
 /* False if the pass has to end. [-0, +0] */
 static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
-  const struct node *node = &p->room->nodes->at[leaver->node];
+  const struct node *node = &p->nodes->at[leaver->node];
   lua_State *co;
   struct waiter *w;
   bool done = true;
@@ -135,7 +135,7 @@ static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
 
 /* No party is left: gives back the memory that a crowd needed. [-0, +0] */
 static void rest(lua_State *L, const struct pass *p) {
-  if (!nodes_rest(p->room->nodes)) return;
+  if (!nodes_rest(p->nodes)) return;
   compat_pushcfunction(L, room_shrink);
   lua_pushvalue(L, p->self);
   lua_pcall(L, 1, 0, 0); /* without memory it stays as it is */
@@ -145,12 +145,13 @@ static void rest(lua_State *L, const struct pass *p) {
 /* Lets out the parties of the room at `self`, on the top, that are ready. What it leaves on the
 ** stack is for the caller to pop, all at once. */
 static void drain(lua_State *L, struct room *r, int self, uint32_t turn) {
-  struct pass p = {r, self, self + 1, 0};
+  bool (*next)(struct room *, uint32_t, struct leaver *) = r->kind->next;
+  struct pass p = {r, r->nodes, self, self + 1, 0};
   struct leaver leaver;
   room_push_elements(L, self);
   r->scheduler->serving = r->scheduler->turn;
   if (r->kind->begin) r->kind->begin(L, &p, turn);
-  while (r->kind->next(r, turn, &leaver))
+  while (next(r, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
   if (r->kind->end) r->kind->end(L, &p, turn);
   r->scheduler->serving = r->scheduler->turn - 1;

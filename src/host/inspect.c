@@ -67,6 +67,8 @@ int inspect_waiters(lua_State *L, const struct room *r) {
   return 1;
 }
 
+int inspect_waiters_of(lua_State *L) { return inspect_waiters(L, room_at(L, 1)); }
+
 int inspect_pending(lua_State *L) {
   const struct scheduler *s = (const struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   uint64_t parties = 0;
@@ -77,7 +79,7 @@ int inspect_pending(lua_State *L) {
     const struct room *r;
     lua_rawgeti(L, 1, i);
     r = room_at(L, -1);
-    if (r) parties += r->kind->pending(r);
+    if (r) parties += r->kind->pending ? r->kind->pending(r) : r->kind->busy(r);
     lua_pop(L, 1);
   }
   compat_pushcount(L, parties);

@@ -11,6 +11,9 @@
  ** results of a method. [-0, +1, m] */
 INTERNAL int inspect_waiters(lua_State *L, const struct room *r);
 
+/* (room) -> the same, of a room of any kind. */
+INTERNAL int inspect_waiters_of(lua_State *L);
+
 /* () -> how many parties have yet to be let out, let in or notified, and how many timeouts are yet
 ** to come. Upvalue 1: the scheduler. */
 INTERNAL int inspect_pending(lua_State *L);

@@ -8,7 +8,8 @@
 
 #ifndef INTERNAL
 #define INTERNAL extern
-#define INTERNAL_DATA /* of a definition */
+#define INTERNAL_DATA   /* of a definition, */
+#define INTERNAL_INLINE /* and of a function that is worth it */
 #endif
 
 /* For luaopen_barrier_core, also where everything is hidden by default. */

@@ -26,9 +26,10 @@ enum {
 /* One pass over a room. */
 struct pass {
   struct room *room;
-  int self;       /* the room */
-  int elements;   /* its user value */
-  uint32_t spent; /* how many were let out */
+  struct nodes *nodes; /* its parties */
+  int self;            /* the room */
+  int elements;        /* its user value */
+  uint32_t spent;      /* how many were let out */
 };
 
 /* A kind of room. Functions that take a lua_State may raise errors only where it says so.
@@ -63,18 +64,12 @@ struct room_kind {
   /* True if a node that is not leaving stands for a party, which `waiters` lists. */
   bool (*is_party)(const struct node *node);
 
-  /* How many parties have yet to be let out, let in or notified. */
-  uint64_t (*pending)(const struct room *r);
-
   /* True if a party waits or watches that is not leaving. */
   bool (*inhabited)(const struct room *r);
 
   /* }=== */
 
   /* {=== errors === */
-
-  /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
-  void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
 
   /* Adds what a message says behind "timed out after 5 ms". */
   void (*add_progress)(const struct room *r, struct text *t);
@@ -86,6 +81,12 @@ struct room_kind {
   void (*destroy)(struct lua_State *L, struct room *r);
 
   /* {=== optional === */
+
+  /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
+  void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
+
+  /* How many parties have yet to be let out, let in or notified; otherwise one while it is busy. */
+  uint64_t (*pending)(const struct room *r);
 
   /* Parties came, left, or became ready. [-0, +0, -] */
   void (*changed)(struct lua_State *L, struct room *r, int self);

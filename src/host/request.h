@@ -20,6 +20,7 @@ struct request {
   uint64_t when;    /* on the loop's clock */
   int callback;     /* its index; 0: a coroutine waits, or no party does */
   int error;        /* the index of the error with which the wait fails; 0: none */
+  bool cancelled;   /* the coroutine was to be cancelled in its next wait: nothing else happens */
   bool woken;       /* a turn has been called, */
   bool armed;       /* the loop wakes for the deadline: see wait_wakes */
 };

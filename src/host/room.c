@@ -68,12 +68,14 @@ static inline struct room *tagged_at(lua_State *L, int i, const void *tag, size_
   return r->tag == tag && r->self == r ? r : NULL;
 }
 
-struct room *room_at(lua_State *L, int i) {
-  struct room *r = tagged_at(L, i, &room_tag, sizeof(*r));
-  return r && r->mark->owner == r ? r : NULL;
+/* Inline, as is the next: a wait asks each of them once. */
+INTERNAL_INLINE struct room *room_at(lua_State *L, int i) {
+  struct room *r = (struct room *)lua_touserdata(L, i);
+  if (r == NULL || lua_rawlen(L, i) < sizeof(*r)) return NULL;
+  return r->tag == &room_tag && r->mark->owner == r ? r : NULL;
 }
 
-void *room_of_kind(lua_State *L, int i, const struct room_kind *kind, size_t size) {
+INTERNAL_INLINE void *room_of_kind(lua_State *L, int i, const struct room_kind *kind, size_t size) {
   struct room *r = (struct room *)lua_touserdata(L, i);
   if (r == NULL || lua_rawlen(L, i) != size) return NULL;
   return r->kind == kind && r->mark->owner == r ? r : NULL;
@@ -333,6 +335,45 @@ bool room_expire(lua_State *L, const struct deadline *x) {
     done = x->node ? expire_wait(L, r, self, x) : r->kind->expire(L, r, self, x);
   lua_settop(L, self);
   return done;
+}
+
+/* }=== */
+
+/* {=== for kinds that need no more === */
+
+bool room_next(struct room *r, uint8_t place, uint32_t turn, struct leaver *leaver) {
+  uint32_t n = r->nodes->queues[place].first;
+  if (nodes_next_leaving(r->nodes, turn, 0, leaver)) return true;
+  if (n == 0 || !older(r->nodes->at[n].as.turn, turn)) return false;
+  leaver->node = nodes_pop(r->nodes, place);
+  leaver->place = place;
+  leaver->outcome = (enum outcome)r->nodes->at[n].outcome;
+  leaver->position = 0;
+  return true;
+}
+
+void room_put_back(struct room *r, const struct leaver *leaver) {
+  nodes_prepend(r->nodes, leaver->place, leaver->node);
+}
+
+void room_take_out(struct room *r, uint32_t node, uint32_t turn) {
+  (void)turn;
+  nodes_unlink(r->nodes, node);
+  nodes_free(r->nodes, node);
+}
+
+bool room_is_party(const struct node *node) {
+  (void)node;
+  return true;
+}
+
+bool room_is_inhabited(const struct room *r) {
+  return r->nodes->taken > r->nodes->queues[PLACE_LEAVING].count;
+}
+
+void room_send_off(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn) {
+  nodes_unlink(r->nodes, node);
+  nodes_send_off(r->nodes, node, outcome, turn);
 }
 
 /* }=== */

@@ -138,4 +138,21 @@ INTERNAL bool room_is_earliest(const struct room *r, const struct deadline *x);
 
 /* }=== */
 
+/* {=== for kinds that need no more === */
+
+/* `next` of a room whose parties leave through the queue `place`, each with the outcome of its
+** node, in a turn after that in which it became ready (as.turn); first those that left early. */
+INTERNAL bool room_next(struct room *r, uint8_t place, uint32_t turn, struct leaver *leaver);
+
+INTERNAL void room_put_back(struct room *r, const struct leaver *leaver);
+INTERNAL void room_take_out(struct room *r, uint32_t node, uint32_t turn); /* `leave` */
+INTERNAL bool room_is_party(const struct node *node);                      /* each is one */
+INTERNAL bool room_is_inhabited(const struct room *r);
+
+/* The node leaves its queue, to leave the room with this outcome: `withdraw` of a party that
+** waits. */
+INTERNAL void room_send_off(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn);
+
+/* }=== */
+
 #endif

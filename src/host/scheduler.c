@@ -206,12 +206,12 @@ void scheduler_ensure_turn(lua_State *L, struct scheduler *s, const struct room 
 
 void scheduler_settle(lua_State *L, struct scheduler *s) {
   uint64_t next = LOOP_NEVER;
+  if (s->rest) s->rest(L, s->rest_ud); /* should it fail, another turn comes */
   if (s->timed.first || (s->direct.first && !s->scheduled))
     next = LOOP_NOW;
   else if (s->deadlines.count)
     next = s->deadlines.heap[1].when;
   loop_settle(L, &s->loop, next);
-  if (s->rest) s->rest(L, s->rest_ud);
 }
 
 void scheduler_relax(lua_State *L, struct scheduler *s) {
@@ -308,6 +308,7 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   s->serving--;
   s->bound = 0;
   s->rest = NULL;
+  s->cancels = false;
   make_tables(L, s);
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_timer, 1);

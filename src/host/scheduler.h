@@ -25,6 +25,7 @@ struct scheduler {
   struct loop loop;
   struct living living; /* its barriers */
   uint32_t turn;
+  bool cancels;     /* there are coroutines whose next wait is cancelled */
   uint32_t serving; /* `turn` while a room lets parties out */
   int anchors;      /* in the registry: barriers that have to stay, by room.anchor; else false */
   int all;          /* in the registry: all barriers, weak, by room.anchor */

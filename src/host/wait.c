@@ -1,8 +1,14 @@
 #include "wait.h"
 
+#include "cancels.h"
 #include "coroutine.h"
 #include "scheduler.h"
 #include "waiter.h"
+
+void wait_check(lua_State *L, const struct room *r, struct request *q) {
+  coroutine_check(L, REQUEST_LEVEL, 2);
+  q->cancelled = r->scheduler->cancels && cancels_take(L, r->scheduler);
+}
 
 void wait_begin(lua_State *L, const struct room *r, struct request *q) {
   struct loop *loop = &r->scheduler->loop;
@@ -51,8 +57,9 @@ static void keep_error(lua_State *L, const struct room *r, const struct request 
 static uint32_t enter_or_fail(lua_State *S, struct room *r, const void *key, struct request *q,
                               wait_enter enter) {
   uint32_t n;
-  if (q->error == 0) return enter(S, r, key, q);
-  n = nodes_post(r->nodes, key, OUTCOME_FAILED, r->scheduler->turn);
+  if (q->error == 0 && !q->cancelled) return enter(S, r, key, q);
+  n = nodes_post(r->nodes, key, q->cancelled ? OUTCOME_CANCELLED : OUTCOME_FAILED,
+                 r->scheduler->turn);
   room_changed(S, r, 1);
   return n;
 }
@@ -72,16 +79,17 @@ int wait_suspend(lua_State *L, struct room *r, struct request *q, wait_enter ent
   lua_State *S;
   coroutine_ready(L, r);
   keep_error(L, r, q, L);
-  S = coroutine_stack(L, r);
   coroutine_begin(L);
+  S = coroutine_stack(L, r);
   enter_or_fail(S, r, L, q, enter);
   lua_settop(S, S == L ? 1 : 0);
   return coroutine_end(L);
 }
 
-uint32_t wait_call_back(lua_State *L, struct room *r, struct request *q, wait_enter enter) {
-  struct waiter *w = waiter_at(L, -1);
-  room_set_element(L, r, 1, nodes_vacant(r->nodes, NULL), -1);
+uint32_t wait_call_back(lua_State *L, struct room *r, struct request *q, int waiter,
+                        wait_enter enter) {
+  struct waiter *w = waiter_at(L, waiter);
+  room_set_element(L, r, 1, nodes_vacant(r->nodes, NULL), waiter);
   keep_error(L, r, q, NULL);
   w->node = enter_or_fail(L, r, NULL, q, enter);
   return w->node;

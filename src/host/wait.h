@@ -15,6 +15,10 @@
 ** makes ready whom that lets out. Returns the node. Nothing may fail. [-0, +0, -] */
 typedef uint32_t (*wait_enter)(lua_State *S, struct room *r, const void *key, struct request *q);
 
+/* An error unless the running coroutine can wait (coroutine_check). Notes in the request whether
+** this wait is to be cancelled: then it enters nothing, but needs a turn. [-0, +0, e] */
+INTERNAL void wait_check(lua_State *L, const struct room *r, struct request *q);
+
 /* Updates the loop's clock if a wait is timed. [-0, +0, e] */
 INTERNAL void wait_begin(lua_State *L, const struct room *r, struct request *q);
 
@@ -34,8 +38,9 @@ INTERNAL int wait_too_late(lua_State *L, const struct request *q);
 ** request has an error. The results of the method. */
 INTERNAL int wait_suspend(lua_State *L, struct room *r, struct request *q, wait_enter enter);
 
-/* The Waiter on the top enters, or will fail; the stack ends with it. Its node. [-0, +0, m] */
-INTERNAL uint32_t wait_call_back(lua_State *L, struct room *r, struct request *q, wait_enter enter);
+/* The Waiter at index `waiter` enters, or will fail. Its node. [-0, +0, m] */
+INTERNAL uint32_t wait_call_back(lua_State *L, struct room *r, struct request *q, int waiter,
+                                 wait_enter enter);
 
 /* Sets the deadline of a node that waits, if the request has a timeout. [-0, +0, -] */
 INTERNAL void wait_set_deadline(lua_State *S, struct room *r, const struct request *q,

@@ -12,13 +12,20 @@ static const char state_key = 's'; /* its address is a key of the registry */
 
 /* {=== methods === */
 
-/* (nil, the error of a broken barrier). [-0, +2, m] */
+/* (nil, the error of a broken barrier). shared_push_copier comes first. [-0, +2, m] */
 static int return_broken(lua_State *L, struct hub_reason *reason) {
-  lua_pushnil(L);
   shared_push_reason(L, reason);
+  lua_pushnil(L);
+  lua_insert(L, -2);
   errors_push(L, ERROR_BROKEN, "barrier aborted", 1, lua_isnil(L, -1) ? 0 : -1);
   lua_remove(L, -2);
   return 2;
+}
+
+/* Its result if it was let in. [-0, +1] */
+static int push_true(lua_State *L) {
+  lua_pushboolean(L, 1);
+  return 1;
 }
 
 static int shared_arrive(lua_State *L) {
@@ -26,12 +33,13 @@ static int shared_arrive(lua_State *L) {
   struct request q = {.name = "arrive"};
   struct hub_reason *reason;
   bool quiet;
-  if (b == NULL) return succeed(L);
+  if (b == NULL) return push_true(L);
   errors_extra(L, 1, 2, 1, "arrive");
   quiet = shared_prepare(L, b, &q, false);
+  shared_push_copier(L);
   if (!hub_arrive(b->member, &reason, quiet)) return return_broken(L, reason);
   if (quiet) shared_collect(L, b->state);
-  return succeed(L);
+  return push_true(L);
 }
 
 static int shared_reset(lua_State *L) {

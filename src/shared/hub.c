@@ -61,14 +61,11 @@ static void drop_if_unused(struct hub_barrier *b) {
 static struct hub_seat *seat_at(struct hub_link link) { return &link.member->seats[link.seat]; }
 
 static void sit_down(struct hub_member *m, uint32_t n) {
-  static const struct hub_link none = {NULL, 0};
   struct hub_barrier *b = m->barrier;
-  struct hub_link link;
   struct hub_seat *seat = &m->seats[n];
-  link.member = m;
-  link.seat = n;
+  const struct hub_link link = {m, n};
   seat->previous = b->last;
-  seat->next = none;
+  seat->next.member = NULL;
   if (b->last.member)
     seat_at(b->last)->next = link;
   else

@@ -2,13 +2,12 @@
 ** A shared barrier as a kind of room: what the host asks of it, and what comes from the hub.
 */
 #include "../host/errors.h"
+#include "../host/room.h"
 #include "reason.h"
 #include "shared.h"
 
 #define SHARED_RESET OUTCOME_OWN
 #define SHARED_ABORTED ((enum outcome)(OUTCOME_OWN + 1))
-
-static struct shared *shared_of(struct room *r) { return (struct shared *)(void *)r; }
 
 static const struct shared *shared_in(const struct room *r) {
   return (const struct shared *)(const void *)r;
@@ -51,19 +50,11 @@ void shared_collect(lua_State *L, struct shared_state *s) {
 /* {=== what the host asks === */
 
 static bool shared_next(struct room *r, uint32_t turn, struct leaver *leaver) {
-  struct nodes *nodes = r->nodes;
-  uint32_t n = nodes->queues[PLACE_GOING].first;
-  if (nodes_next_leaving(nodes, turn, 0, leaver)) return true;
-  if (n == 0 || !older(nodes->at[n].as.turn, turn)) return false;
-  leaver->node = nodes_pop(nodes, PLACE_GOING);
-  leaver->place = PLACE_GOING;
-  leaver->outcome = (enum outcome)nodes->at[n].outcome;
-  leaver->position = shared_of(r)->member ? shared_of(r)->member->seats[n].position : 0;
+  const struct shared *b = shared_in(r);
+  if (!room_next(r, PLACE_GOING, turn, leaver)) return false;
+  if (leaver->outcome == OUTCOME_PASSED && b->member)
+    leaver->position = b->member->seats[leaver->node].position;
   return true;
-}
-
-static void shared_put_back(struct room *r, const struct leaver *leaver) {
-  nodes_prepend(r->nodes, leaver->place, leaver->node);
 }
 
 static bool shared_is_busy(const struct room *r) {
@@ -76,25 +67,17 @@ static bool shared_waits(const struct room *r, uint32_t node) {
 
 static void shared_leave(struct room *r, uint32_t node, uint32_t turn) {
   struct shared *b = shared_of(r);
-  (void)turn;
   if (shared_waits(r, node) && !hub_leave(b->member, node))
     accept(b, hub_take_from(b->member)); /* it was decided already */
   if (r->nodes->at[node].place == PLACE_WAITING) b->state->waiting--;
-  nodes_unlink(r->nodes, node);
-  nodes_free(r->nodes, node);
+  room_take_out(r, node, turn);
 }
 
 static bool shared_withdraw(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn) {
   struct shared *b = shared_of(r);
   if (!shared_waits(r, node) || !hub_leave(b->member, node)) return false;
   b->state->waiting--;
-  nodes_unlink(r->nodes, node);
-  nodes_send_off(r->nodes, node, outcome, turn);
-  return true;
-}
-
-static bool shared_is_party(const struct node *node) {
-  (void)node;
+  room_send_off(r, node, outcome, turn);
   return true;
 }
 
@@ -105,37 +88,32 @@ static uint64_t shared_pending(const struct room *r) {
   return count;
 }
 
-static bool shared_is_inhabited(const struct room *r) {
-  return r->nodes->queues[PLACE_WAITING].count || r->nodes->queues[PLACE_GOING].count;
-}
-
 /* (reason) -> its value, for lua_pcall */
 static int copy_reason(lua_State *L) {
   reason_push(L, (const struct hub_reason *)lua_touserdata(L, 1));
   return 1;
 }
 
+void shared_push_copier(lua_State *L) { compat_pushcfunction(L, copy_reason); }
+
 void shared_push_reason(lua_State *L, struct hub_reason *reason) {
-  int status = LUA_OK;
-  if (reason) {
-    lua_pushcfunction(L, copy_reason);
-    lua_pushlightuserdata(L, reason);
-    status = lua_pcall(L, 1, 1, 0);
-    hub_drop_reason(reason);
-  } else {
-    lua_pushnil(L);
-  }
+  int status;
+  lua_pushlightuserdata(L, reason);
+  status = lua_pcall(L, 1, 1, 0);
+  if (reason) hub_drop_reason(reason);
   if (status != LUA_OK) lua_error(L);
 }
 
 static void shared_push_error(lua_State *L, int self, enum outcome outcome, uint32_t node) {
   const struct shared *b = shared_at(L, self);
+  struct hub_reason *reason = NULL;
   if (outcome == SHARED_RESET) {
     errors_push(L, ERROR_BROKEN, "barrier reset", self, 0);
     return;
   }
-  shared_push_reason(
-      L, b && b->member && node ? hub_hold_reason(b->member->seats[node].reason) : NULL);
+  shared_push_copier(L);
+  if (b && b->member && node) reason = hub_hold_reason(b->member->seats[node].reason);
+  shared_push_reason(L, reason);
   errors_push(L, ERROR_BROKEN, "barrier aborted", self, lua_isnil(L, -1) ? 0 : -1);
   lua_remove(L, -2);
 }
@@ -160,14 +138,14 @@ static void shared_close_room(lua_State *L, struct room *r) { shared_destroy(L, 
 
 INTERNAL_DATA const struct room_kind shared_kind = {
     .next = shared_next,
-    .put_back = shared_put_back,
+    .put_back = room_put_back,
     .busy = shared_is_busy,
     .waits = shared_waits,
     .leave = shared_leave,
     .withdraw = shared_withdraw,
-    .is_party = shared_is_party,
+    .is_party = room_is_party,
     .pending = shared_pending,
-    .inhabited = shared_is_inhabited,
+    .inhabited = room_is_inhabited,
     .push_error = shared_push_error,
     .add_progress = shared_add_progress,
     .destroy = shared_close_room,

@@ -58,10 +58,13 @@ static int on_wake(lua_State *L) {
 
 void shared_bind(lua_State *L, struct shared_state *s, int uv) {
   uv = lua_absindex(L, uv);
-  lua_pushlightuserdata(L, s);
-  lua_pushcclosure(L, on_wake, 1);
-  wake_open(L, &s->wake, &s->scheduler->loop, uv);
+  if (!s->is_bound) {
+    lua_pushlightuserdata(L, s);
+    lua_pushcclosure(L, on_wake, 1);
+    wake_open(L, &s->wake, &s->scheduler->loop);
+  }
   s->is_bound = true;
+  wake_bind(L, &s->wake, uv);
 }
 
 /* }=== */
@@ -180,8 +183,9 @@ static bool can_be_woken(lua_State *L, struct shared_state *s) {
   if (s->wake.holds && s->looked == scheduler->turn && scheduler->serving == scheduler->turn)
     return true;
   s->looked = scheduler->turn;
-  if (!wake_hold(L, &s->wake, &s->hub)) /* the turn finds out if no party enters after all */
-    scheduler_prepare(L, s->scheduler, NULL);
+  /* The turn finds out if no party enters after all. */
+  if (!s->wake.holds) scheduler_prepare(L, s->scheduler, NULL);
+  if (!wake_hold(L, &s->wake, &s->hub)) scheduler_prepare(L, s->scheduler, NULL);
   return false;
 }
 
@@ -223,7 +227,7 @@ static int wait_with_callback(lua_State *L, struct shared *b, struct request *q)
   waiter_push(L, 1, q->callback);
   waiter = lua_gettop(L);
   prepare_party(L, b, q, NULL);
-  wait_call_back(L, &b->room, q, shared_enter);
+  wait_call_back(L, &b->room, q, waiter, shared_enter);
   lua_settop(L, waiter);
   return coroutine_return(L);
 }
@@ -253,7 +257,12 @@ int shared_wait(lua_State *L) {
     errors_raise(L, REQUEST_LEVEL,
                  "cannot wait in a function of uv.new_work: no loop runs there; use arrive");
   if (q.callback) return wait_with_callback(L, b, &q);
-  coroutine_check(L, REQUEST_LEVEL, 2);
+  wait_check(L, &b->room, &q);
+  if (q.cancelled) {
+    while (!wait_wakes(L, &b->room, &q, true, LOOP_NEVER) || !room_reserve(L, &b->room, 0))
+      continue;
+    return wait_suspend(L, &b->room, &q, shared_enter);
+  }
   return wait_in_coroutine(L, b, &q);
 }
 

@@ -6,6 +6,7 @@
 #define SHARED_SHARED_H
 
 #include "../host/request.h"
+#include "../host/room.h"
 #include "../host/scheduler.h"
 #include "hub.h"
 #include "wake.h"
@@ -38,6 +39,8 @@ struct shared {
   struct shared_state *state;
   struct hub_member *member; /* NULL: it was collected by hand, or the Lua state is closing */
 };
+
+static inline struct shared *shared_of(struct room *r) { return (struct shared *)(void *)r; }
 
 /* It as a kind of room: kind.c. */
 INTERNAL const struct room_kind shared_kind;
@@ -73,7 +76,10 @@ INTERNAL void shared_push_name(lua_State *L, const struct shared *b);
 /* Gives everything back. [-0, +0, -] */
 INTERNAL void shared_destroy(lua_State *L, struct shared *b);
 
-/* Pushes a reason, nil for NULL, and drops the reference. [-0, +1, m] */
+/* Pushes what shared_push_reason needs, so that a reference can be taken after that. [-0, +1, m] */
+INTERNAL void shared_push_copier(lua_State *L);
+
+/* Replaces that by the value of a reason, nil for NULL, and drops the reference. [-1, +1, m] */
 INTERNAL void shared_push_reason(lua_State *L, struct hub_reason *reason);
 
 /* wait([timeout,] [callback]) */

@@ -1,20 +1,46 @@
 #include "wake.h"
 
 /* The elements of its table. */
-enum { WAKE_UV = 1, WAKE_CALLBACK, WAKE_HANDLE };
+enum {
+  WAKE_CALLBACK = 1,
+  WAKE_HANDLE,
+  WAKE_NEW, /* and on in the order of wake_names */
+  WAKE_START,
+  WAKE_REF,
+  WAKE_UNREF,
+  WAKE_IS_CLOSING,
+  WAKE_CLOSE,
+  WAKE_READ,
+  WAKE_LAST
+};
 
-void wake_open(lua_State *L, struct wake *w, struct loop *l, int uv) {
-  uv = lua_absindex(L, uv);
-  lua_createtable(L, 3, 0);
+#ifdef _WIN32
+static const char *const wake_names[] = {"new_pipe",   "pipe_connect", "ref",       "unref",
+                                         "is_closing", "close",        "read_start"};
+#else
+static const char *const wake_names[] = {"new_poll",   "poll_start", "ref",  "unref",
+                                         "is_closing", "close",      "close"};
+#endif
+
+void wake_open(lua_State *L, struct wake *w, struct loop *l) {
+  lua_createtable(L, WAKE_LAST, 0);
   lua_insert(L, -2);
   lua_rawseti(L, -2, WAKE_CALLBACK);
-  lua_pushvalue(L, uv);
-  lua_rawseti(L, -2, WAKE_UV);
   lua_pushboolean(L, 0);
   lua_rawseti(L, -2, WAKE_HANDLE);
   w->ref = luaL_ref(L, LUA_REGISTRYINDEX);
   w->holds = false;
   w->loop = l;
+}
+
+void wake_bind(lua_State *L, struct wake *w, int uv) {
+  uv = lua_absindex(L, uv);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, w->ref);
+  for (int i = WAKE_NEW; i < WAKE_LAST; i++) {
+    lua_getfield(L, uv, wake_names[i - WAKE_NEW]);
+    lua_rawseti(L, -2, i);
+  }
+  lua_pop(L, 1);
 }
 
 /* {=== calling luv === */
@@ -26,13 +52,12 @@ static void push_element(lua_State *L, const struct wake *w, int element) {
   lua_remove(L, -2);
 }
 
-/* uv[name]. [-0, +1, e] */
-static void push_function(lua_State *L, const struct wake *w, const char *name) {
-  push_element(L, w, WAKE_UV);
-  lua_getfield(L, -1, name);
-  lua_remove(L, -2);
+/* [-0, +1, e] */
+static void push_function(lua_State *L, const struct wake *w, int function) {
+  push_element(L, w, function);
   if (!lua_isfunction(L, -1))
-    luaL_error(L, "cannot wait at a shared barrier: this luv has no function %s", name);
+    luaL_error(L, "cannot wait at a shared barrier: this luv has no function %s",
+               wake_names[function - WAKE_NEW]);
 }
 
 /* Calls the function below `nargs` arguments. An error if it returns nil and a message, or a
@@ -47,9 +72,9 @@ static void call_or_fail(lua_State *L, int nargs) {
              luaL_tolstring(L, -1, NULL));
 }
 
-/* uv[name](the handle). [-0, +1, e] */
-static void call_wake(lua_State *L, const struct wake *w, const char *name) {
-  push_function(L, w, name);
+/* function(the handle). [-0, +1, e] */
+static void call_wake(lua_State *L, const struct wake *w, int function) {
+  push_function(L, w, function);
   push_element(L, w, WAKE_HANDLE);
   lua_call(L, 1, 1);
 }
@@ -62,7 +87,7 @@ static bool has_handle(lua_State *L, const struct wake *w) {
   alive = lua_toboolean(L, -1);
   lua_pop(L, 1);
   if (!alive) return false;
-  call_wake(L, w, "is_closing");
+  call_wake(L, w, WAKE_IS_CLOSING);
   alive = !lua_toboolean(L, -1);
   lua_pop(L, 1);
   return alive;
@@ -76,9 +101,9 @@ static void set_handle(lua_State *L, struct wake *w) {
   lua_pop(L, 1);
 }
 
-/* uv[name](the value at `handle`). [-0, +0, e] */
-static void call_on(lua_State *L, const struct wake *w, const char *name, int handle) {
-  push_function(L, w, name);
+/* function(the value at `handle`). [-0, +0, e] */
+static void call_on(lua_State *L, const struct wake *w, int function, int handle) {
+  push_function(L, w, function);
   lua_pushvalue(L, handle);
   lua_call(L, 1, 0);
 }
@@ -91,21 +116,21 @@ static void call_on(lua_State *L, const struct wake *w, const char *name, int ha
 
 /* A loop of Windows cannot poll a pipe: it connects to it and reads it. */
 
-/* on_connect(err); upvalues: luv's table, the pipe, the callback */
+/* on_connect(err); upvalues: is_closing, read_start, the pipe, the callback */
 static int on_connect(lua_State *L) {
   lua_settop(L, 1);
-  lua_getfield(L, lua_upvalueindex(1), "is_closing");
-  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, lua_upvalueindex(3));
   lua_call(L, 1, 1);
   if (lua_toboolean(L, -1)) return 0; /* perhaps with this Lua state */
   if (!lua_isnil(L, 1))
     return luaL_error(L, "barrier: cannot connect to the pipe that wakes this loop (%s)",
                       luaL_tolstring(L, 1, NULL));
-  lua_getfield(L, lua_upvalueindex(1), "read_start");
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushvalue(L, lua_upvalueindex(3));
+  lua_pushvalue(L, lua_upvalueindex(4));
   lua_call(L, 2, 0);
-  lua_pushvalue(L, lua_upvalueindex(3)); /* what was written before is lost */
+  lua_pushvalue(L, lua_upvalueindex(4)); /* what was written before is lost */
   lua_call(L, 0, 0);
   return 0;
 }
@@ -113,18 +138,19 @@ static int on_connect(lua_State *L) {
 /* Pushes a new handle, which does not keep the loop alive. [-0, +1, e] */
 static void push_handle(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
   int handle;
-  push_function(L, w, "new_pipe");
+  push_function(L, w, WAKE_NEW);
   lua_pushboolean(L, 0);
   call_or_fail(L, 1);
   handle = lua_gettop(L);
-  call_on(L, w, "unref", handle);
-  push_function(L, w, "pipe_connect");
+  call_on(L, w, WAKE_UNREF, handle);
+  push_function(L, w, WAKE_START);
   lua_pushvalue(L, handle);
   lua_pushstring(L, pipe->name);
-  push_element(L, w, WAKE_UV);
+  push_function(L, w, WAKE_IS_CLOSING);
+  push_function(L, w, WAKE_READ);
   lua_pushvalue(L, handle);
   push_element(L, w, WAKE_CALLBACK);
-  lua_pushcclosure(L, on_connect, 3);
+  lua_pushcclosure(L, on_connect, 4);
   call_or_fail(L, 3);
   lua_settop(L, handle);
 }
@@ -134,12 +160,12 @@ static void push_handle(lua_State *L, const struct wake *w, const struct threads
 /* Pushes a new handle, which does not keep the loop alive. [-0, +1, e] */
 static void push_handle(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
   int handle;
-  push_function(L, w, "new_poll");
+  push_function(L, w, WAKE_NEW);
   lua_pushinteger(L, pipe->read_end);
   call_or_fail(L, 1);
   handle = lua_gettop(L);
-  call_on(L, w, "unref", handle);
-  push_function(L, w, "poll_start");
+  call_on(L, w, WAKE_UNREF, handle);
+  push_function(L, w, WAKE_START);
   lua_pushvalue(L, handle);
   lua_pushliteral(L, "r");
   push_element(L, w, WAKE_CALLBACK);
@@ -159,7 +185,7 @@ static void renew_handle(lua_State *L, struct wake *w, struct hub_state *s) {
                " (too many open files)");
   push_handle(L, w, pipe);
   if (has_handle(L, w)) {
-    call_on(L, w, "close", lua_gettop(L));
+    call_on(L, w, WAKE_CLOSE, lua_gettop(L));
     lua_pop(L, 1);
   } else {
     set_handle(L, w);
@@ -169,6 +195,7 @@ static void renew_handle(lua_State *L, struct wake *w, struct hub_state *s) {
 
 bool wake_hold(lua_State *L, struct wake *w, struct hub_state *s) {
   bool held = w->holds;
+  w->calls++;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   if (!has_handle(L, w)) {
     if (loop_has_left(L, w->loop)) {
@@ -179,25 +206,32 @@ bool wake_hold(lua_State *L, struct wake *w, struct hub_state *s) {
     held = false;
   }
   if (held && w->holds) return true;
-  call_wake(L, w, "ref");
+  call_wake(L, w, WAKE_REF);
   lua_pop(L, 1);
   w->holds = true;
   return false;
 }
 
 void wake_let_go(lua_State *L, struct wake *w) {
+  uint32_t call = ++w->calls;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
-  w->holds = false;
-  if (!has_handle(L, w)) return;
-  call_wake(L, w, "unref");
-  lua_pop(L, 1);
+  if (has_handle(L, w)) {
+    call_wake(L, w, WAKE_UNREF);
+    lua_pop(L, 1);
+  }
+  if (w->calls == call) {
+    w->holds = false;
+  } else if (w->holds && has_handle(L, w)) { /* a finalizer or hook has held it meanwhile */
+    call_wake(L, w, WAKE_REF);
+    lua_pop(L, 1);
+  }
 }
 
 void wake_close(lua_State *L, struct wake *w) {
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   w->holds = false;
   if (!has_handle(L, w)) return;
-  call_wake(L, w, "close");
+  call_wake(L, w, WAKE_CLOSE);
   lua_pop(L, 1);
 }
 

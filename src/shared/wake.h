@@ -14,12 +14,16 @@
 
 struct wake {
   struct loop *loop;
-  int ref;    /* its table in the registry */
-  bool holds; /* the handle keeps the loop alive */
+  int ref;        /* its table in the registry */
+  uint32_t calls; /* of the functions below */
+  bool holds;     /* the handle keeps the loop alive */
 };
 
-/* Takes luv's table at index `uv`, and the callback on the top. [-1, +0, m] */
-INTERNAL void wake_open(lua_State *L, struct wake *w, struct loop *l, int uv);
+/* Makes its table, from the callback on the top. [-1, +0, m] */
+INTERNAL void wake_open(lua_State *L, struct wake *w, struct loop *l);
+
+/* Takes the functions it needs from luv's table at index `uv`. [-0, +0, e] */
+INTERNAL void wake_bind(lua_State *L, struct wake *w, int uv);
 
 /* Sees to it that there is a handle, and that it keeps the loop alive; an error if that can't
 ** be. True if it was so already, or the end has come: then nothing is made. [-0, +0, e] */
