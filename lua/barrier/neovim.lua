@@ -11,7 +11,7 @@ local leaving = false -- from VimLeave on, no handle is started or made
 -- closes both with all other handles when it exits.
 ---@type table?, table?
 local idle, timer
-local scheduled, idled = 0, 0
+local scheduled, idled, is_timed = 0, 0, false
 local MOST_IDLED = 100 -- turns of the loop
 
 local function nothing() end
@@ -21,20 +21,12 @@ local function take_turn()
   if idled == MOST_IDLED then
     idle:stop()
     timer:start(1, 1, nothing)
+    is_timed = true
   end
-end
-
-local function is_alive(handle)
-  return handle ~= nil and not handle:is_closing()
 end
 
 local function make_handles()
-  if not is_alive(idle) then
-    idle = uv.new_idle()
-  end
-  if not is_alive(timer) then
-    timer = uv.new_timer()
-  end
+  idle, timer = uv.new_idle(), uv.new_timer()
 end
 
 ---Can be asked in a fast event too.
@@ -43,36 +35,38 @@ local function is_exiting()
   return status ~= nil and status ~= vim.NIL
 end
 
----Where autocommands are off (`:noautocmd qa!`), a timer that Neovim has closed tells it.
+---Where autocommands are off (`:noautocmd qa!`), a handle that Neovim has closed tells it.
 local function is_closed()
-  return timer ~= nil and timer:is_closing() and is_exiting()
+  return idle ~= nil and idle:is_closing() and is_exiting()
 end
 
 local function let_sleep()
   scheduled = scheduled - 1
-  if scheduled == 0 and is_alive(idle) and is_alive(timer) then
+  if scheduled == 0 and idle and not idle:is_closing() then
     idle:stop()
-    if idled >= MOST_IDLED then
+    if is_timed and not timer:is_closing() then
       timer:stop()
     end
+    is_timed = false
   end
 end
 
 ---`vim.schedule`, which also keeps the loop from sleeping until then.
 ---@param drain fun()
 function M.schedule(drain)
-  if leaving or is_closed() then
+  if leaving then
     return
   elseif not vim.in_fast_event() then
     vim.schedule(drain)
     return
+  elseif not idle or idle:is_closing() then
+    if is_exiting() then
+      return
+    end
+    make_handles()
   end
-  make_handles()
-  scheduled = scheduled + 1
-  if scheduled == 1 then
-    idled = 0
-    idle:start(take_turn)
-  end
+  scheduled, idled = scheduled + 1, 0
+  idle:start(take_turn)
   vim.schedule(function()
     let_sleep()
     drain()
@@ -81,7 +75,7 @@ end
 
 ---Closes the handles, and makes others, which is_closed needs.
 function M.close()
-  for _, handle in ipairs { idle or nil, timer or nil } do
+  for _, handle in ipairs { idle, timer } do
     if not handle:is_closing() then
       handle:close()
     end
