@@ -70,7 +70,8 @@ static void barrier_add_progress(const struct room *r, struct text *t) {
 }
 
 static void barrier_keep_room(lua_State *L, struct room *r, int self) {
-  barrier_keep_phase(L, (struct barrier *)(void *)r, self);
+  struct barrier *b = (struct barrier *)(void *)r;
+  if (b->has_timeout) barrier_keep_phase(L, b, self);
 }
 
 /* The time of a phase is over. */
@@ -98,23 +99,27 @@ static bool barrier_is_inhabited(const struct room *r) {
 
 /* {=== a turn === */
 
-/* The trip is decided, and the machine held: runs the action, if there is one, and trips, so
-** that those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
-static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
+/* Trips: those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
+static void trip_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = (struct barrier *)(void *)p->room;
   struct machine *m = &b->machine;
-  enum action_result result = ACTION_TRIPS;
-  if (b->has_action)
-    result = action_run(L, b, p->self);
-  else
-    machine_unhold(m, ready);
-  if (result == ACTION_TRIPS) {
-    machine_trip(m, ready);
-    if (b->has_timeout) barrier_keep_phase(L, b, p->self);
-    if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
+  machine_trip(m, ready);
+  if (b->has_timeout) barrier_keep_phase(L, b, p->self); /* it is queued already */
+  if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
+}
+
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips. [-0, +0] */
+static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
+  struct barrier *b = (struct barrier *)(void *)p->room;
+  enum action_result result;
+  if (!b->has_action) {
+    machine_unhold(&b->machine, ready);
+    trip_in_turn(L, p, ready);
+    return;
   }
-  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, PASS_REPORT, 0);
-  if (!b->has_action) return;
+  result = action_run(L, b, p->self);
+  if (result == ACTION_TRIPS) trip_in_turn(L, p, ready);
+  if (result == ACTION_LOST && !machine_anybody_waits(&b->machine)) report_error(L, PASS_REPORT, 0);
   action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
@@ -132,6 +137,10 @@ static void barrier_end(lua_State *L, const struct pass *p, uint32_t turn) {
     if (!deadlines_reserve(&b->room.scheduler->deadlines, 1)) return; /* in another turn */
   }
   if (!machine_admit(m, turn)) return;
+  if (!b->has_action) {
+    trip_in_turn(L, p, b->room.scheduler->turn);
+    return;
+  }
   machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
   if (b->has_timeout) barrier_keep_phase(L, b, p->self);
   complete_in_turn(L, p, b->room.scheduler->turn);

@@ -229,7 +229,7 @@ static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uin
   }
   room->since = s->turn;
   lua_rawgeti(L, ANCHORS, room->anchor);
-  if (room_at(L, -1) == room)
+  if (lua_touserdata(L, -1) == room)
     drain_serve(L, room, turn);
   else
     scheduler_dismiss(L, s, room); /* the debug library changed the anchor */
