@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "70495729"
+#define BARRIER_STAMP "3564690813"
 
 #endif

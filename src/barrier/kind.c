@@ -70,8 +70,7 @@ static void barrier_add_progress(const struct room *r, struct text *t) {
 }
 
 static void barrier_keep_room(lua_State *L, struct room *r, int self) {
-  struct barrier *b = (struct barrier *)(void *)r;
-  if (b->has_timeout) barrier_keep_phase(L, b, self);
+  barrier_keep_phase(L, (struct barrier *)(void *)r, self);
 }
 
 /* The time of a phase is over. */
