@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "3564690813"
+#define BARRIER_STAMP "3462046396"
 
 #endif

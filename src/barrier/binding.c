@@ -391,6 +391,7 @@ int luaopen_barrier_core(lua_State *L) {
   lua_pushvalue(L, 3);
   luaL_setfuncs(L, core_helpers, 1);
   lua_settop(L, 3);
+  lua_pushvalue(L, 3);
   push_metatable(L, 2);
   lua_pushcclosure(L, make_new, 2);
   lua_setfield(L, 1, "make_new");
@@ -403,8 +404,9 @@ int luaopen_barrier_core(lua_State *L) {
   lua_setfield(L, 1, "passed");
 #endif
   waiter_open(L);
-  lua_settop(L, 1);
+  lua_settop(L, 3);
   shared_open_binding(L, s);
+  lua_settop(L, 1);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
   return 1;
