@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "3462046396"
+#define BARRIER_STAMP "1594197354"
 
 #endif

@@ -335,6 +335,7 @@ static struct scheduler *upvalue_scheduler(lua_State *L) {
 int scheduler_schedule_by(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, upvalue_scheduler(L)->schedule);
   upvalue_scheduler(L)->schedule = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
