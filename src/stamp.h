@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1594197354"
+#define BARRIER_STAMP "2702484654"
 
 #endif

@@ -273,7 +273,6 @@ static int on_schedule(lua_State *L) {
   if (s->loop.left || s->direct.first == NULL) return 0;
   drain_begin(L);
   push_anchors(L, s);
-  schedule(L, s);
   if (s->loop.credit) run_turns(L, s, &s->direct); /* otherwise the loop polls before */
   return drain_end(L, s);
 }
