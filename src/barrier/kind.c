@@ -107,7 +107,8 @@ static void trip_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
 }
 
-/* The trip is decided, and the machine held: runs the action, if there is one, and trips. [-0, +0] */
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips.
+** [-0, +0] */
 static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = (struct barrier *)(void *)p->room;
   enum action_result result;
