@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "2702484654"
+#define BARRIER_STAMP "374755940"
 
 #endif

@@ -5,7 +5,7 @@ local M = {}
 local neovim = type(vim) == "table"
 
 -- Of the sources that these files go with; tools/stamp writes it.
-local STAMP = "2702484654"
+local STAMP = "374755940"
 
 ---@param message any
 ---@return any # never
