@@ -4,11 +4,13 @@
 # make check   runs the linters, and the compilers with all warnings
 # make stamp   marks the core and the Lua files as belonging together, after a change in src
 # make soak    runs random scripts against a model of the contract for ten minutes
+# make soak-redis  storms a barrier of many processes for five minutes (see test/redis_storm.lua)
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
-# make install for packagers, see below
+# make install for packagers (see doc/install.md)
 # make portability  runs the specs on other platforms (see tools/portability)
-# make dist    makes what is released, in dist, from the last commit
+# make release VERSION=1.2.3 commits and tags a release, if all is green (see tools/release)
+# make dist    makes what is released, in dist, from that commit
 # make clean   removes what all of these made
 #
 # demo, test and bench install what is missing with apt-get, after they have said what;
@@ -25,8 +27,8 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test install check stamp soak load portability bench bench-check dist \
-  check-dist clean FORCE
+.PHONY: build demo test install check stamp soak soak-redis load portability bench bench-check \
+  release dist check-dist clean FORCE
 .PRECIOUS: .rocks/%/built
 
 build:
@@ -55,6 +57,7 @@ test:
 	@tools/setup test
 	@rm -rf .build/total
 	@luas=$$(tools/luas busted) || exit; \
+	  luas="$$luas $$(echo "$$luas" | sed -n -e 's/^5\.4$$/&-lua/p' -e 's/^luajit$$/&-lua/p')"; \
 	  if command -v nvim >/dev/null && echo "$$luas" | grep -qx 5.1; then luas="$$luas nvim"; fi; \
 	  status=0; $(EACH) $$(printf 'test-%s ' $$luas) || status=$$?; \
 	  tools/total $$luas && exit $$status
@@ -62,6 +65,15 @@ test:
 test-%: .rocks/%/built
 	@mkdir -p .build/total
 	@SPECS_SUITE=$* tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
+
+# The same specs on the core in Lua: `make test` has them for two Luas, and .ci/run for all.
+test-%-lua: .rocks/%/built
+	@mkdir -p .build/total
+	@BARRIER_CORE=lua SPECS_SUITE=$*-lua tools/with $* lua tools/busted.lua $(BUSTED_FLAGS)
+
+test-nvim-lua: .rocks/5.1/built
+	@mkdir -p .build/total
+	@BARRIER_CORE=lua SPECS_SUITE=nvim-lua tools/with 5.1 sh spec/nvim/run $(BUSTED_FLAGS)
 
 # Inside Neovim, which gets the module that is built for Lua 5.1.
 test-nvim: .rocks/5.1/built
@@ -71,12 +83,7 @@ test-nvim: .rocks/5.1/built
 .rocks/%/built: $(SOURCES)
 	@tools/rock $*
 
-# For packagers: installs the module for one Lua without LuaRocks and without luv, as in
-#
-#   make install DESTDIR=debian/tmp PREFIX=/usr LUA_VERSION=5.1
-#
-# LuaJIT and Neovim take that of 5.1. Compile src/core.c alone: it includes the other files.
-# Then `make test APT=no` runs the specs with the Luas that are complete, and installs nothing.
+# Installs the module for one Lua, without LuaRocks and without luv: see doc/install.md.
 LUA_VERSION ?= 5.4
 PREFIX ?= /usr/local
 LUA_INCDIR ?= $(shell . tools/common.sh && lua_headers $(LUA_VERSION))
@@ -111,6 +118,9 @@ stamp:
 soak: .rocks/5.4/built
 	@tools/with 5.4 lua spec/model/soak.lua
 
+soak-redis: .rocks/5.4/built
+	@tools/with 5.4 lua test/redis_storm.lua
+
 load: .rocks/5.4/built
 	@tools/with 5.4 lua test/load.lua full
 
@@ -123,6 +133,9 @@ bench:
 
 bench-check: .rocks/5.4/built
 	@tools/bench check
+
+release:
+	@MAKE='$(MAKE)' tools/release "$(VERSION)"
 
 dist:
 	@tools/dist

@@ -67,10 +67,17 @@ local function say(format, ...)
   lines[#lines + 1] = line
 end
 
+---"1,000,000"
+local function with_commas(n)
+  return (tostring(n):reverse():gsub("%d%d%d", "%0,"):reverse():gsub("^,", ""))
+end
+
 ---Three digits, or all before the point.
 local function number(value)
-  local digits = value < 10 and "%.2f" or value < 100 and "%.1f" or "%.0f"
-  return (digits:format(value):reverse():gsub("(%d%d%d)%f[%d]", "%1,"):reverse())
+  if value >= 100 then
+    return with_commas(("%.0f"):format(value))
+  end
+  return ((value < 10 and "%.2f" or "%.1f"):format(value))
 end
 
 ---@param unit number by which the numbers are divided
@@ -110,10 +117,6 @@ local function tabulate(title, columns, rows, unit)
     results[row[1]] = r
   end
   return results
-end
-
-local function with_commas(n)
-  return (tostring(n):reverse():gsub("(%d%d%d)%f[%d]", "%1,"):reverse())
 end
 
 local function trips(parties, waits)

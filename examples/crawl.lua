@@ -1,11 +1,11 @@
----Counts the files in a folder and the folders below it, all of which it reads at once:
+---Counts the files in a folder and the folders below it, of which it reads eight at a time:
 ---
 ---    lua examples/crawl.lua DIR
 ---
----Nobody knows beforehand how many folders there are. Each is registered as a party of the
----barrier before it is read, by the folder that it was found in, and deregistered when it
----has been read; so the barrier trips after the last one, never earlier. Symbolic links are
----not followed. Reports what cannot be read, goes on, and fails at the end.
+---The number of folders is not known beforehand: each folder is a job of the group, and adds those
+---that are in it before it is done itself. So the group is complete after the last one, never
+---earlier. Symbolic links are not followed. Reports what cannot be read, goes on, and fails at the
+---end.
 local uv = require "luv"
 local barrier = require "barrier"
 
@@ -14,50 +14,46 @@ if #arg ~= 1 then
   os.exit(1)
 end
 
-local b = barrier.new(1) -- the one party is the report; folders come and go
+local group = barrier.group { limit = 8 }
 local files, bytes = 0, 0
-local failed = false
 
----Calls a function of luv that takes a callback(err, result) last, and suspends the
----coroutine until it is called. Returns the result, or nil after reporting the error.
-local function await(f, path)
-  local co = coroutine.running()
-  f(path, function(err, result)
-    if err then
-      io.stderr:write("crawl: ", err, "\n")
-      failed = true
+local visit
+
+---Reads a folder: a job of the group.
+local function read(dir)
+  return function(done)
+    return uv.fs_scandir(dir, function(err, entries)
+      if not err then
+        for name in uv.fs_scandir_next, entries do
+          visit(dir .. "/" .. name)
+        end
+      end
+      done(err)
+    end)
+  end
+end
+
+function visit(path)
+  local done = group:add("stat of " .. path)
+  uv.fs_lstat(path, function(err, stat)
+    if stat and stat.type == "file" then
+      files, bytes = files + 1, bytes + stat.size
+    elseif stat and stat.type == "directory" then
+      group:start(path, read(path))
     end
-    assert(coroutine.resume(co, result))
+    done(err)
   end)
-  return coroutine.yield()
 end
 
-local read
+visit(arg[1])
 
-local function visit(path)
-  local stat = await(uv.fs_lstat, path)
-  if stat and stat.type == "file" then
-    files, bytes = files + 1, bytes + stat.size
-  elseif stat and stat.type == "directory" then
-    b:register()
-    coroutine.wrap(read)(path)
+local failed = false
+group:wait(function(err, _, errors)
+  for _, problem in pairs(errors) do
+    io.stderr:write("crawl: ", problem, "\n")
   end
-end
-
-function read(dir)
-  local entries = await(uv.fs_scandir, dir)
-  if entries then
-    for name in uv.fs_scandir_next, entries do
-      visit(dir .. "/" .. name)
-    end
-  end
-  b:deregister()
-end
-
-coroutine.wrap(function()
-  visit(arg[1])
-  b:wait()
+  failed = err ~= nil
   print(("files: %d, bytes: %d"):format(files, bytes))
-end)()
+end)
 uv.run()
 os.exit(failed and 1 or 0)

@@ -4,7 +4,7 @@
 ---
 ---All clients (20) send a request at the same instant, and again when the last of them has
 ---got its answer, for some rounds (5). The server hangs up on every 25th request: a client
----to which that happens deregisters, and the others go on without it. Who reports each round
+---to which that happens deregisters, and the others go on without it. The report of each round
 ---only watches the barrier: no round waits for it.
 local uv = require "luv"
 local barrier = require "barrier"
@@ -43,32 +43,21 @@ for round = 1, rounds do
   stats[round] = { sent = {}, answered = {} }
 end
 
-local function connect(socket)
-  local co = coroutine.running()
-  local started, err = socket:connect("127.0.0.1", port, function(err)
-    assert(coroutine.resume(co, err))
-  end)
-  return not started and err or coroutine.yield()
-end
-
 ---Sends a request and waits for the answer. Returns an error if there is none.
 local function request(socket, times)
-  local co = coroutine.running()
   times.sent[#times.sent + 1] = uv.hrtime()
   socket:write "ping"
-  socket:read_start(function(err, answer)
-    socket:read_stop()
-    if answer then
-      times.answered[#times.answered + 1] = uv.hrtime()
-    end
-    assert(coroutine.resume(co, not answer and (err or "the server hung up")))
-  end)
-  return coroutine.yield()
+  local err, answer = barrier.await(socket.read_start, socket)
+  socket:read_stop()
+  if answer then
+    times.answered[#times.answered + 1] = uv.hrtime()
+  end
+  return not answer and (err or "the server hung up")
 end
 
 local function client(number)
   local socket = uv.new_tcp()
-  local err = connect(socket)
+  local err = barrier.await(socket.connect, socket, "127.0.0.1", port)
   for round = 1, rounds do
     if not err then
       start:wait()

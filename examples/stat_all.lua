@@ -17,22 +17,21 @@ for _, path in ipairs(paths) do
   end
 end
 
-local failed = false
+local status = 0
 
-group:wait(function(errors, stats)
-  errors = errors or {}
-  for _, path in ipairs(paths) do -- in the order given, whoever answered first
+group:wait(function(err, stats, errors)
+  for _, path in ipairs(paths) do -- in the order given, not in that of the answers
     if stats[path] then
       print(("%10d  %s"):format(stats[path].size, path))
     end
   end
   for _, path in ipairs(paths) do
     if errors[path] then
-      failed = true
       io.stderr:write("stat_all: ", errors[path], "\n")
     end
   end
+  status = err and 1 or 0
 end)
 uv.run()
 
-os.exit(failed and 1 or 0)
+os.exit(status)

@@ -531,7 +531,7 @@ describe("a party that arrives while the action runs", function()
     }, log)
   end)
 
-  it("is let in on the next turn even if the action stops the trip", function()
+  it("is let in on the next turn even if the trip of everybody else lets nobody out", function()
     local seen, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -543,19 +543,20 @@ describe("a party that arrives while the action runs", function()
     b:wait(nobody)
     b:wait(function()
       first = b:wait(nobody)
-      b:wait(nobody)
+      b:arrive()
       add(seen, b.n_arrived)
     end)
     barrier.new(1):wait(function()
       add(seen, b.n_arrived)
     end)
     run_loop()
-    assert.are.same({ 1, 1 }, seen)
+    assert.are.same({ 0, 0 }, seen)
+    assert.are.equal(1, b.n_arrived)
     assert.are.equal(2, b.generation)
-    assert.are.equal(3, calls)
+    assert.are.equal(2, calls)
   end)
 
-  it("is let in only as far as there is room beside counted arrivals", function()
+  it("is let in behind those whose trip was decided", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function(self)
       if first then
@@ -563,30 +564,17 @@ describe("a party that arrives while the action runs", function()
         first = nil
         self:wait(listener(log, "late 1"))
         self:wait(listener(log, "late 2"))
+        self:wait(listener(log, "late 3"))
       end
     end })
     first = b:wait(nobody)
-    b:arrive()
-    run_loop()
-    assert.are.same({ "late 1 0" }, log)
-    assert.are.equal(1, b.n_waiting)
-    assert.are.equal(1, b.generation)
-  end)
-
-  it("is let in behind a last arrival that goes on waiting", function()
-    local log, first = {}, nil
-    local b = barrier.new(2, { action = function(self)
-      if first then
-        first:close()
-        first = nil
-        self:wait(listener(log, "late"))
-      end
-    end })
-    first = b:wait(listener(log, "first"))
     b:wait(listener(log, "last"))
     run_loop()
-    assert.are.same({ "last 0", "late 1" }, log)
+    assert.are.same({ "last 0", "late 1 0", "late 2 1" }, log)
+    assert.are.equal(1, b.n_waiting)
+    assert.are.equal(2, b.generation)
   end)
+
 end)
 
 describe("an action that calls", function()
@@ -708,151 +696,149 @@ describe("an action that calls", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("close on another party's Waiter leaves the last arrival waiting for one more", function()
+  it("close on another party's Waiter lets the others pass, by rank among them", function()
     local log, calls, first = {}, 0, nil
-    local b = barrier.new(2, { action = function(self)
+    local b = barrier.new(3, { action = function(self)
       calls = calls + 1
-      if first then
-        first:close()
-        assert.are.equal(1, self.n_waiting)
-      end
+      first:close()
+      assert.are.equal(2, self.n_waiting)
+      assert.are.equal(2, self.n_arrived)
+      assert.are.equal("filling", self.state)
     end })
     first = b:wait(listener(log, "first"))
-    local last = b:wait(listener(log, "last"))
-    first = nil
-    assert.are.equal(1, b.n_waiting)
-    assert.are.same({ last }, b:waiters())
-    assert.are.equal(0, b.generation)
-    run_loop()
-    b:wait(listener(log, "third"))
-    run_loop()
-    assert.are.same({ "last 0", "third 1" }, log)
-    assert.are.equal(2, calls)
+    b:wait(listener(log, "second"))
+    b:wait(listener(log, "last"))
+    assert.are.equal("draining", b.state)
     assert.are.equal(1, b.generation)
-  end)
-
-  it("close on another party's Waiter suspends a last arrival in coroutine style", function()
-    local log, first = {}, nil
-    local b = barrier.new(2, { action = function()
-      if first then
-        first:close()
-        first = nil
-      end
-    end })
-    first = b:wait(listener(log, "first"))
-    support.party(b, "last", log)
-    assert.are.equal(1, b.n_waiting)
-    b:wait(listener(log, "third"))
     run_loop()
-    assert.are.same({ "last 0", "third 1" }, log)
+    assert.are.same({ "second 0", "last 1" }, log)
+    assert.are.equal(1, calls)
   end)
 
-  it_catches("close on another party's Waiter lets the last arrival's timeout run on", function()
-    local log, first = {}, nil
+  it("close on another party's Waiter lets a coroutine that is the last pass at once", function()
+    local first
     local b = barrier.new(2, { action = function()
       first:close()
     end })
-    first = b:wait(listener(log, "first"))
-    support.party(b, "last", log, 1)
-    run_loop()
-    assert.are.same({ "last" .. timed_out(1, 1, 2) }, log)
+    first = b:wait(nobody)
+    assert.are.same({ true, 0 }, { last_arrival(b) })
+    assert.are.equal(1, b.generation)
+    assert.are.equal("filling", b.state)
   end)
 
-  it_catches("cancel on another party suspends a last arrival in coroutine style", function()
-    local log, first = {}, nil
-    local b = barrier.new(2, { action = function(self)
-      if first then
-        assert.is_true(self:cancel(first))
-        assert.is_false(self:cancel(first))
-        first = nil
+  it("close on everybody's Waiter trips the barrier all the same", function()
+    local log, calls = {}, 0
+    local b = barrier.new(3, { action = function(self)
+      calls = calls + 1
+      for _, waiter in ipairs(self:waiters()) do
+        waiter:close()
       end
+      assert.are.equal(0, self.n_waiting)
+      self:wait(listener(log, "late"))
+    end })
+    b:await_trip(listener(log, "watcher"))
+    for _ = 1, 3 do
+      b:wait(nobody)
+    end
+    assert.are.equal(1, b.generation)
+    assert.are.equal("filling", b.state)
+    run_loop()
+    assert.are.same({ "watcher 1" }, log)
+    assert.are.equal(1, b.n_waiting)
+    assert.are.equal(1, calls)
+  end)
+
+  it("close on another party's Waiter leaves no timeout to the others", function()
+    local log, first = {}, nil
+    local b = barrier.new(3, { timeout = 1000000, action = function()
+      first:close()
+    end })
+    first = b:wait(1000000, nobody)
+    b:wait(1000000, listener(log, "second"))
+    b:wait(1000000, listener(log, "last"))
+    uv.run "nowait"
+    assert.are.same({ "second 0", "last 1" }, log)
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it_catches("cancel on another party takes out that party alone", function()
+    local log, first, calls = {}, nil, 0
+    local b = barrier.new(3, { action = function(self)
+      calls = calls + 1
+      assert.is_true(self:cancel(first))
+      assert.is_false(self:cancel(first))
     end })
     first = support.party(b, "first", log)
+    support.party(b, "second", log)
     support.party(b, "last", log)
-    assert.are.equal(1, b.n_waiting)
+    assert.are.same({ "last 1" }, log)
     run_loop()
-    b:wait(listener(log, "third"))
-    run_loop()
-    assert.are.same({ "first CancelledError: wait cancelled", "last 0", "third 1" }, log)
+    assert.are.same({ "last 1", "first CancelledError: wait cancelled", "second 0" }, log)
+    assert.are.equal(1, calls)
   end)
 
   it_closes("coroutine.close on another party does so too", function()
     local log, first = {}, nil
-    local b = barrier.new(2, { action = function()
-      if first then
-        assert(coroutine.close(first))
-        first = nil
-      end
+    local b = barrier.new(3, { action = function()
+      assert(coroutine.close(first))
     end })
     first = support.party(b, "first", log)
+    support.party(b, "second", log)
     support.party(b, "last", log)
-    assert.are.equal(1, b.n_waiting)
-    b:wait(listener(log, "third"))
     run_loop()
-    assert.are.same({ "last 0", "third 1" }, log)
+    assert.are.same({ "last 1", "second 0" }, log)
+    assert.are.equal(1, b.generation)
   end)
 
-  it_catches("cancel on the last arrival takes it out", function()
-    local results, log = {}, {}
+  it_catches("coroutine.resume, as a stranger, on another party does so too", function()
+    local log, first = {}, nil
+    local b = barrier.new(3, { action = function()
+      assert(coroutine.resume(first, "strange"))
+    end })
+    first = support.party(b, "first", log)
+    support.party(b, "second", log)
+    support.party(b, "last", log)
+    run_loop()
+    assert.are.same({
+      "last 1", "first CancelledError: wait cancelled: resumed by somebody else", "second 0",
+    }, log)
+    assert.are.equal(1, b.generation)
+  end)
+
+  it_catches("cancel on the last arrival takes it out, and the others pass", function()
+    local results, log, calls = {}, {}, 0
     local b = barrier.new(2, { action = function(self)
+      calls = calls + 1
       for i = 1, 2 do
         results[i] = self:cancel(coroutine.running())
       end
       add(log, self.state .. " " .. self.n_waiting .. " " .. #self:waiters())
     end })
-    local first = b:wait(nobody)
+    b:wait(listener(log, "first"))
     support.party(b, "last", log)
     assert.are.same({ true, false }, results)
     assert.are.same({ "filling 1 2" }, log)
-    assert.are.equal(1, b.n_waiting)
-    assert.are.equal(0, b.generation)
-    run_loop()
-    assert.are.equal("last CancelledError: wait cancelled", log[2])
-    assert.are.same({ first }, b:waiters())
-  end)
-
-  it_catches("cancel on the last arrival does not stop a trip if enough are left", function()
-    local b, log = barrier.new(2, { action = function(self)
-      self:cancel((coroutine.running()))
-      self:deregister()
-    end }), {}
-    b:wait(listener(log, "first"))
-    support.party(b, "last", log)
+    assert.are.equal("draining", b.state)
     assert.are.equal(1, b.generation)
     run_loop()
-    assert.are.same({ "last CancelledError: wait cancelled", "first 0" }, log)
+    assert.are.same({ "filling 1 2", "last CancelledError: wait cancelled", "first 0" }, log)
+    assert.are.equal(1, calls)
   end)
 
-  it("close on the last arrival's own Waiter does not stop it either", function()
-    local b, log = barrier.new(2, { action = function(self)
-      self:waiters()[2]:close()
-      self:deregister()
-    end }), {}
-    b:wait(listener(log, "first"))
-    b:wait(listener(log, "last"))
-    assert.are.equal(1, b.generation)
-    run_loop()
-    assert.are.same({ "first 0" }, log)
-  end)
-
-  it("close on the last arrival's own Waiter takes it out", function()
-    local log = {}
+  it("close on the last arrival's own Waiter takes it out, and the others pass", function()
+    local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
-      if #log == 0 then
-        local list = self:waiters()
-        list[#list]:close(listener(log, "closed"))
-        assert.are.equal(1, self.n_waiting)
-      end
+      calls = calls + 1
+      local list = self:waiters()
+      list[#list]:close(listener(log, "closed"))
+      assert.are.equal(1, self.n_waiting)
     end })
-    local first = b:wait(listener(log, "first"))
+    b:wait(listener(log, "first"))
     b:wait(listener(log, "last"))
-    assert.are.equal(1, b.n_waiting)
-    assert.are.same({ first }, b:waiters())
+    assert.are.equal(1, b.generation)
     run_loop()
-    assert.are.same({ "closed nil" }, log)
-    b:wait(listener(log, "third"))
-    run_loop()
-    assert.are.same({ "closed nil", "first 0", "third 1" }, log)
+    assert.are.same({ "closed nil", "first 0" }, log)
+    assert.are.equal(1, calls)
   end)
 
   it("close on the Waiter of a last arrival that was blocked takes it out", function()
@@ -869,10 +855,8 @@ describe("an action that calls", function()
     end
     last = b:wait(listener(log, "last"))
     run_loop()
-    assert.are.equal(1, b.n_waiting)
-    b:wait(listener(log, "w4"))
-    run_loop()
-    assert.are.same({ "w1 0", "w2 1", "w3 0", "w4 1" }, log)
+    assert.are.same({ "w1 0", "w2 1", "w3 0" }, log)
+    assert.are.equal(2, b.generation)
   end)
 
   it("wait joins another barrier", function()
@@ -894,21 +878,15 @@ describe("an action that runs the loop", function()
   it("gets on_close called for a Waiter that it closed", function()
     local log, first = {}, nil
     local b = barrier.new(2, { action = function()
-      if first then
-        local waiter = first
-        first = nil
-        waiter:close(listener(log, "closed"))
-        uv.run "nowait"
-        add(log, "action")
-      end
+      first:close(listener(log, "closed"))
+      uv.run "nowait"
+      add(log, "action")
     end })
     first = b:wait(listener(log, "first"))
     b:wait(listener(log, "last"))
     assert.are.same({ "closed nil", "action" }, log)
-    assert.are.equal(1, b.n_waiting)
-    b:wait(listener(log, "third"))
     run_loop()
-    assert.are.same({ "closed nil", "action", "last 0", "third 1" }, log)
+    assert.are.same({ "closed nil", "action", "last 0" }, log)
   end)
 
   it("lets nobody out, and nobody in, until it ends", function()
@@ -932,65 +910,40 @@ describe("an action that runs the loop", function()
     assert.are.same({ "action 1", "w1 0", "w2 1", "action 2", "late1 0", "late2 1" }, log)
   end)
 
-  it("lets timeouts pass meanwhile: the last arrival goes on waiting", function()
+  it("lets no timeout of the parties pass meanwhile, nor that of the phase", function()
     local log, calls = {}, 0
-    local b = barrier.new(2, { action = function()
+    local b = barrier.new(3, { timeout = 1, action = function(self)
       calls = calls + 1
-      if calls == 1 then
-        while #log == 0 do
-          uv.run "nowait" -- "once" would sleep until the next timeout if this one has passed
-        end
+      self:await_trip(1, listener(log, "watcher"))
+      self:wait(1, listener(log, "blocked"))
+      while #log < 2 do
+        uv.run "nowait" -- "once" would sleep until the next timeout if this one has passed
       end
     end })
-    b:wait(1, listener(log, "hasty"))
-    b:wait(1000000, listener(log, "last"))
-    assert.are.same({ "hasty" .. timed_out(1, 2, 2) }, log)
-    assert.are.equal(1, b.n_waiting)
-    b:reset()
-    run_loop()
-    assert.are.equal("last" .. RESET, log[2])
-    assert.are.equal(1, calls)
-    assert.are.equal(0, b.generation)
-  end)
-
-  it("lets the last arrival's own timeout pass, which it gets after the action", function()
-    local log, calls = {}, 0
-    local b = barrier.new(2, { action = function(self)
-      calls = calls + 1
-      while self.n_waiting == 2 do
-        uv.run "once"
-      end
-      add(log, "action " .. self.n_waiting)
-    end })
-    b:wait(listener(log, "first"))
+    b:wait(1, listener(log, "w1"))
+    support.party(b, "w2", log, 1)
     b:wait(1, listener(log, "last"))
-    assert.are.same({ "action 1" }, log)
+    assert.are.same({
+      "watcher" .. timed_out(1, 3, 3), "blocked" .. timed_out(1, 3, 3),
+    }, log)
+    assert.are.equal(1, b.generation)
     run_loop()
-    assert.are.same({ "action 1", "last" .. timed_out(1, 2, 2) }, log)
-    assert.are.equal(1, b.n_waiting)
-    assert.are.equal(0, b.generation)
+    assert.are.same({ "w1 0", "w2 1", "last 2" }, { log[3], log[4], log[5] })
     assert.are.equal(1, calls)
   end)
 
-  it("does not delay the last arrival's timeout, which counts from its call", function()
-    local log, calls = {}, 0
+  it("lets no timeout of a last arrival in coroutine style pass either", function()
+    local log = {}
     local b = barrier.new(2, { action = function()
-      calls = calls + 1
-      while #log == 0 do
-        uv.run "once"
-      end
-      support.pass_time(30)
+      support.pass_time(5)
+      uv.run "nowait"
     end })
-    b:wait(1, listener(log, "hasty"))
-    b:wait(40, listener(log, "last"))
-    local timer = uv.new_timer()
-    timer:start(35, 0, function()
-      timer:close()
-      add(log, "timer")
-    end)
+    b:wait(1, listener(log, "first"))
+    support.party(b, "last", log, 1)
+    assert.are.same({ "last 1" }, log)
     run_loop()
-    assert.are.same({ "hasty" .. timed_out(1, 2, 2), "last" .. timed_out(40, 1, 2), "timer" }, log)
-    assert.are.equal(1, calls)
+    assert.are.same({ "last 1", "first 0" }, log)
+    assert.is_false(uv.loop_alive())
   end)
 
   it("fails the waiters that it has reset or aborted before it goes on", function()
@@ -1010,7 +963,7 @@ describe("an action that runs the loop", function()
     end
   end)
 
-  it("lets nobody in while it runs, even if there is room", function()
+  it("lets nobody in while it runs, even if a party has left", function()
     local log, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -1024,9 +977,9 @@ describe("an action that runs the loop", function()
     first = b:wait(nobody)
     b:wait(listener(log, "last"))
     assert.are.same({ "closed nil", "action 1" }, log)
-    assert.are.equal(1, b.n_waiting)
     run_loop()
-    assert.are.same({ "closed nil", "action 1", "last 0", "late 1" }, log)
+    assert.are.same({ "closed nil", "action 1", "last 0" }, log)
+    assert.are.equal(1, b.n_waiting)
   end)
 
   it_catches("can run it until nothing is left to do, whatever it did before", function()

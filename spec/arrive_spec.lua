@@ -3,7 +3,7 @@ local barrier = require "barrier"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
-local pack, party, patient = support.pack, support.party, support.patient
+local pack, party = support.pack, support.party
 local collected, counted, keeping = support.collected, support.counted, support.keeping
 
 local RESET = " BrokenBarrierError: barrier reset"
@@ -170,12 +170,131 @@ describe("the positions of a trip to which some came without waiting", function(
   end)
 end)
 
+describe("arrive(n)", function()
+  ---The call has to raise this argument error, and to change nothing.
+  local function refused(b, n, message)
+    local before = tostring(b) .. b.generation
+    local ok, err = pcall(b.arrive, b, n)
+    assert.is_false(ok)
+    assert.is_truthy(err:find("bad argument #1 to 'arrive' (" .. message, 1, true), err)
+    assert.are.equal(before, tostring(b) .. b.generation)
+  end
+
+  it("counts n parties, one if n is nil", function()
+    local b = barrier.new(9)
+    assert.are.same({ n = 1, true }, pack(b:arrive(3)))
+    b:arrive(nil)
+    b:arrive(2.0)
+    assert.are.equal(6, b.n_arrived)
+    assert.are.equal(0, b.n_waiting)
+    assert.are.equal(0, b.generation)
+  end)
+
+  it("trips the barrier with the last of them", function()
+    local b, log = barrier.new(4), {}
+    b:wait(listener(log, "w"))
+    assert.are.same({ n = 1, true }, pack(b:arrive(3)))
+    assert.are.equal(1, b.generation)
+    run_loop()
+    assert.are.same({ "w 0" }, log)
+    assert.are.equal(0, b.n_arrived)
+    b:arrive(4)
+    assert.are.equal(2, b.generation)
+  end)
+
+  it("runs the action once, for all of them", function()
+    local log = {}
+    local b = barrier.new(3, { action = function(self)
+      add(log, self.n_arrived .. " of " .. self.parties)
+    end })
+    b:arrive(3)
+    assert.are.same({ "3 of 3" }, log)
+  end)
+
+  it("is an error if fewer have yet to arrive, while filling", function()
+    local b, log = barrier.new(4), {}
+    refused(b, 5, "only 4 of 4 parties have yet to arrive)")
+    b:arrive(2)
+    b:wait(listener(log, "w"))
+    refused(b, 2, "only 1 of 4 parties have yet to arrive)")
+    refused(b, 2 ^ 31, "only 1 of 4 parties have yet to arrive)")
+    b:arrive(1)
+    run_loop()
+    assert.are.same({ "w 0" }, log)
+  end)
+
+  it("is an error for more than all parties, while draining, resetting or broken", function()
+    local log = {}
+    local b = draining(3, log)
+    refused(b, 4, "only 3 of 3 parties have yet to arrive)")
+    b:arrive(3)
+    b:reset()
+    refused(b, 4, "only 3 of 3 parties have yet to arrive)")
+    b:abort "why"
+    refused(b, 4, "only 3 of 3 parties have yet to arrive)")
+    local arrived, err = b:arrive(3)
+    assert.is_nil(arrived)
+    assert.are.equal("why", err.reason)
+  end)
+
+  it("is an error for anything but an integer >= 1", function()
+    local b = barrier.new(4)
+    for _, n in ipairs { 0, -1, 1.5, 1 / 0, "2", true, {}, nobody } do
+      refused(b, n, "n must be an integer >= 1, got ")
+    end
+  end)
+
+  it("passes alone without parties, one at a time", function()
+    local b = barrier.new(1)
+    b:deregister()
+    local before = b.generation
+    refused(b, 2, "with no party left, one arrives at a time)")
+    assert.is_true(b:arrive(1))
+    assert.are.equal(before + 1, b.generation)
+  end)
+
+  it("is n single arrivals while blocked, which may belong to two phases", function()
+    local log = {}
+    local b = draining(3, log)
+    b:wait(listener(log, "x"))
+    b:arrive(3)
+    b:wait(listener(log, "y"))
+    run_loop()
+    assert.are.same({ "w1 0", "w2 1", "w3 2", "x 0" }, log)
+    assert.are.equal(2, b.generation)
+    assert.are.equal(2, b.n_arrived)
+    b:arrive()
+    run_loop()
+    assert.are.equal("y 0", log[5])
+  end)
+
+  it("begins the time of a phase", function()
+    local b, log = barrier.new(4, { timeout = 1 }), {}
+    b:await_trip(listener(log, "watcher"))
+    b:arrive(3)
+    run_loop()
+    assert.are.same({ "watcher" .. ABORTED .. ": timed out after 1 ms, 3 of 4 had arrived" }, log)
+  end)
+
+  it("counts for a barrier of as many parties as can be", function()
+    local b = barrier.new(2147483647)
+    b:arrive(2147483646)
+    assert.are.equal(2147483646, b.n_arrived)
+    b:arrive()
+    assert.are.equal(1, b.generation)
+  end)
+end)
+
 describe("n_arrived", function()
   it("counts those that have arrived in a phase, waiting or not", function()
     local b, seen = barrier.new(4), {}
     add(seen, b.n_arrived)
-    for _, method in ipairs { "wait", "arrive", "wait" } do
-      b[method](b, nobody)
+    for _, argument in ipairs { nobody, false, nobody } do
+      if argument then
+        b:wait(argument)
+      else
+        b:arrive()
+      end
       add(seen, b.n_arrived)
     end
     assert.are.same({ 0, 1, 2, 3 }, seen)
@@ -564,24 +683,22 @@ describe("the action of a trip by arrive", function()
     assert.are.equal(0, b.parties)
   end)
 
-  it("that takes a party out stops the trip; the arrival stays counted", function()
+  it("that takes the parties out trips the barrier all the same", function()
     local log, calls, first = {}, 0, nil
-    local b = barrier.new(2, { action = function()
+    local b = barrier.new(3, { action = function(self)
       calls = calls + 1
-      if calls == 1 then
-        first:close()
-      end
+      first:close()
+      assert.are.equal(2, self.n_arrived)
+      assert.are.equal(1, self.n_waiting)
     end })
     first = b:wait(listener(log, "first"))
+    b:wait(listener(log, "second"))
     assert.is_true(b:arrive())
-    assert.are.equal(0, b.generation)
-    assert.are.equal(1, b.n_arrived)
-    assert.are.equal(0, b.n_waiting)
-    b:wait(listener(log, "w"))
     assert.are.equal(1, b.generation)
-    assert.are.equal(2, calls)
     run_loop()
-    assert.are.same({ "w 0" }, log)
+    assert.are.same({ "second 0" }, log)
+    assert.are.equal(0, b.n_arrived)
+    assert.are.equal(1, calls)
   end)
 
   it("blocks those that arrive meanwhile", function()
@@ -740,27 +857,6 @@ describe("a blocked arrival that is let in as the last", function()
     assert.are.equal("0\n1\n", out)
     assert.are.equal(1, select(2, err:gsub("nobody's", "")), err)
     assert.is_truthy(err:find("stack traceback", 1, true), err)
-  end)
-end)
-
-describe("a last arrival whose action stops the trip", function()
-  it("gets a position among the waiters of the trip that follows", function()
-    local log, first, calls = {}, nil, 0
-    local b = barrier.new(3, { action = function()
-      calls = calls + 1
-      if calls == 1 then
-        first:close()
-      end
-    end })
-    first = b:wait(nobody)
-    b:arrive()
-    patient(b, "last", log)
-    assert.are.equal(2, b.n_arrived)
-    assert.are.equal(1, b.n_waiting)
-    run_loop()
-    b:arrive()
-    run_loop()
-    assert.are.same({ "last 0" }, log)
   end)
 end)
 

@@ -43,11 +43,11 @@ local function prints(number, use, by_hand, with_group)
 end
 
 describe("doc/by_hand.md", function()
-  it("has five tasks, each of them shorter with a group", function()
-    assert.are.equal(5, #tasks)
+  it("has nine tasks, none of them longer with a group", function()
+    assert.are.equal(9, #tasks)
     for _, task in ipairs(tasks) do
       assert.are.equal(2, #task, task.title)
-      assert.is_true(task.lines[2] < task.lines[1], task.title)
+      assert.is_true(task.lines[2] <= task.lines[1], task.title)
     end
   end)
 
@@ -170,6 +170,148 @@ describe("doc/by_hand.md", function()
 
     it("by hand never calls back if there is no server", function()
       prints(4, "ask_each({}, show)", "", "nil\t{}\n")
+    end)
+  end)
+
+  describe("6: at most eight at a time", function()
+    -- Counts how many are asked at a time; the servers "cached" call back at once.
+    local COUNT = [[
+      local running, most, ask_one = 0, 0, ask
+      function ask(server, callback)
+        if server:find "cached" then return callback(nil, server) end
+        running = running + 1
+        most = math.max(most, running)
+        local answered
+        ask_one(server, function(...)
+          running, answered = running - (answered and 0 or 1), true
+          callback(...)
+        end)
+      end
+      local servers = {}
+      for i = 1, 20 do servers[i] = "server " .. i end
+    ]]
+
+    it("works both ways", function()
+      prints(6, COUNT .. 'servers[3] = "bad" ask_some(servers, function(errors, answers) '
+        .. 'print(most, errors.bad, answers["server 20"]) end)',
+        "8\tbad has failed\tanswer of server 20\n")
+    end)
+
+    it("by hand overflows the stack if many call back at once", function()
+      local use = COUNT .. [[
+        for i = 1, 200000 do servers[i] = "cached " .. i end
+        local calls = 0
+        print(pcall(ask_some, servers, function(errors) print("all", errors) end))
+      ]]
+      local hand, group = run(6, use)
+      assert.are.equal("true\nall\tnil\n", group.out)
+      assert.is_truthy(hand.out:find("^false\t.*overflow"), hand.out)
+    end)
+
+    it("by hand asks nine if one calls back twice, and never ends if there is none", function()
+      prints(6, COUNT .. 'servers[1] = "at once, twice" ask_some(servers, function() print(most) '
+        .. 'os.exit() end)', "9\n", "8\n")
+      prints(6, COUNT .. "ask_some({}, show)", "", "nil\t{}\n")
+    end)
+  end)
+
+  describe("7: the first failure kills the rest", function()
+    support.it_on_unix("works both ways", function()
+      prints(7, 'run_all({ { "true" }, { "true" } }, show)', "nil\tnil\n")
+      prints(7, 'run_all({ { "sleep", "1000" }, { "false" } }, show)', "false has failed\tnil\n")
+    end)
+
+    support.it_on_unix("by hand never calls back if one cannot be started", function()
+      prints(7, 'run_all({ { "true" }, { "/no/program" } }, function(err) print(err) end)', "",
+        "ENOENT: no such file or directory\n")
+    end)
+
+    support.it_on_unix("by hand is over before the killed ones are", function()
+      local use = [[
+        local spawn, ended = uv.spawn, 0
+        function uv.spawn(command, options, callback)
+          return spawn(command, options, function(...) ended = ended + 1 callback(...) end)
+        end
+        run_all({ { "sleep", "1000" }, { "false" } }, function() print(ended) end)
+      ]]
+      prints(7, use, "1\n", "2\n")
+    end)
+  end)
+
+  describe("8: what came in time", function()
+    it("works both ways", function()
+      prints(8, 'ask_within({ "a", "bad" }, 10000, show)', "{a=answer of a}\tnil\n")
+      prints(8, 'ask_within({ "a", "never" }, 20, show)', "{a=answer of a}\tnil\n")
+    end)
+
+    it("by hand fails if the last answer is late, and changes what the callback got", function()
+      local use = [[ask_within({ "a", "after" }, 20, function(answers)
+        show(answers)
+        release()
+        later(20, function() show(answers) end)
+      end)]]
+      local hand, group = run(8, use)
+      assert.are.equal(("{a=answer of a}\tnil\n"):rep(2), group.out)
+      assert.are.equal("", group.err)
+      assert.is_truthy(hand.err:find("clos", 1, true), hand.err)
+    end)
+  end)
+
+  describe("9: a folder is deleted", function()
+    -- uv.fs_unlink fails for some, and uv.fs_closedir does it once only, but counts.
+    local STUBS = [[
+      local unlink, closedir, closed = uv.fs_unlink, uv.fs_closedir, 0
+      function uv.fs_unlink(path, callback)
+        if path:find "bad" then return later(1, function() callback("cannot delete") end) end
+        return unlink(path, callback)
+      end
+      function uv.fs_closedir(dir)
+        closed = closed + 1
+        return closed == 1 and closedir(dir)
+      end
+      local function report(err) print(err and "failed" or "deleted", closed) end
+    ]]
+    local dir
+
+    before_each(function()
+      dir = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/barrier-XXXXXX"))
+    end)
+
+    after_each(function()
+      for _, name in ipairs { "/bad 1", "/bad 2", "/good" } do
+        os.remove(dir .. name)
+      end
+      uv.fs_rmdir(dir)
+    end)
+
+    local function both(files, by_hand, with_group)
+      for i = 1, 2 do
+        uv.fs_mkdir(dir, 448)
+        for _, name in ipairs(files) do
+          assert(io.open(dir .. name, "w")):close()
+        end
+        local code = tasks[9][i] .. STUBS .. ("delete(%q, report) uv.run()"):format(dir)
+        local result = support.spawn(support.interpreter, { "-e", code })
+        assert.are.equal("", result.err)
+        if i == 1 and by_hand ~= "" then -- it may be called more than twice
+          assert.are.equal(by_hand, result.out:sub(1, #by_hand))
+        else
+          assert.are.equal(i == 1 and by_hand or with_group, result.out)
+        end
+      end
+    end
+
+    it("works both ways", function()
+      both({ "/good" }, "deleted\t1\n", "deleted\t1\n")
+      both({ "/good", "/bad 1" }, "failed\t1\n", "failed\t1\n")
+    end)
+
+    it("by hand closes the folder twice if two files cannot be deleted", function()
+      both({ "/bad 1", "/good", "/bad 2" }, "failed\t1\nfailed\t2\n", "failed\t1\n")
+    end)
+
+    it("by hand never deletes an empty folder", function()
+      both({}, "", "deleted\t1\n")
     end)
   end)
 end)

@@ -4,7 +4,7 @@ local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 
-local add, listener, run_loop = support.add, support.listener, support.run_loop
+local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
 local timed_out = support.timed_out
 
 local function nobody() end
@@ -461,7 +461,7 @@ describe("barrier.close", function()
     ]])
   end)
 
-  it("closes the handle of shared barriers, unless somebody waits at one", function()
+  support.it_in_c("closes the handle of shared barriers, unless somebody waits at one", function()
     assert.are.equal(refusal(1, 0) .. refusal(3, 1) .. "closed\npassed\npassed\ntrue\n0\n"
       .. "passed\n", support.output_of [[
         local function passed(err) print(err and err.name or "passed") end
@@ -613,6 +613,7 @@ describe("after a burst", function()
 end)
 
 describe("a copy that luv makes of a barrier or a Waiter for a thread", function()
+  local it = support.it_in_c
   it("is not a barrier or a Waiter there: it raises errors, and nothing happens", function()
     assert.are.equal("thread\nmine\t1\n0\n1\n", support.output_of [[
       local b = barrier.new(2)
@@ -660,5 +661,118 @@ describe("a copy that luv makes of a barrier or a Waiter for a thread", function
       b:wait(function(_, position) print(position) end)
       uv.run()
     ]])
+  end)
+end)
+
+describe("a copy that luv makes of", function()
+  ---A copy of a userdata's bytes, through another thread's way.
+  local function copy(value)
+    local result, async
+    async = uv.new_async(function(copied)
+      async:close()
+      result = copied
+    end)
+    if not debug.getmetatable(value) then
+      debug.setmetatable(value, {}) -- luv 1.44 crashes without one
+    end
+    async:send(value)
+    uv.run()
+    return result
+  end
+
+  ---tostring without the metatable.
+  local function address(value)
+    local metatable = debug.getmetatable(value)
+    debug.setmetatable(value, nil)
+    local text = tostring(value)
+    debug.setmetatable(value, metatable)
+    return text
+  end
+
+  ---A copy of what `make` made that lies where that was before it was collected, and its
+  ---metatable; nil if no copy has come to lie there.
+  local function ghost(make)
+    local original = make()
+    local metatable, at = debug.getmetatable(original), address(original)
+    local copies = { copy(original) }
+    original = nil -- luacheck: ignore 311
+    support.collect_garbage()
+    for i = 2, 40 do
+      copies[i] = copy(copies[1])
+      if address(copies[i]) == at then
+        return copies[i], metatable
+      end
+    end
+  end
+
+  local function ghosts(make, check)
+    for _ = 1, 20 do
+      local value, metatable = ghost(make)
+      if value then
+        debug.setmetatable(value, metatable)
+        check(value)
+        value = nil -- luacheck: ignore 311
+      end
+      support.collect_garbage()
+    end
+  end
+
+  local function fails(f, ...)
+    local ok, message = pcall(f, ...)
+    assert.is_false(ok)
+    assert.is_truthy(message:find("expected, got userdata", 1, true), message)
+  end
+
+  it("a barrier is none, also where that was", function()
+    local methods = barrier.new(1)
+    local names = { "arrive", "register", "deregister", "reset", "abort", "waiters" }
+    ghosts(function()
+      local b = barrier.new(3)
+      b:wait(nobody)
+      return b
+    end, function(value)
+      for _, name in ipairs(names) do
+        fails(methods[name], value)
+      end
+      fails(methods.wait, value, nobody)
+      fails(methods.cancel, value, coroutine.create(nobody))
+      fails(tostring, value)
+      assert.is_nil(value.state)
+    end)
+  end)
+
+  it("a barrier that was used a lot is none either", function()
+    ghosts(function()
+      local b = barrier.new(3)
+      co(function()
+        for _ = 1, 100 do
+          b:wait()
+        end
+      end)
+      for _ = 1, 100 do
+        b:arrive(2)
+        uv.run "nowait"
+      end
+      return b
+    end, function(value)
+      local wait = barrier.new(1).wait
+      assert.is_false(coroutine.resume(coroutine.create(function()
+        wait(value)
+      end)))
+      assert.is_nil(value.state)
+    end)
+  end)
+
+  it("a Waiter is none", function()
+    local other = barrier.new(2):wait(nobody)
+    ghosts(function()
+      return barrier.new(2):wait(nobody)
+    end, function(value)
+      fails(other.close, value)
+      fails(other.close, value, nobody)
+      fails(other.is_closing, value)
+      fails(tostring, value)
+    end)
+    other:close()
   end)
 end)

@@ -59,7 +59,8 @@ describe("an error", function()
       for _ in pairs(err) do
         fields = fields + 1
       end
-      assert.are.equal(3, fields)
+      assert.are.equal(class == "TimeoutError" and 4 or 3, fields)
+      assert.are.equal(class == "TimeoutError", err.timeout ~= nil)
     end
   end)
 

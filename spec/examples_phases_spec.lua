@@ -1,4 +1,4 @@
--- The examples crawl and load: parties that come and go, and somebody who watches.
+-- The examples crawl and load: parties and jobs that come and go, and a party that watches.
 local uv = require "luv"
 local support = require "spec.support"
 
@@ -128,7 +128,7 @@ describe("the example crawl", function()
     assert(uv.fs_chmod(dir .. "/shut", 0))
     -- Root may read everything, so it becomes somebody else, when all is loaded.
     local code = [[
-      require "barrier"
+      require "barrier".group():start(function(done) done() end)
       local crawl = assert(loadfile "examples/crawl.lua")
       if require "luv".getuid() == 0 then
         require "luv".setuid(65534)

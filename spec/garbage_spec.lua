@@ -169,6 +169,33 @@ describe("a barrier that nobody can reach", function()
     assert.are.equal("300\tnil\n", result.out, result.err)
   end)
 
+  it("keeps its options and its reason after a crowd", function()
+    local acted, drains = 0, 0
+    local b = barrier.new(300, {
+      action = function() acted = acted + 1 end,
+      schedule = function(drain)
+        drains = drains + 1
+        drain()
+      end,
+    })
+    for _ = 1, 300 do
+      b:wait(function() end)
+    end
+    support.run_loop()
+    for _ = 1, 3 do -- each time fewer nodes are used, until the memory is given back
+      b:await_trip(function() end)
+      b:arrive(300)
+      support.run_loop()
+    end
+    assert.are.equal(4, acted)
+    assert.are.equal(4, drains)
+    b:abort "why"
+    local reason
+    b:wait(function(err) reason = err.reason end)
+    support.run_loop()
+    assert.are.equal("why", reason)
+  end)
+
   it("does not keep the process from ending", function()
     local result = support.chunk [[
       for i = 1, 5 do

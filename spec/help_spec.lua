@@ -42,11 +42,11 @@ end)
 
 -- Texts of the sources that are no message, or only a word in one.
 local NO_MESSAGES = {
-  "zig cc", "not found", "timed out", " or false", "(for generator)", "luv-barrier dev",
+  "zig cc", "not found", "timed out", " or false", "(for generator)", "luv-barrier ",
   "Nn]o such file", "' file not found", "barrier%.core built for", "barrier.core built for",
   " is loaded", "luv is Neovim's own (", "a barrier trips in Neovim's loop", " object at ",
   ", this is ", "was built for", ", and this is", "  winget install", " install luv",
-  "in a folder of",
+  "in a folder of", "unknown command", "<barrier.Group ",
 }
 
 local function is_message(literal)

@@ -1,8 +1,10 @@
--- Runs each block of Lua in README.md, and compares its output with the
+-- Runs each block of Lua in README.md and the pages in doc, and compares its output with the
 -- block of text that follows. A comment before a block says what it needs besides luv.
 -- Links between the documents have to lead somewhere.
 local uv = require "luv"
 local support = require "spec.support"
+local redis = require "spec.redis_support"
+local unpack = table.unpack or unpack
 
 ---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
 local function read_blocks(path)
@@ -185,21 +187,7 @@ end
 ]]
 
 -- A plugin manager that has installed what it is asked for.
-local VIM_PACK = [[
-local on_change
-vim = { api = {}, pack = {} }
-function vim.api.nvim_create_autocmd(event, options)
-  assert(event == "PackChanged")
-  on_change = options.callback
-end
-function vim.pack.add(urls)
-  local name = urls[1]:match "[^/]+$"
-  on_change { data = { spec = { name = name }, kind = "install", path = "folder/" .. name } }
-  on_change { data = { spec = { name = name }, kind = "delete", path = "folder/" .. name } }
-  on_change { data = { spec = { name = "other" }, kind = "install", path = "folder/other" } }
-end
-dofile = print
-]]
+local VIM_PACK = [[vim = { pack = { add = function(list) print(list[1]) end } }]] .. "\n"
 
 ---Runs a block inside Neovim, or returns why it cannot.
 local function run_block_in_nvim(block, code, prelude)
@@ -247,7 +235,21 @@ local runners = {
   ["vim.pack"] = function(_, code)
     local result = run(VIM_PACK .. code)
     assert.are.equal("", result.err)
-    assert.are.equal("folder/luv-barrier/build.lua\n", result.out)
+    assert.are.equal("https://github.com/luv-barrier/luv-barrier\n", result.out)
+  end,
+
+  ["a Redis server at $REDIS_URL"] = function(block, code)
+    if not redis.has_redis then
+      return "there is no redis-server"
+    end
+    local server = redis.server()
+    check(block, redis.run_out(redis.lua({ REDIS_URL = server.url }, "-e", code)))
+    server:close()
+  end,
+
+  -- spec/redis_faults_spec.lua does it.
+  ["a Redis server with TLS"] = function(_, code)
+    assert((loadstring or load)(code))
   end,
 
   nvim = run_block_in_nvim,
@@ -276,15 +278,15 @@ local function threads_take_functions()
   return result.out == "called"
 end
 
----Describes the blocks of a document; returns how many of each kind there are.
-local function describe_blocks(path)
-  local kinds = {}
+---Describes the blocks of a document, and counts those of each kind.
+local function describe_blocks(path, kinds)
   for _, block in ipairs(read_blocks(path)) do
     local kind = block.needs or "nothing"
     kinds[kind] = (kinds[kind] or 0) + 1
     local code = text(block)
     local threads = code:find("new_thread", 1, true) and ", in another thread" or ""
-    it("has code that works as stated in line " .. block.line .. threads, function()
+    local it_shares = code:find "%.shared" and support.it_in_c or it
+    it_shares("has code that works as stated in line " .. block.line .. threads, function()
       if threads ~= "" and not threads_take_functions() then
         pending "this luv hands no function to a thread"
       elseif kind == "nothing" then
@@ -298,13 +300,28 @@ local function describe_blocks(path)
       end
     end)
   end
-  return kinds
 end
 
-describe("README.md", function()
-  local kinds = describe_blocks "README.md"
+---The pages in doc.
+local pages = {}
+for name in uv.fs_scandir_next, assert(uv.fs_scandir "doc") do
+  if name:find "%.md$" then
+    pages[#pages + 1] = "doc/" .. name
+  end
+end
+table.sort(pages)
 
-  it("has blocks of every kind", function()
+describe("the documents", function()
+  local kinds = {}
+  for _, path in ipairs { "README.md", unpack(pages) } do
+    if path ~= "doc/by_hand.md" then -- spec/by_hand_spec.lua runs its blocks
+      describe(path, function()
+        describe_blocks(path, kinds)
+      end)
+    end
+  end
+
+  it("have blocks of every kind", function()
     for kind in pairs(runners) do
       assert.is_truthy(kinds[kind], kind)
     end
@@ -336,7 +353,7 @@ end
 
 describe("the documents", function()
   for _, path in ipairs { "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md",
-    "doc/by_hand.md", "doc/design.md", "doc/portability.md", "doc/testing.md" } do
+    "spec/README.md", unpack(pages) } do
     it("have no link that leads nowhere: " .. path, function()
       local content = read(path)
       local folder = path:match "^(.*/)" or ""
@@ -353,4 +370,14 @@ describe("the documents", function()
       end
     end)
   end
+
+  it("speak of the version that this is", function()
+    local version = require("barrier")._VERSION
+    assert.is_truthy(read("doc/barrier.txt"):find(version, 1, true))
+    for _, path in ipairs { "README.md", "doc/barrier.txt", unpack(pages) } do
+      for other in read(path):gmatch "luv%-barrier[ -]%d+%.%d+%.%d+" do
+        assert.are.equal(version, (other:gsub("^luv%-barrier.", "luv-barrier ")), path)
+      end
+    end
+  end)
 end)

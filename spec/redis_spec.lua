@@ -1,493 +1,631 @@
--- examples/redis_rendezvous.lua: processes that meet through a Redis server of their own.
+-- barrier.redis: what it promises where nothing goes wrong on the way. redis_faults_spec.lua has
+-- the rest.
 local uv = require "luv"
+local barrier = require "barrier"
 local support = require "spec.support"
+local redis = require "spec.redis_support"
 
-local EXAMPLE = uv.cwd() .. "/examples/redis_rendezvous.lua"
-local LOOPBACK = "127.0.0.1"
-local unpack = table.unpack or unpack
+local it_redis = redis.it
 
----Runs the loop until `done()`; fails if that takes too long.
-local function run_until(done, what)
-  local late = false
-  local watchdog = uv.new_timer()
-  watchdog:start(30000, 0, function()
-    late = true
+describe("barrier.redis", function()
+  local server, open
+  local count = 0
+
+  setup(function()
+    server = redis.has_redis and redis.server()
   end)
-  while not done() and not late do
-    uv.run "once"
-  end
-  watchdog:close()
-  assert(not late, "waited in vain until " .. what)
-end
 
----Starts a program: its output so far is `out` and `err`. Once it has ended and its output is
----complete, `code` is its exit status, or the signal that ended it. Returns nil if there is no
----such program.
-local function start(program, args, env)
-  local out, err = uv.new_pipe(false), uv.new_pipe(false)
-  local self = { out = "", err = "" }
-  local left = 3 -- the process and its two pipes
-  local code
-  local function done()
-    left = left - 1
-    self.code = left == 0 and code or nil
-  end
-  local function collect(pipe, key)
-    pipe:read_start(function(_, data)
-      if data then
-        self[key] = self[key] .. data
-      else
-        pipe:close(done)
-      end
-    end)
-  end
-  self.process = uv.spawn(program, {
-    args = args,
-    env = env,
-    stdio = { nil, out, err },
-  }, function(status, signal)
-    code = signal == 0 and status or "signal " .. signal
-    self.process:close(done)
+  teardown(function()
+    if server then
+      server:close()
+    end
   end)
-  if not self.process then
-    out:close()
-    err:close()
-    return nil
-  end
-  collect(out, "out")
-  collect(err, "err")
-  return self
-end
 
-local function run_out(process)
-  run_until(function()
-    return process.code
-  end, "a process ended; its output: " .. process.out .. process.err)
-end
-
----Starts redis-server. It runs without what the specs preload into their Lua.
-local function start_redis(...)
-  return start("redis-server", { ... }, { "PATH=" .. (os.getenv "PATH" or "/usr/bin:/bin") })
-end
-
-local has_redis = (function()
-  local version = start_redis "--version"
-  if version then
-    run_out(version)
-  end
-  return version and version.code == 0
-end)()
-
----A port that nobody uses.
-local function free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind(LOOPBACK, 0))
-  local port = socket:getsockname().port
-  socket:close()
-  return port
-end
-
-local running -- every process that a spec has started
-local handles -- what it has to close
-local port
-
----Starts the example with these settings in its environment.
-local function member(settings, ...)
-  local variables = uv.os_environ()
-  variables.LUA_PATH, variables.LUA_CPATH = package.path, package.cpath
-  variables.REDIS_HOST, variables.TTL, variables.TIMEOUT = nil, nil, nil
-  variables.REDIS_PORT = port
-  for name, value in pairs(settings) do
-    variables[name] = value
-  end
-  local env = {}
-  for name, value in pairs(variables) do
-    env[#env + 1] = name .. "=" .. value
-  end
-  local self = assert(start(support.interpreter, { EXAMPLE, ... }, env))
-  running[#running + 1] = self
-  return self
-end
-
----Runs the loop until a member has joined a meeting.
-local function join(...)
-  local self = member(...)
-  run_until(function()
-    return self.out:find "^joined" or self.code
-  end, "a member joined")
-  assert.is_nil(self.code, self.out .. self.err)
-  return self
-end
-
----Expects that a process ends with this output and status.
-local function ends(self, code, out, err)
-  run_out(self)
-  assert.are.equal(err or "", self.err)
-  assert.are.equal(out, self.out)
-  assert.are.equal(code, self.code)
-end
-
-local function joined(generation, position, parties)
-  return ("joined generation %d, position %d of %d\n"):format(generation, position, parties)
-end
-
----Who the others say a member is.
-local function name_of(self)
-  return uv.os_gethostname() .. ":" .. self.process:get_pid()
-end
-
-describe("the example redis_rendezvous", function()
   before_each(function()
-    running, handles = {}, {}
+    open = {}
+    count = count + 1
   end)
 
   after_each(function()
-    for _, process in ipairs(running) do
-      if not process.code then
-        process.process:kill "sigkill"
-        run_out(process)
+    local left = #open
+    for _, b in ipairs(open) do
+      b:close(function()
+        left = left - 1
+      end)
+    end
+    redis.run_until(function()
+      return left == 0
+    end, "all barriers were closed")
+    uv.run "nowait"
+  end)
+
+  ---A member of the spec's own barrier.
+  local function member(who, parties, options)
+    local all = { url = server.url, ttl = 2000, member = who }
+    for key, value in pairs(options or {}) do
+      all[key] = value
+    end
+    local b = barrier.redis(all.name or "spec " .. count, parties, (function()
+      all.name = nil
+      return all
+    end)())
+    open[#open + 1] = b
+    return b
+  end
+
+  local function close(b)
+    for i = #open, 1, -1 do
+      if open[i] == b then
+        table.remove(open, i)
       end
     end
-    for _, handle in ipairs(handles) do
-      handle:close()
+    b:close()
+  end
+
+  local function until_logged(log, n)
+    redis.run_until(function()
+      return #log >= n
+    end, n .. " waits had ended; there were: " .. table.concat(log, "; "))
+    table.sort(log)
+    return log
+  end
+
+  ---Runs the loop until `b` has joined.
+  local function joined(b)
+    redis.run_until(function()
+      return b.epoch ~= 0
+    end, b.member .. " had joined")
+    return b
+  end
+
+  ---Runs the loop until `b` hears that n have arrived.
+  local function arrived(b, n)
+    redis.run_until(function()
+      return b.n_arrived == n
+    end, n .. " had arrived")
+  end
+
+  it_redis("lets all pass once all have arrived, each with a position of its own", function()
+    local log = {}
+    local a, b, c = member("a", 3), member("b", 3), member("c", 3)
+    for name, m in pairs { a = a, b = b, c = c } do
+      m:wait(support.listener(log, name))
     end
-    uv.run "nowait" -- closes them
-  end)
-
-  it("refuses bad arguments", function()
-    local parties = "PARTIES must be an integer from 1 to 2147483647"
-    local rounds = "ROUNDS must be an integer from 1 to 2147483647"
-    local number = "the number of arguments must be an integer from 2 to 3"
-    for _, case in ipairs {
-      { number },
-      { number, "name" },
-      { number, "name", "2", "3", "4" },
-      { parties, "name", "" },
-      { parties, "name", "0" },
-      { parties, "name", "-1" },
-      { parties, "name", "2.5" },
-      { parties, "name", "two" },
-      { parties, "name", "2147483648" },
-      { parties, "name", "99999999999999999999999" },
-      { rounds, "name", "2", "0" },
-      { rounds, "name", "2", "often" },
-    } do
-      local self = member({ REDIS_PORT = "1" }, unpack(case, 2))
-      ends(self, 1, "", "usage: redis_rendezvous.lua NAME PARTIES [ROUNDS]\n" .. case[1] .. "\n")
+    until_logged(log, 3)
+    local positions = {}
+    for i, line in ipairs(log) do
+      positions[i] = line:match "%d$"
     end
+    table.sort(positions)
+    assert.are.same({ "0", "1", "2" }, positions)
+    assert.are.same({ 1, 1, 1 }, { a.generation, b.generation, c.generation })
+    assert.are.equal(a.epoch, c.epoch)
   end)
 
-  it("refuses a bad environment", function()
-    for name, max in pairs { REDIS_PORT = 65535, TTL = 2147483647, TIMEOUT = 2147483647 } do
-      for _, value in ipairs { "0", "1e2", ("%.0f"):format(max + 1) } do
-        local self = member({ REDIS_PORT = "1", [name] = value }, "name", "2")
-        local rule = ("%s must be an integer from 1 to %d\n"):format(name, max)
-        ends(self, 1, "", "usage: redis_rendezvous.lua NAME PARTIES [ROUNDS]\n" .. rule)
-      end
-    end
-  end)
-
-  it("says that there is no server", function()
-    port = free_port()
-    ends(member({}, "name", "2"), 1, ("broken: %s:%d: ECONNREFUSED\n"):format(LOOPBACK, port))
-  end)
-
-  it("says that there is no such host", function()
-    local self = member({ REDIS_HOST = "no host", REDIS_PORT = "1" }, "name", "2")
-    run_out(self)
-    assert.is_truthy(self.out:find "^broken: no host:1: EAI_%u+\n$", self.out)
-    assert.are.equal(1, self.code)
-  end)
-
-  ---Expects how a member ends whose server answers `answer` to whatever it is sent.
-  local function answered(answer, code, out, settings)
-    local server, client = uv.new_tcp(), uv.new_tcp()
-    handles = { server, client }
-    assert(server:bind(LOOPBACK, 0))
-    server:listen(1, function()
-      server:accept(client)
-      client:read_start(function(_, data)
-        if data and answer then
-          client:write(answer)
-          answer = nil
+  it_redis("is met again and again, by coroutines", function()
+    local log = {}
+    for i = 1, 2 do
+      local b = member("m" .. i, 2)
+      support.co(function()
+        for round = 1, 20 do
+          local position = b:wait()
+          assert(position == 0 or position == 1)
+          assert(b.generation == round)
         end
+        support.add(log, "m" .. i)
+      end)
+    end
+    assert.are.same({ "m1", "m2" }, until_logged(log, 2))
+  end)
+
+  it_redis("suspends the last to arrive, too, and calls back from the loop only", function()
+    local b, log = joined(member("a", 1)), {}
+    b:wait(support.listener(log, "callback"))
+    support.add(log, "returned")
+    redis.run_until(function()
+      return #log == 2
+    end)
+    assert.are.same({ "returned", "callback 0" }, log)
+  end)
+
+  it_redis("has properties as last heard, and none that can be assigned", function()
+    local b = member("a", 3, { name = "properties" })
+    assert.are.same({ 0, 0, false }, { b.generation, b.epoch, b.broken })
+    b:wait(function() end)
+    b:arrive()
+    arrived(b, 2)
+    assert.are.same({ "properties", "a", 3, 1, 2, false },
+      { b.name, b.member, b.parties, b.n_waiting, b.n_arrived, b.broken })
+    assert.is_true(b.epoch > 0)
+    assert.is_nil(b.state)
+    assert.are.equal('<barrier.Redis object "properties" of "a" [filling, arrived:2/3]>',
+      tostring(b))
+    assert.has_error(function()
+      b.parties = 4
+    end, "cannot assign to 'parties': the members of a barrier are read-only")
+  end)
+
+  it_redis("counts an arrival that does not wait, and says so later", function()
+    local a, b, log = member("a", 2), member("b", 2), {}
+    a:arrive(support.exact(log, "counted"))
+    redis.run_until(function()
+      return #log == 1
+    end)
+    b:wait(support.listener(log, "b"))
+    until_logged(log, 2)
+    assert.are.same({ "b 1", "counted 1 nil" }, log)
+    a:arrive() -- the next phase
+    b:wait(support.listener(log, "b"))
+    until_logged(log, 3)
+  end)
+
+  it_redis("counts several waits of one object as several arrivals", function()
+    local a, log = member("a", 3), {}
+    for i = 1, 3 do
+      a:wait(support.listener(log, "wait " .. i))
+    end
+    assert.are.same({ "wait 1 0", "wait 2 1", "wait 3 2" }, until_logged(log, 3))
+  end)
+
+  it_redis("times out with the names of those that are missing, and goes on", function()
+    local a, b, log = member("a", 4), member("b", 4), {}
+    joined(b)
+    member("c", 4):wait(support.listener(log, "c"))
+    arrived(joined(a), 1)
+    local timeout
+    a:wait(50, function(err)
+      timeout = err
+    end)
+    redis.run_until(function()
+      return timeout
+    end)
+    assert.are.equal(barrier.TimeoutError, getmetatable(timeout))
+    assert.are.equal("wait timed out after 50 ms, 2 of 4 had arrived, missing: b; 1 seat is empty",
+      timeout.message)
+    assert.are.same({ 50, { "b" }, a, 0 },
+      { timeout.timeout, timeout.missing, timeout.barrier, timeout.generation })
+    arrived(a, 1)
+    for _ = 1, 2 do
+      a:wait(support.listener(log, "a"))
+    end
+    b:wait(support.listener(log, "b"))
+    until_logged(log, 4)
+    local positions = {}
+    for i, line in ipairs(log) do
+      positions[i] = line:match "%d$"
+    end
+    table.sort(positions)
+    assert.are.same({ "0", "1", "2", "3" }, positions)
+  end)
+
+  it_redis("takes a coroutine out that is cancelled", function()
+    local a, log = member("a", 2), {}
+    local co = support.co(function()
+      a:wait()
+      support.add(log, "not reached")
+    end)
+    arrived(a, 1)
+    assert.is_true(a:cancel(co))
+    assert.is_false(a:cancel(co))
+    arrived(a, 0)
+    assert.are.equal("dead", coroutine.status(co))
+    assert.are.same({}, log)
+  end)
+
+  support.it_catches("raises a CancelledError of its own", function()
+    if not redis.has_redis then
+      return pending "there is no redis-server"
+    end
+    local a, found = member("a", 2), nil
+    local co = support.co(function()
+      local _, err = pcall(a.wait, a)
+      found = err
+    end)
+    arrived(a, 1)
+    a:cancel(co)
+    redis.run_until(function()
+      return found
+    end)
+    assert.are.equal(barrier.CancelledError, getmetatable(found))
+    assert.are.equal(a, found.barrier)
+  end)
+
+  support.it_closes("takes a coroutine out that is closed", function()
+    if not redis.has_redis then
+      return pending "there is no redis-server"
+    end
+    local a = member("a", 2)
+    local co = support.co(function()
+      a:wait()
+    end)
+    arrived(a, 1)
+    assert(coroutine.close(co)) -- luacheck: ignore 143
+    arrived(a, 0)
+  end)
+
+  it_redis("never calls back a Waiter that was closed", function()
+    local a, log = member("a", 2), {}
+    local waiter = a:wait(support.listener(log, "a"))
+    assert.is_false(waiter:is_closing())
+    arrived(a, 1)
+    waiter:close(function()
+      support.add(log, "closed")
+    end)
+    assert.is_true(waiter:is_closing())
+    arrived(a, 0)
+    assert.are.same({ "closed" }, log)
+  end)
+
+  it_redis("counts nobody whose wait could not suspend", function()
+    local a = joined(member("a", 1))
+    assert.has_error(function()
+      a:wait()
+    end)
+    a:arrive()
+    redis.run_for(30)
+    assert.are.equal(0, a.n_arrived)
+    local generation
+    a:wait(function()
+      generation = a.generation
+    end)
+    redis.run_until(function()
+      return generation
+    end)
+    assert.are.equal(2, generation)
+  end)
+
+  it_redis("with passes the position on", function()
+    local a, result = member("a", 1), nil
+    support.co(function()
+      result = a:with(function(position)
+        return "at " .. position
       end)
     end)
-    port = server:getsockname().port
-    ends(member(settings or {}, "name", "2"), code, out)
-  end
-
-  it("says that the server is none of Redis", function()
-    answered("HTTP/1.1 400 Bad Request\r\n\r\n", 1, "broken: HTTP/1.1 400 Bad Request\n")
+    redis.run_until(function()
+      return result
+    end)
+    assert.are.equal("at 0", result)
   end)
 
-  it("passes on the errors of Redis", function()
-    answered("-NOAUTH a password is needed\r\n", 1, "broken: NOAUTH a password is needed\n")
-  end)
+  -- {=== failing ===
 
-  it("does not wait for a server that never answers", function()
-    answered(nil, 1, "broken: Redis does not answer\n", { TTL = "60" })
-  end)
-
-  it("does not mind that its lease was renewed too late for a meeting that took place", function()
-    local hello, arrived, renewed = "%0\r\n", "*2\r\n:7\r\n:0\r\n", ":0\r\n"
-    local message = ">3\r\n$7\r\nmessage\r\n$2\r\nme\r\n$0\r\n\r\n"
-    local out = joined(7, 0, 2) .. "everyone is there\n"
-    answered(hello .. arrived .. message .. renewed, 0, out)
-  end)
-
-  if not has_redis then
-    pending "meets through Redis: there is no redis-server"
-    return
-  end
-
-  local dir, server
-
-  ---Starts the server on `port`, and waits until it serves.
-  local function start_server()
-    local address = { "--bind", LOOPBACK, "--port", tostring(port) }
-    -- With `save` it also saves what it has when it is stopped.
-    server = assert(start_redis("--dir", dir, "--save", "3600 1", unpack(address)))
-    run_until(function()
-      return server.out:find("Ready to accept connections", 1, true) or server.code
-    end, "the server is ready")
-    assert.is_nil(server.code, server.out)
-  end
-
-  local function stop_server()
-    server.process:kill "sigterm"
-    run_out(server)
-  end
-
-  ---Sends the server a command, and returns its answer, of one line.
-  local function command(line)
-    local answer = ""
-    local client = uv.new_tcp()
-    client:connect(LOOPBACK, port, function(err)
-      assert(not err, err)
-      client:write(line .. "\r\n")
-      client:read_start(function(_, data)
-        answer = answer .. (data or "")
+  ---What a wait of each of these comes to.
+  local function errors_of(members)
+    local errors, left = {}, #members
+    for i, b in ipairs(members) do
+      b:wait(function(err)
+        errors[i], left = err or "passed", left - 1
       end)
-    end)
-    run_until(function()
-      return answer:find "\n$"
-    end, "the server has answered")
-    client:close()
-    return answer
+    end
+    redis.run_until(function()
+      return left == 0
+    end, "all waits had failed")
+    return errors
   end
 
-  describe("with a server", function()
-    before_each(function()
-      dir = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/barrier-XXXXXX"))
-      port = free_port()
-      start_server()
-    end)
-
-    after_each(function()
-      if not server.code then
-        server.process:kill "sigkill"
-        run_out(server)
+  it_redis("fails all that wait, and will, once aborted, until it is reset", function()
+    local a, b = joined(member("a", 9)), joined(member("b", 9))
+    for _, reason in ipairs { "no space left\0 on \255", 2.5, false, true } do
+      a:wait(function() end)
+      a:abort(reason)
+      a:abort "too late"
+      for _, err in ipairs(errors_of { b, a, b }) do
+        assert.are.equal(barrier.BrokenBarrierError, getmetatable(err))
+        assert.are.equal("barrier aborted", err.message)
+        assert.are.equal(reason, err.reason)
+        assert.is_true(err.barrier == a or err.barrier == b)
       end
-      uv.fs_unlink(dir .. "/dump.rdb")
-      assert(uv.fs_rmdir(dir))
+      assert.is_true(a.broken)
+      assert.are.equal(a.generation, b.generation)
+      a:reset()
+      redis.run_until(function()
+        return not a.broken
+      end)
+    end
+    a:abort()
+    local err = errors_of({ b })[1]
+    assert.are.equal("BrokenBarrierError: barrier aborted", tostring(err))
+    assert.is_nil(err.reason)
+    a:reset()
+  end)
+
+  it_redis("fails all that wait when it is reset", function()
+    local a, b, log = member("a", 3), member("b", 3), {}
+    a:wait(support.listener(log, "a"))
+    b:wait(support.listener(log, "b"))
+    arrived(a, 2)
+    joined(b):reset()
+    local text = " BrokenBarrierError: barrier reset"
+    assert.are.same({ "a" .. text, "b" .. text }, until_logged(log, 2))
+    assert.are.same({ 1, 1 }, { a.generation, b.generation })
+  end)
+
+  it_redis("fails the generation when a member leaves, for a member that was busy, too", function()
+    local a, b, c, log = member("a", 3), member("b", 3), member("c", 3), {}
+    a:wait(support.listener(log, "a"))
+    joined(b)
+    close(joined(c))
+    local text = " BrokenBarrierError: barrier broken: c has left"
+    assert.are.same({ "a" .. text }, until_logged(log, 1))
+    b:wait(support.listener(log, "b"))
+    assert.are.same({ "a" .. text, "b" .. text }, until_logged(log, 2))
+    assert.are.same({ 1, 1 }, { a.generation, b.generation })
+    for i, m in ipairs { a, b, member("d", 3) } do
+      m:wait(support.listener(log, "x" .. i))
+    end
+    until_logged(log, 5)
+    assert.are.equal("x1", log[3]:match "^(x1) [012]$")
+  end)
+
+  it_redis("fails it when a member is restarted, and refuses the old one from then on", function()
+    local a, old, log = member("a", 2), member("b", 2), {}
+    a:wait(support.listener(log, "a"))
+    joined(old)
+    local new = joined(member("b", 2))
+    assert.are.same({ "a BrokenBarrierError: barrier broken: b has been restarted" },
+      until_logged(log, 1))
+    for _ = 1, 2 do
+      assert.are.equal("another process is b now", errors_of({ old })[1].reason)
+    end
+    a:wait(support.listener(log, "b1"))
+    new:wait(support.listener(log, "b2"))
+    until_logged(log, 3)
+    assert.are.equal("b1", log[2]:match "^(b1) [01]$")
+  end)
+
+  it_redis("refuses what does not belong", function()
+    local a = joined(member("a", 2, { run = "17" }))
+    local function reason(options, parties)
+      return errors_of({ member("x", parties or 2, options) })[1].reason
+    end
+    assert.are.equal("parties is 2 for the others, not 3", reason({ run = "17" }, 3))
+    assert.are.equal("run 17 is under way", reason { run = "18" })
+    assert.are.equal("run 17 is under way", reason())
+    local b = joined(member("b", 2, { run = "17" }))
+    assert.are.equal("all 2 seats are taken", reason { run = "17" })
+    close(b)
+    assert.are.equal("b has left", errors_of({ a })[1].reason)
+    close(a)
+    redis.run_for(30)
+    assert.are.equal("b has left", reason { run = "17" })
+    assert.are.equal("passed", errors_of({ member("y", 1, { run = "18" }) })[1])
+  end)
+
+  it_redis("gives the run's end to a process that comes after it", function()
+    local a = member("a", 1, { run = "1" })
+    assert.are.equal("passed", errors_of({ a })[1])
+    close(a)
+    redis.run_for(30)
+    assert.are.equal("run 1 is over", errors_of({ member("b", 1, { run = "1" }) })[1].reason)
+  end)
+
+  it_redis("lets a refused object try again", function()
+    local a = joined(member("a", 1))
+    local b = member("b", 1)
+    assert.are.equal("all 1 seats are taken", errors_of({ b })[1].reason)
+    close(a)
+    redis.run_for(30)
+    assert.are.equal("passed", errors_of({ b })[1])
+  end)
+
+  it_redis("fails all its waits when it is closed, then and later", function()
+    local a, log = joined(member("a", 2)), {}
+    a:wait(support.listener(log, "first"))
+    a:close(function()
+      support.add(log, "second: closed")
     end)
-
-    it("lets the members go on when all have arrived", function()
-      local first = join({}, "name", "3")
-      local second = join({}, "name", "3")
-      -- Another meeting takes place meanwhile.
-      local other = join({}, "other", "2")
-      ends(member({}, "other", "2"), 0, joined(0, 1, 2) .. "everyone is there\n")
-      ends(other, 0, joined(0, 0, 2) .. "everyone is there\n")
-      assert.are.equal(joined(0, 0, 3), first.out)
-      assert.are.equal(joined(0, 1, 3), second.out)
-
-      local third = member({}, "name", "3")
-      ends(third, 0, joined(0, 2, 3) .. "everyone is there\n")
-      ends(first, 0, joined(0, 0, 3) .. "everyone is there\n")
-      ends(second, 0, joined(0, 1, 3) .. "everyone is there\n")
+    a:wait(support.listener(log, "third"))
+    local text = " BrokenBarrierError: barrier broken: the barrier is closed"
+    assert.are.same({ "first" .. text, "second: closed", "third" .. text }, until_logged(log, 3))
+    a:close(function()
+      support.add(log, "zz closed again")
     end)
+    until_logged(log, 4)
+    assert.are.equal("", server:cli("keys", "barrier:{spec " .. count .. "}:leases"):gsub("%s", ""))
+  end)
 
-    it("lets one party meet itself", function()
-      local once = "joined generation %d, position 0 of 1\neveryone is there\n"
-      ends(member({}, "a name\r\n", "1", "2"), 0, once:format(0) .. once:format(1))
-      ends(member({}, "", "1"), 0, once:format(0))
+  -- }===
+
+  it_redis("says in barrier.stuck() which members are missing, as last heard", function()
+    local a = member("a", 3, { ttl = 300 })
+    joined(member("b", 3))
+    local waiter = a:wait(function() end)
+    arrived(a, 1)
+    redis.run_until(function()
+      return (barrier.stuck() or ""):find "missing: b"
     end)
+    assert.truthy(barrier.stuck():find(
+      '<barrier.Redis object "spec ' .. count .. '" of "a" [filling, arrived:1/3]>, missing: b; '
+      .. "1 seat is empty\n  waits: ", 1, true))
+    waiter:close()
+  end)
 
-    it("finds the server by name", function()
-      local out = joined(0, 0, 1) .. "everyone is there\n"
-      ends(member({ REDIS_HOST = "localhost" }, "name", "1"), 0, out)
-    end)
+  it_redis("takes names with any bytes", function()
+    for i, name in ipairs { "}", "a}b{c", "%7D", "\0\r\n$3", "\255" } do
+      local a = member("a" .. name, 1, { name = name .. count })
+      assert.are.equal("passed", errors_of({ a })[1], i)
+      assert.are.equal(name .. count, a.name)
+    end
+  end)
 
-    it("lets them meet again and again", function()
-      local members, rounds = {}, 50
-      for i = 1, 4 do
-        members[i] = member({}, "name", "4", tostring(rounds))
+  it_redis("keeps all its keys in one slot of a cluster, and lets them expire", function()
+    local a = member("a", 2, { name = "a}b" .. count })
+    a:wait(function() end)
+    arrived(a, 1)
+    local n = 0
+    for key in server:cli("keys", "barrier:*a%7Db" .. count .. "*"):gmatch "[^\r\n]+" do
+      n = n + 1
+      assert.are.equal("a%7Db" .. count, key:match "{([^}]*)}")
+      local left = tonumber(server:cli("pttl", key))
+      assert.is_true(left > 0 and left <= 7200000, key .. left)
+    end
+    assert.are.equal(3, n)
+  end)
+
+  ---Runs a chunk of Lua in a process of its own.
+  local function run(code)
+    return redis.run_out(redis.lua({ NAME = "spec " .. count, URL = server.url }, "-e",
+      'uv, barrier = require "luv", require "barrier" '
+        .. 'NAME, URL = os.getenv "NAME", os.getenv "URL" ' .. code))
+  end
+
+  it_redis("does not keep the loop alive while nothing waits", function()
+    local process = run([[
+      local b = barrier.redis(NAME, 1, { url = URL })
+      b:wait(function(err, position) print(err or position) end)
+      uv.run()
+      print "the loop has ended"
+    ]])
+    assert.are.same({ "0\nthe loop has ended\n", "", 0 },
+      { process.out, process.err, process.code })
+  end)
+
+  it_redis("reports an error that no coroutine catches, and not that of a cancel", function()
+    local process = run [[
+      local b = barrier.redis(NAME, 2, { url = URL })
+      coroutine.wrap(function() b:wait() end)()
+      b:abort "no luck"
+      uv.run()
+    ]]
+    assert.truthy(process.err:find("BrokenBarrierError: barrier aborted: no luck", 1, true))
+    assert.are_not.equal(0, process.code)
+  end)
+
+  it_redis("is found under another name", function()
+    local process = run [[
+      for _, name in ipairs { "", ".redis", ".redis_client", ".redis_protocol", ".redis_script",
+          ".redis_connection", ".redis_waits" } do
+        package.preload["vendor" .. name] = package.searchpath and function(...)
+          return assert(loadfile(package.searchpath("barrier" .. name, package.path)))(...)
+        end
+      end
+      package.loaded.vendor = barrier
+      package.loaded["vendor.environment"] = require "barrier.environment"
+      local new = (package.searchpath and require "vendor.redis" or require "barrier.redis").new
+      new(NAME, 1, { url = URL }):wait(function(err, position) print(err or position) end)
+      uv.run()
+    ]]
+    assert.are.same({ "0\n", "", 0 }, { process.out, process.err, process.code })
+  end)
+
+  describe("the example meet", function()
+    local function meet(variables, ...)
+      variables.REDIS_URL = variables.REDIS_URL or server.url
+      return redis.lua(variables, "examples/meet.lua", ...)
+    end
+
+    it_redis("runs a program once all have come", function()
+      local processes = {}
+      for i = 1, 3 do
+        processes[i] = meet({ MEMBER = "m" .. i }, "meet " .. count, "3", "--", "sh", "-c",
+          "echo program; exit " .. i)
       end
       local positions = {}
-      for i = 1, 4 do
-        run_out(members[i])
-        assert.are.equal("", members[i].err)
-        assert.are.equal(0, members[i].code)
-        local round = 0
-        for generation, position, rest in
-          members[i].out:gmatch "joined generation (%d+), position (%d) of 4\n([^\n]*)\n"
-        do
-          assert.are.equal(tostring(round), generation)
-          assert.are.equal("everyone is there", rest)
-          positions[round .. " " .. position] = true
-          round = round + 1
-        end
-        assert.are.equal(rounds, round)
+      for i, process in ipairs(processes) do
+        redis.run_out(process)
+        assert.are.same({ "program\n", i }, { process.out, process.code })
+        positions[i] = process.err:match "^meet.lua: all 3 are there, this is (%d)\n$"
       end
-      for round = 0, rounds - 1 do
-        for position = 0, 3 do
-          assert.is_true(positions[round .. " " .. position], round .. " " .. position)
-        end
+      table.sort(positions)
+      assert.are.same({ "0", "1", "2" }, positions)
+    end)
+
+    it_redis("names the missing, with exit status 1", function()
+      joined(member("absent", 3, { name = "meet " .. count }))
+      local process = redis.run_out(meet({ TIMEOUT = "50" }, "meet " .. count, "3"))
+      assert.are.same({
+        "", 1, "meet.lua: wait timed out after 50 ms, 1 of 3 had arrived, missing: absent; "
+          .. "1 seat is empty\n",
+      }, { process.out, process.code, process.err })
+    end)
+
+    it_redis("refuses bad arguments", function()
+      local usage = "meet.lua: usage: lua meet.lua NAME PARTIES [-- PROGRAM ARGS...]\n"
+      for _, case in ipairs {
+        { usage }, { usage, "x" }, { usage, "x", "y" }, { usage, "x", "1", "ls" },
+        { usage, "x", "1", "--" },
+        { "meet.lua: bad argument #2 to 'redis' (parties must be an integer >= 1 and < 2^31, "
+          .. "got 0)\n", "x", "0" },
+      } do
+        local process = redis.run_out(meet({}, case[2], case[3], case[4]))
+        assert.are.same({ case[1], 1 }, { process.err, process.code })
       end
-      -- Nothing is left behind but the number of meetings.
-      assert.are.equal(":1\r\n", command "DBSIZE")
-      assert.are.equal("$2\r\n50\r\n", command "HGET rendezvous:{name} generation")
+      local process = redis.run_out(meet({ TIMEOUT = "-1" }, "x", "1"))
+      assert.are.equal("meet.lua: TIMEOUT must be an integer >= 0, in milliseconds\n", process.err)
+      process = redis.run_out(meet({}, "meet " .. count, "1", "--", "no-such-program"))
+      assert.are.equal(1, process.code)
     end)
+  end)
 
-    it("tells the others that a member was killed", function()
-      local settings = { TTL = "1500" }
-      local killed = join(settings, "name", "4")
-      local second = join(settings, "name", "4")
-      local third = join(settings, "name", "4")
-      killed.process:kill "sigkill"
-      local broken = "broken: " .. name_of(killed) .. " is gone\n"
-      ends(second, 1, joined(0, 1, 4) .. broken)
-      ends(third, 1, joined(0, 2, 4) .. broken)
-    end)
-
-    it("notices a closed connection before the lease ends", function()
-      local killed = join({ TTL = "1000000" }, "name", "3")
-      local other = join({ TTL = "1500" }, "name", "3")
-      killed.process:kill "sigkill"
-      ends(other, 1, joined(0, 1, 3) .. "broken: " .. name_of(killed) .. " is gone\n")
-    end)
-
-    it("does not count a member that was killed before the others came", function()
-      local killed = join({ TTL = "1000000" }, "name", "3")
-      killed.process:kill "sigkill"
-      run_out(killed)
-      local first = join({}, "name", "3")
-      local second = join({}, "name", "3")
-      ends(member({}, "name", "3"), 0, joined(1, 2, 3) .. "everyone is there\n")
-      ends(first, 0, joined(1, 0, 3) .. "everyone is there\n")
-      ends(second, 0, joined(1, 1, 3) .. "everyone is there\n")
-    end)
-
-    it("tells the others, and a member itself, that its lease has ended", function()
-      local stopped = join({ TTL = "1500" }, "name", "3")
-      local other = join({ TTL = "1500" }, "name", "3")
-      stopped.process:kill "sigstop"
-      local broken = "broken: " .. name_of(stopped) .. " is gone\n"
-      ends(other, 1, joined(0, 1, 3) .. broken)
-      stopped.process:kill "sigcont"
-      ends(stopped, 1, joined(0, 0, 3) .. broken)
-    end)
-
-    it("tells the others that a member has given up", function()
-      local other = join({ TTL = "1500" }, "name", "3")
-      local hasty = join({ TIMEOUT = "2000" }, "name", "3")
-      ends(hasty, 1, joined(0, 1, 3) .. "broken: not all came within 2000 ms\n")
-      ends(other, 1, joined(0, 0, 3) .. "broken: " .. name_of(hasty) .. " is gone\n")
-    end)
-
-    it("refuses another number of parties, and the others go on", function()
-      local first = join({}, "name", "3")
-      local second = join({}, "name", "3")
-      ends(member({}, "name", "2"), 1, "broken: PARTIES is 3 for the others, not 2\n")
-      ends(member({}, "name", "4"), 1, "broken: PARTIES is 3 for the others, not 4\n")
-      ends(member({}, "name", "3"), 0, joined(0, 2, 3) .. "everyone is there\n")
-      ends(first, 0, joined(0, 0, 3) .. "everyone is there\n")
-      ends(second, 0, joined(0, 1, 3) .. "everyone is there\n")
-      -- The next meeting may be of another size.
-      ends(member({}, "name", "1"), 0, joined(1, 0, 1) .. "everyone is there\n")
-    end)
-
-    it("says that the server has stopped, and works when it has started again", function()
-      local first = join({ TTL = "1000000" }, "name", "3")
-      local second = join({ TTL = "1000000" }, "name", "3")
-      stop_server()
-      for i, self in ipairs { first, second } do
-        run_out(self)
-        local lost = self.out:match "\nbroken: lost the connection to Redis: (.*)\n$"
-        assert.is_truthy(lost == "closed" or lost == "ECONNRESET", self.out)
-        assert.are.equal(joined(0, i - 1, 3), self.out:match "^[^\n]*\n")
-        assert.are.equal(1, self.code)
-      end
-      start_server()
-      -- It still has the two, with their leases, and knows that they are gone.
-      assert.are.equal(":2\r\n", command "ZCARD rendezvous:{name}:0")
-      first = join({}, "name", "3")
-      second = join({}, "name", "3")
-      ends(member({}, "name", "3"), 0, joined(1, 2, 3) .. "everyone is there\n")
-      ends(first, 0, joined(1, 0, 3) .. "everyone is there\n")
-      ends(second, 0, joined(1, 1, 3) .. "everyone is there\n")
-    end)
-
-    it("says that the server no longer answers", function()
-      local self = join({ TTL = "1500" }, "name", "2")
-      server.process:kill "sigstop"
-      ends(self, 1, joined(0, 0, 2) .. "broken: Redis does not answer\n")
-    end)
-
-    it("is not ended by the signal that a write to a lost connection sends", function()
-      local self = join({}, "name", "2")
-      self.process:kill "sigpipe"
-      ends(member({}, "name", "2"), 0, joined(0, 1, 2) .. "everyone is there\n")
-      ends(self, 0, joined(0, 0, 2) .. "everyone is there\n")
-    end)
-
-    it("says that somebody has emptied the server", function()
-      local self = join({ TTL = "1500" }, "name", "2")
-      assert.are.equal("+OK\r\n", command "FLUSHALL")
-      ends(self, 1, joined(0, 0, 2) .. "broken: the meeting is no longer in Redis\n")
-    end)
-
-    it("understands answers that come in pieces", function()
-      local real_port = port
-      local proxy, client, upstream = uv.new_tcp(), uv.new_tcp(), uv.new_tcp()
-      local bytes, sender = {}, uv.new_timer()
-      local pipe = uv.new_signal() -- if the member ends too early
-      pipe:start("sigpipe", function() end)
-      handles = { proxy, client, upstream, sender, pipe }
-      proxy:bind(LOOPBACK, 0)
-      proxy:listen(1, function()
-        proxy:accept(client)
-        client:nodelay(true)
-        upstream:connect(LOOPBACK, real_port, function()
-          client:read_start(function(_, data)
-            if data then
-              upstream:write(data)
-            end
-          end)
-          upstream:read_start(function(_, data)
-            for byte in (data or ""):gmatch "." do
-              bytes[#bytes + 1] = byte
-            end
-          end)
-        end)
+  describe("refuses bad input:", function()
+    local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
+      .. "unix://[[USER]:PASSWORD@]/PATH"
+    for _, case in ipairs {
+      { 1, "name must be a string, got nil", nil, 1 },
+      { 1, "name must have 1 to 1000 bytes", "", 1 },
+      { 1, "name must have 1 to 1000 bytes", ("x"):rep(1001), 1 },
+      { 2, "parties must be an integer >= 1 and < 2^31, got nil", "x" },
+      { 2, "parties must be an integer >= 1 and < 2^31, got 0", "x", 0 },
+      { 2, "parties must be an integer >= 1 and < 2^31, got 1.5", "x", 1.5 },
+      { 2, "parties must be an integer >= 1 and < 2^31, got string", "x", "3" },
+      { 3, "options must be a table, got number", "x", 1, 7 },
+      { 3, "unknown option 'hosts'; there are connect, member, run, ttl, url", "x", 1,
+        { hosts = 1 } },
+      { 3, "option 'ttl' must be an integer >= 100 and < 2^31, in milliseconds, got 99", "x", 1,
+        { ttl = 99 } },
+      { 3, "option 'ttl' must be an integer >= 100 and < 2^31, in milliseconds, got string", "x", 1,
+        { ttl = "1" } },
+      { 3, "option 'member' must be a string, got number", "x", 1, { member = 1 } },
+      { 3, "option 'member' must have 1 to 1000 bytes", "x", 1, { member = "" } },
+      { 3, "option 'run' must have 1 to 1000 bytes", "x", 1, { run = ("x"):rep(1001) } },
+      { 3, "option 'connect' must be callable, got table", "x", 1, { connect = {} } },
+      { 3, "option 'url' must be a string, got boolean", "x", 1, { url = true } },
+      { 3, FORMS, "x", 1, { url = "http://secret" } },
+      { 3, FORMS, "x", 1, { url = "redis://" } },
+      { 3, FORMS, "x", 1, { url = "redis://secret@host" } },
+      { 3, FORMS, "x", 1, { url = "redis://host:port" } },
+      { 3, FORMS, "x", 1, { url = "redis://host/zero" } },
+      { 3, FORMS, "x", 1, { url = "redis://host?db=1" } },
+      { 3, FORMS, "x", 1, { url = "redis://::1" } },
+      { 3, FORMS, "x", 1, { url = "unix://" } },
+      { 3, FORMS .. "; for TLS see the option connect", "x", 1, { url = "rediss://host" } },
+      { 3, "the port in url must be from 1 to 65535", "x", 1, { url = "redis://host:0" } },
+      { 3, "the port in url must be from 1 to 65535", "x", 1, { url = "redis://host:65536" } },
+      { 3, "the database in url must be an integer >= 0 and < 2^31", "x", 1,
+        { url = "redis://host/2147483648" } },
+    } do
+      local what = type(case[5]) == "table" and case[5].url or case[3]
+      it(case[2] .. " (" .. tostring(what):sub(1, 30) .. ")", function()
+        local ok, err = pcall(barrier.redis, case[3], case[4], case[5])
+        assert.is_false(ok)
+        assert.are.equal(("bad argument #%d to 'redis' (%s)"):format(case[1], case[2]),
+          (err:gsub("^[^ ]*:%d+: ", "")))
       end)
-      sender:start(0, 1, function()
-        if bytes[1] then
-          client:write(table.remove(bytes, 1))
-        end
-      end)
-      port = proxy:getsockname().port
-      local slow = join({}, "name", "2", "2")
-      port = real_port
-      ends(member({}, "name", "2"), 0, joined(0, 1, 2) .. "everyone is there\n")
-      run_until(function()
-        return slow.out:find "\njoined"
-      end, "the slow one came again")
-      ends(member({}, "name", "2"), 0, joined(1, 1, 2) .. "everyone is there\n")
-      local all = joined(0, 0, 2) .. "everyone is there\n" .. joined(1, 0, 2)
-      ends(slow, 0, all .. "everyone is there\n")
+    end
+
+    it_redis("of each method", function()
+      local a = member("a", 2)
+      for _, case in ipairs {
+        { "bad argument #1 to 'wait' (timeout must be an integer >= 0, in milliseconds, got -1)",
+          a.wait, a, -1 },
+        { "bad argument #1 to 'wait' (timeout or callback expected, got table)", a.wait, a, {} },
+        { "bad argument #2 to 'wait' (callback must be callable, got number)", a.wait, a, 1, 2 },
+        { "bad argument #2 to 'wait' (nothing comes after the callback)", a.wait, a, print, 2 },
+        { "bad argument #1 to 'arrive' (callback must be callable, got number)", a.arrive, a, 2 },
+        { "bad argument #1 to 'close' (callback must be callable, got number)", a.close, a, 2 },
+        { "bad argument #1 to 'with' (body must be callable, got nil)", a.with, a },
+        { "bad argument #1 to 'cancel' (coroutine expected, got nil)", a.cancel, a },
+        { "bad argument #1 to 'abort' (the reason goes to other processes: a string, number or "
+          .. "boolean expected, got table)", a.abort, a, {} },
+        { "bad argument #1 to 'abort' (the reason must have at most 10000 bytes, not 10001)",
+          a.abort, a, ("x"):rep(10001) },
+        { "calling 'wait' on bad self (redis barrier expected, got nil)", a.wait },
+        { "calling 'reset' on bad self (redis barrier expected, got table)", a.reset, {} },
+      } do
+        local ok, err = pcall(case[2], case[3], case[4], case[5])
+        assert.is_false(ok)
+        assert.are.equal(case[1], (err:gsub("^[^ ]*:%d+: ", "")))
+      end
     end)
   end)
 end)

@@ -5,6 +5,12 @@ local support = require "spec.support"
 
 local add, co, party, run_loop = support.add, support.co, support.party, support.run_loop
 local it_catches, it_closes, it_nests = support.it_catches, support.it_closes, support.it_nests
+local it_on_unix, it_overflows = support.it_on_unix, support.it_overflows
+local it = it -- luacheck: ignore 431
+if support.implementation == "Lua" then
+  it, it_catches, it_closes = support.it_in_c, support.it_in_c, support.it_in_c
+  it_nests, it_on_unix, it_overflows = it, it, it
+end
 
 local used = 0
 
@@ -715,7 +721,7 @@ describe("the loop of a shared barrier's waiters", function()
     assert.are.equal("nil\t0\n", result.out)
   end)
 
-  support.it_on_unix("hands no descriptor to other programs", function()
+  it_on_unix("hands no descriptor to other programs", function()
     local result = support.chunk [[
       local function count()
         local list = io.popen "ls /proc/self/fd 2>/dev/null"
@@ -905,7 +911,7 @@ describe("a shared barrier where waiters have to be scheduled", function()
     ]])
   end)
 
-  support.it_overflows("puts a coroutine off that cannot be resumed", function()
+  it_overflows("puts a coroutine off that cannot be resumed", function()
     prints("first\t1\nin a full stack\n1\nb\t0\n", support.FULL_STACK .. [[
       co "b" co "first"
       run_until_scheduled()

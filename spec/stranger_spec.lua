@@ -348,9 +348,9 @@ describe("somebody else may also resume a coroutine that is", function()
     end
     x = party(b, "x", log)
     run_loop()
-    assert.are.same({ "w1 0", "w2 1", "x" .. RESUMED }, log)
-    assert.are.equal(1, b.n_waiting)
-    assert.are.equal(1, b.generation)
+    assert.are.same({ "w1 0", "w2 1", "x" .. RESUMED, "w3 0" }, log)
+    assert.are.equal(0, b.n_waiting)
+    assert.are.equal(2, b.generation)
   end)
 end)
 

@@ -56,6 +56,16 @@ M.it_closes = it_if(coroutine.close, "this Lua has no coroutine.close")
 ---`it` for specs in which a callback of the loop runs the loop.
 M.it_nests = it_if(M.loop_nests, "this luv's loop does not nest")
 
+---Which core the specs run on.
+M.implementation = barrier.implementation
+
+---`it` for specs of what only the C core promises: to withstand the debug library and memory that
+---runs out, to know a copy that luv made, and to be shared by threads.
+M.it_in_c = it_if(M.implementation == "C", "only the C core promises it")
+
+---The type of a barrier, and of a Waiter.
+M.type_of_barrier = M.implementation == "C" and "userdata" or "table"
+
 ---`it` for specs of what the module does where each call of a timer comes after polling.
 M.it_polls = it_if(uv.version() >= 0x013000, "libuv is older than 1.48")
 
@@ -217,6 +227,44 @@ function M.compute(ms)
   until now >= till
 end
 
+---Calls `f` once, from a timer's callback.
+function M.later(f, ms)
+  local timer = uv.new_timer()
+  timer:start(ms or 1, 0, function()
+    timer:close()
+    f()
+  end)
+end
+
+---A callback of a group that appends to `log` what its wait gave.
+function M.recorder(log)
+  return function(...)
+    local err, results, errors = ...
+    M.add(log, { n = select("#", ...), err = err, results = results, errors = errors })
+  end
+end
+
+---Runs the loop until the group is complete. Returns what the wait gave.
+---@param name? string "join" in place of "wait"
+function M.finish(group, name)
+  local log = {}
+  group[name or "wait"](group, M.recorder(log))
+  M.run_loop()
+  assert(#log == 1, "the group is not complete")
+  return log[1].err, log[1].results, log[1].errors
+end
+
+---Expects an error of `f` that contains `text`.
+function M.raises(text, f, ...)
+  local ok, err = pcall(f, ...)
+  if ok or not tostring(err):find(text, 1, true) then
+    error("expected the error " .. text .. "\nbut got " .. tostring(err), 2)
+  end
+end
+
+---The global `error`, which busted replaces in the specs.
+M.rethrow = error
+
 ---What a function returned, with its number of results as `n`.
 function M.pack(...)
   return { n = select("#", ...), ... }
@@ -260,13 +308,15 @@ end
 
 local function environment(extra)
   local env = { "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath }
+  local replaced = {}
+  for i, setting in ipairs(extra or {}) do
+    env[#env + 1] = extra[i]
+    replaced[setting:match "^[^=]*"] = true
+  end
   for name, value in pairs(uv.os_environ()) do
-    if not name:find("^LUA_C?PATH") then
+    if not name:find("^LUA_C?PATH") and not replaced[name] then
       env[#env + 1] = name .. "=" .. value
     end
-  end
-  for i = 1, #(extra or {}) do
-    env[#env + 1] = extra[i]
   end
   return env
 end

@@ -1,5 +1,6 @@
 local uv = require "luv"
 local barrier = require "barrier"
+local core = require "barrier.core"
 local support = require "spec.support"
 
 local add, co, listener, run_loop = support.add, support.co, support.listener, support.run_loop
@@ -21,6 +22,35 @@ local function handles()
   end)
   return n
 end
+
+describe("a timeout", function()
+  it("never passes early, in whichever part of a millisecond it begins", function()
+    local early = {}
+    for i = 1, 60 do
+      local start = uv.hrtime()
+      while uv.hrtime() - start < i * 50000 do end -- luacheck: ignore 542
+      start = uv.hrtime()
+      local function ended()
+        early[#early + 1] = uv.hrtime() - start < 3e6 and uv.hrtime() - start or nil
+      end
+      if i % 2 == 0 then
+        barrier.new(2):wait(3, ended)
+      else
+        barrier.new(2, { timeout = 3 }):wait(ended)
+      end
+      run_loop()
+    end
+    assert.are.same({}, early)
+  end)
+
+  it("of 0 ms passes in the next turn, without a sleep", function()
+    local b, log = barrier.new(2), {}
+    b:wait(0, listener(log, "w"))
+    uv.run "nowait"
+    uv.run "nowait"
+    assert.are.same({ "w" .. timed_out(0, 1, 2) }, log)
+  end)
+end)
 
 describe("a wait whose timeout passes", function()
   it("ends with TimeoutError, and the others go on waiting", function()
@@ -282,6 +312,17 @@ describe("the timeout of a blocked waiter", function()
 end)
 
 describe("many timeouts", function()
+  -- As if each timeout began with a millisecond of luv's clock.
+  before_each(function()
+    core.bind(setmetatable({ hrtime = function()
+      return uv.now() * 1000000
+    end }, { __index = uv }))
+  end)
+
+  after_each(function()
+    core.bind(uv)
+  end)
+
   ---Sorts what was begun, by the time when it ends, then by order of arrival. Each wait has
   ---updated the loop's clock.
   local function in_order(begun)

@@ -312,6 +312,7 @@ describe("a method called on something other than a barrier", function()
 end)
 
 describe("a bad argument", function()
+  local unpack = unpack or table.unpack
   local TIMEOUT = "#1 to 'wait' (timeout must be an integer >= 0"
     .. (math.type and "" or " and <= 2^53") -- numbers are floats before Lua 5.3
   local bad = {
@@ -332,13 +333,25 @@ describe("a bad argument", function()
       "#2 to 'wait' (callback must be callable, got string)", { 10, "f" },
       "#2 to 'wait' (callback must be callable, got number)", { 10, 10 },
       "#2 to 'wait' (callback must be callable, got table)", { nil, {} },
+      "#3 to 'wait' (no such argument is taken, got number)", { 10, nobody, 1 },
+      "#3 to 'wait' (no such argument is taken, got boolean)", { nil, nil, false },
     },
     with = {
       "#1 to 'with' (body must be callable, got nil)", {},
       "#1 to 'with' (body must be callable, got number)", { 10 },
       "#1 to 'with' (body must be callable, got table)", { {} },
-      "#2 to 'with' (", { nobody, 10 },
+      "#2 to 'with' (no such argument is taken, got number)", { nobody, 10 },
+      "#3 to 'with' (no such argument is taken, got number)", { nobody, nil, 10 },
     },
+    arrive = {
+      "#2 to 'arrive' (no such argument is taken, got number)", { 1, 2 },
+      "#3 to 'arrive' (no such argument is taken, got boolean)", { nil, nil, false },
+    },
+    register = { "#2 to 'register' (no such argument is taken, got number)", { 1, 2 } },
+    deregister = { "#2 to 'deregister' (no such argument is taken, got number)", { 1, 2 } },
+    reset = { "#1 to 'reset' (no such argument is taken, got number)", { 1 } },
+    abort = { "#2 to 'abort' (no such argument is taken, got string)", { "x", "y" } },
+    waiters = { "#1 to 'waiters' (no such argument is taken, got table)", { {} } },
     cancel = {
       "#1 to 'cancel' (coroutine expected, got nil)", {},
       "#1 to 'cancel' (coroutine expected, got function)", { nobody },
@@ -361,7 +374,7 @@ describe("a bad argument", function()
     it("of " .. name .. " is named, and changes nothing", function()
       for i = 1, #cases, 2 do
         local function call(b)
-          b[name](b, cases[i + 1][1], cases[i + 1][2])
+          b[name](b, unpack(cases[i + 1], 1, 3))
         end
         for _, f in ipairs { call, in_coroutine(call) } do
           for _, message in ipairs(changes_nothing(f)) do
@@ -376,6 +389,8 @@ describe("a bad argument", function()
   it("of a Waiter's close leaves it in the barrier", function()
     local b, log = barrier.new(2), {}
     local waiter = b:wait(listener(log, "a"))
+    assert.is_false(pcall(waiter.close, waiter, nobody, 1))
+    assert.is_false(pcall(waiter.is_closing, waiter, 1))
     for _, on_close in ipairs { 5, "f", {}, true } do
       local ok, message = pcall(function()
         waiter:close(on_close)
@@ -390,20 +405,20 @@ describe("a bad argument", function()
     assert.are.same({ "a 0" }, log)
   end)
 
-  it("is neither nil nor one argument too many", function()
+  it("is not nil, however often", function()
     local b, log = barrier.new(1), {}
     co(function()
       table.insert(log, b:wait(nil))
-      table.insert(log, b:wait(nil, nil, "ignored"))
+      table.insert(log, b:wait(nil, nil, nil, nil))
       table.insert(log, b:wait(0))
       table.insert(log, b:wait(5.0))
     end)
     b:wait(nil, listener(log, "a"))
     run_loop()
     assert.are.same({ 0, 0, 0, 0, "a 0" }, log)
-    b:abort(nil, "ignored")
-    b:reset("ignored")
+    b:abort(nil, nil)
+    b:reset(nil)
     assert.are.equal("filling", b.state)
-    assert.are.same({}, b:waiters("ignored"))
+    assert.are.same({}, b:waiters(nil))
   end)
 end)

@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "475620171"
+#define BARRIER_STAMP "3598822766"
 
 #endif

@@ -96,16 +96,14 @@ static uint32_t do_post(int key, enum machine_outcome outcome) {
   return node;
 }
 
-/* Somebody arrives without waiting, and `more` after it. */
-static void do_arrive(uint32_t more) {
+/* `n` parties arrive without waiting; `more` come after them if they are blocked. */
+static void do_arrive(uint32_t n, uint32_t more) {
   struct member x = {0, 0, 1, true, false, false, MACHINE_PASSED, 0, 0};
   uint32_t vacant = machine_vacant(&m, NULL);
-  bool open = model_is_open(), adds = model_needs_node();
-  machine_arrive(&m);
+  bool open = model_is_open(), adds = model_needs_node(n);
+  machine_arrive(&m, n);
   if (open) {
-    if (model_counted() + 1 + more >= model_need()) more = 0;
-    m.arrived += more; /* as so many calls would */
-    model.arrived += 1 + more;
+    model.arrived += n;
   } else {
     struct list *l = list(BLOCKED_OUT);
     struct member *last;
@@ -114,9 +112,9 @@ static void do_arrive(uint32_t more) {
       l->member[l->count - 1].arrivals = 0;
     }
     last = &l->member[l->count - 1];
-    last->arrivals++;
+    last->arrivals += n;
     if (more > UINT32_MAX - last->arrivals) more = UINT32_MAX - last->arrivals;
-    node_at(last->node)->as.count += more;
+    node_at(last->node)->as.count += more; /* as so many calls would */
     last->arrivals += more;
   }
 }
@@ -165,7 +163,7 @@ static void op_wait(uint8_t arg, uint8_t how) {
   if (model.state == MACHINE_BROKEN) {
     do_post(key, MACHINE_FAILED);
     yielded(key);
-  } else if (!model_would_trip()) {
+  } else if (!model_would_trip(1)) {
     CHECK(machine_would_wait(&m));
     do_enter(key);
     yielded(key);
@@ -190,18 +188,20 @@ static void op_watch(uint8_t arg, uint8_t how) {
 }
 
 static void op_arrive(uint8_t arg, uint8_t how) {
-  bool last = model_would_trip();
-  uint32_t more = arg < 4 ? 0 : how & 8 ? UINT32_MAX - arg : arg;
+  uint32_t limit = model_most_arrivals(), n = arg < 4 ? 1 : how & 8 ? limit : arg;
+  bool last;
+  if (n > limit) n = limit;
   if (model.state == MACHINE_BROKEN || is_crowded()) return;
-  if (model_needs_node()) reserve(how & 4);
-  do_arrive(last ? 0 : more);
+  last = model_would_trip(n);
+  if (model_needs_node(n)) reserve(how & 4);
+  do_arrive(n, arg & 64 ? UINT32_MAX - arg : 0);
   if (last) complete(0, 0, how);
 }
 
 /* As many callbacks come as may without being the last. */
 static void op_crowd(uint8_t arg) {
   if (model.state == MACHINE_BROKEN) return;
-  for (uint32_t i = 0; i < arg && !is_crowded() && !model_would_trip(); i++) {
+  for (uint32_t i = 0; i < arg && !is_crowded() && !model_would_trip(1); i++) {
     reserve(false);
     do_enter(0);
   }
@@ -373,17 +373,16 @@ static bool op_next(uint32_t at, uint8_t how) {
   return true;
 }
 
-/* Everybody is there, in a turn: as complete_in_turn of the binding. */
+/* The trip is decided, in a turn: as complete_in_turn of drain.c. */
 static void complete_in_turn(uint32_t ready, uint8_t how) {
-  if (has_action(how) && model_still_full()) {
+  if (has_action(how)) {
     struct frame *f = push_frame(ACTION, 0, m.last);
     f->ready = ready;
     f->in_turn = true;
     m.due = model.due = false;
   } else {
-    bool trips = model_unhold(ready);
-    CHECK(machine_unhold(&m, ready) == trips);
-    if (trips) trip_in_turn(ready);
+    CHECK(model_unhold(ready) && machine_unhold(&m, ready));
+    trip_in_turn(ready);
   }
 }
 

@@ -34,7 +34,6 @@ static struct model {
   uint32_t parties, arrived;
   uint64_t generation;
   bool held, due;
-  uint32_t needed; /* held: the parties when it began */
   uint32_t runner; /* held: the node of the last arrival whose own call runs the action */
   enum machine_outcome thrown;
   uint32_t due_turn;     /* due: the action runs in the turns after it */
@@ -102,28 +101,25 @@ static bool model_is_open(void) {
   return model.state == MACHINE_FILLING && !model.held && list(BLOCKED_OUT)->count == 0;
 }
 
-static bool model_would_trip(void) {
-  return model_is_open() && model_counted() + 1 >= model_need();
+static bool model_would_trip(uint32_t n) {
+  return model_is_open() && model_counted() + n >= model_need();
 }
 
 static uint32_t model_absent(void) {
   return model.held ? model.parties : model.parties - (uint32_t)model_counted();
 }
 
-static bool model_still_full(void) {
-  return model.held && model.state == MACHINE_FILLING && model.thrown == MACHINE_PASSED &&
-         (model_counted() >= model.needed || model_counted() >= model.parties);
-}
+static uint32_t model_most_arrivals(void) { return model.parties == 0 ? 1 : model_absent(); }
 
-static bool model_needs_node(void) {
+static bool model_needs_node(uint32_t n) {
   const struct list *l = list(BLOCKED_OUT);
   if (model_is_open()) return false;
   return l->count == 0 || l->member[l->count - 1].arrivals == 0 ||
-         l->member[l->count - 1].arrivals == UINT32_MAX;
+         (uint64_t)l->member[l->count - 1].arrivals + n > UINT32_MAX;
 }
 
 static bool model_waits(enum list_name name) {
-  if (name == IN) return model.state == MACHINE_FILLING;
+  if (name == IN) return model.state == MACHINE_FILLING && !model.held;
   return name == WATCHERS || (name == BLOCKED_OUT && model.state != MACHINE_BROKEN);
 }
 
@@ -181,7 +177,6 @@ static void model_trip(uint32_t at) {
 static void model_hold(uint32_t runner) {
   model.held = true;
   model.due = false;
-  model.needed = model.parties;
   model.runner = runner;
   model.thrown = MACHINE_PASSED;
 }
@@ -194,7 +189,7 @@ static void model_put_off(uint32_t at) {
 
 /* Returns whether the barrier has to be tripped. */
 static bool model_unhold(uint32_t at) {
-  bool trips = model_still_full();
+  bool trips = model.thrown == MACHINE_PASSED; /* whatever party has left meanwhile */
   model.held = model.due = false;
   model.runner = 0;
   if (model.state == MACHINE_FILLING) model.blocked_turn = at;

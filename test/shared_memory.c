@@ -236,6 +236,7 @@ static const luaL_Reg uv[] = {
     {"unref", uv_unref},
     {"close", uv_close},
     {"update_time", uv_update_time},
+    {"hrtime", uv_update_time},
     {"run", uv_run},
     /* barrier.core asks for these; nothing here calls them */
     {"new_idle", uv_new_timer},

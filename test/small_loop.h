@@ -140,6 +140,12 @@ static int uv_now(lua_State *L) {
   return 1;
 }
 
+static int uv_hrtime(lua_State *L) {
+  meddle(L);
+  lua_pushnumber(L, (lua_Number)loop.now * 1000000);
+  return 1;
+}
+
 static int uv_update_time(lua_State *L) {
   meddle(L);
   loop.now = loop.time;
@@ -279,6 +285,7 @@ static const luaL_Reg uv[] = {
     {"ref", uv_ref},
     {"now", uv_now},
     {"update_time", uv_update_time},
+    {"hrtime", uv_hrtime},
     {"close", uv_close},
     {"run", uv_run},
     {"close_all", uv_close_all},

@@ -10,7 +10,8 @@ local suite = os.getenv "SPECS_SUITE"
 
 local function name()
   local tag = suite or (vim and "nvim") or (jit and "luajit") or _VERSION:match "%d.%d"
-  return NAMES[tag] or "Lua " .. tag
+  local lua, count = tag:gsub("%-lua$", "")
+  return (NAMES[lua] or "Lua " .. lua) .. (count > 0 and ", core in Lua" or "")
 end
 
 local function text(message)

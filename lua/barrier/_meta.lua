@@ -5,8 +5,9 @@
 ---Each option may be left out.
 ---@class (exact) barrier.Options
 ---Called with the barrier each time it trips, by the last arrival, before anyone goes
----on; may not yield. If it raises, the barrier breaks: the last arrival gets its error,
----everybody else a BrokenBarrierError with it as reason.
+---on; may not yield. A party that leaves while it runs leaves alone: the others pass, and
+---their timeouts count no longer. If it raises, the barrier breaks: the last arrival gets its
+---error, everybody else a BrokenBarrierError with it as reason.
 ---@field action? fun(b: barrier.Barrier)
 ---Where waiters resume: has to arrange that `drain` is called once, later. `false`: in
 ---the callback of a timer. Default: that; in Neovim vim.schedule.
@@ -20,7 +21,7 @@
 ---What `wait` raises, or gives its callback. `tostring` of it reads
 ---"BrokenBarrierError: barrier aborted: REASON". Its metatable is its class.
 ---@class (exact) barrier.Error
----@field name "BrokenBarrierError"|"CancelledError"|"TimeoutError"
+---@field name "BrokenBarrierError"|"CancelledError"|"TimeoutError"|"GroupError"
 ---@field message string "barrier aborted", "wait cancelled" and the like
 ---@field barrier barrier.Barrier
 ---@field reason? any of a broken barrier: what abort was given, or the action's error
@@ -34,7 +35,20 @@
 
 ---@class (exact) barrier.TimeoutError: barrier.Error
 ---@field name "TimeoutError"
----@field pending? any[] of a group: the keys of the jobs that are not done
+---@field timeout? integer milliseconds
+
+---What a group's wait gives, for any reason.
+---@class (exact) barrier.GroupError: barrier.Error
+---@field barrier nil
+---@field group barrier.Group
+---@field timeout? integer milliseconds, of a TimeoutError
+---@field pending any[] the keys of the jobs that were not done
+---@field results table<any, any> by key
+---@field errors table<any, any> by key
+---@field late table<any, any> by key
+
+---Is called exactly once, from the loop, with what a group's wait gives.
+---@alias barrier.on_group fun(err: barrier.GroupError?, results: table, errors: table)
 
 ---Is called exactly once, from the loop, with the error or with nil and the position. If
 ---the barrier's action raised, the error of the last arrival is the action's own.
@@ -91,10 +105,11 @@ function Barrier:wait(timeout) end
 ---@return any ... what `body` returns
 function Barrier:with(body) end
 
----One party arrives and does not wait. Never suspends, and works anywhere.
+---Parties arrive and do not wait. Never suspends, and works anywhere.
+---@param n? integer how many, >= 1; default 1; at most those that have yet to arrive
 ---@return true? arrived nil if the barrier is broken, or its action raised
 ---@return any err the BrokenBarrierError, or what the action raised
-function Barrier:arrive() end
+function Barrier:arrive(n) end
 
 ---More parties, from now on: the phase that is filling waits for them too.
 ---@param n? integer how many, >= 1; default 1

@@ -152,7 +152,17 @@ function M.run()
   end
   replace(new)
   print("barrier: built " .. core
-    .. (package.loaded["barrier.core"] and "; restart Neovim to use it" or ""))
+    .. (package.loaded.barrier and "; restart Neovim to use it" or ""))
+end
+
+---For plugin managers: an install does not fail where the C core cannot be built.
+function M.hook()
+  local built, problem = pcall(M.run)
+  if not built then
+    local why = tostring(problem):match "^[^:]*: [^:]*: ([^\n]*)"
+    print("barrier: the core in Lua is used, as the C core cannot be built: "
+      .. (why or tostring(problem)))
+  end
 end
 
 return M

@@ -2,6 +2,8 @@
 ---its 'runtimepath', `:lua require("barrier.health").report()` says the same.
 local M = {}
 
+local here = (...):gsub("health$", "")
+
 -- Neovim 0.10 has vim.health.start; older versions have other names.
 local health = vim.health or require "health"
 local start = health.start or health.report_start
@@ -56,8 +58,15 @@ local function examine(on_ok, on_warning, on_error)
     return
   end
   on_ok(barrier._VERSION .. " is loaded")
-  on_ok(require("barrier.environment").core()._VERSION .. ", this is "
-    .. (jit and jit.version or _VERSION))
+  local chosen = (os.getenv "BARRIER_CORE" or "") ~= "" and ", as BARRIER_CORE says" or ""
+  if barrier.implementation == "C" then
+    on_ok(require(here .. "environment").core()._VERSION .. ", this is "
+      .. (jit and jit.version or _VERSION) .. "; the core in C is used" .. chosen
+      .. ". Without it, the core in Lua would be: all but barrier.shared works the same, slower")
+  else
+    on_ok("the core in Lua is used" .. chosen .. ", this is " .. (jit and jit.version or _VERSION)
+      .. ". It is complete but for barrier.shared; the core in C would be faster")
+  end
   if barrier.core_problem then
     on_warning(barrier.core_problem)
   end

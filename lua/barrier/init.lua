@@ -17,15 +17,24 @@
 ---@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
 ---@field CancelledError table metatable of the errors of a wait that was cancelled
 ---@field TimeoutError table metatable of the errors of a wait that timed out
----@field core_problem? string which C core can't be used, why, and how to build it again
+---@field GroupError table metatable of the error of a group whose jobs have failed
+---@field implementation "C"|"Lua" which core is used
+---@field core_problem? string why the first C core is not used, and how to build it
 ---@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
 ---@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
-local M = { _VERSION = "luv-barrier dev" }
+local M = { _VERSION = "luv-barrier 1.0.0" }
 
-local core, core_problem = require("barrier.environment").open()
-M.core_problem = core_problem
+local here = (...):gsub("%.init$", "") .. "." -- a copy of these files may have another name
 
-local neovim = type(vim) == "table" and vim.schedule and require "barrier.neovim" or nil
+local environment = require(here .. "environment")
+local core = environment.open()
+M.implementation = core.implementation or "C"
+
+setmetatable(M, { __index = function(_, name)
+  return name == "core_problem" and environment.problem() or nil
+end })
+
+local neovim = type(vim) == "table" and vim.schedule and require(here .. "neovim") or nil
 if neovim then
   neovim.watch(core)
 end
@@ -33,6 +42,15 @@ end
 M.BrokenBarrierError = core.BrokenBarrierError
 M.CancelledError = core.CancelledError
 M.TimeoutError = core.TimeoutError
+
+if not core.GroupError then
+  core.GroupError = {}
+  for name, value in pairs(core.TimeoutError) do
+    core.GroupError[name] = value
+  end
+  core.GroupError.__name = "GroupError"
+end
+M.GroupError = core.GroupError
 
 ---Makes an empty barrier for `parties` >= 1. In Neovim waiters resume where vim.api may be
 ---called. The options are described at barrier.Options.
@@ -45,8 +63,21 @@ M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_even
 ---@param parties integer >= 1
 ---@return barrier.Shared
 function M.shared(name, parties)
-  M.shared = require "barrier.shared" -- loaded when it is needed
+  if core.implementation == "Lua" then
+    error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
+  end
+  M.shared = require(here .. "shared") -- loaded when it is needed
   return M.shared(name, parties)
+end
+
+---The barrier of that name in a Redis server, for processes on many machines.
+---@param name string
+---@param parties integer >= 1
+---@param options? barrier.RedisOptions
+---@return barrier.Redis
+function M.redis(name, parties, options)
+  M.redis = require("barrier.redis").new -- loaded when it is needed
+  return M.redis(name, parties, options)
 end
 
 local members = core.members
@@ -63,13 +94,13 @@ end
 ---The method whose C function is `arrive`, before Lua 5.3; see src/host/coroutine.h. Its frame is
 ---small, so that a waiting coroutine of LuaJIT fits into the stack that it was made with, also
 ---when this is compiled: nothing is passed on that was not given, and `first` and `second` are
----the timeout and the callback, then the token and the result.
+---the timeout and the callback, then the token and the result. `third` is one too many.
 local function waiting(arrive)
-  return function(self, first, second)
-    if first == nil and second == nil then
+  return function(self, first, second, third)
+    if first == nil and second == nil and third == nil then
       first, second = arrive(self, isyieldable and isyieldable())
     else
-      first, second = arrive(self, isyieldable and isyieldable(), first, second)
+      first, second = arrive(self, isyieldable and isyieldable(), first, second, third)
     end
     if first == passed then
       return second
@@ -91,40 +122,61 @@ function members.with(self, ...)
   return body(wait(self))
 end
 
--- The barrier of a group trips in a turn of the loop, never at once: a coroutine that waits when
--- nothing is pending has to be suspended first.
-local new_for_group = core.make_new(neovim and neovim.schedule, function()
-  return true
-end)
+-- The functions of the other files are loaded when they are needed.
 
----@class barrier.GroupOptions
----@field stop_on_error? boolean the first error completes the group
-
----Makes a group: jobs that run at the same time, and whoever waits until all of them are done.
+---Makes a group: jobs that run at the same time, and the parties that wait until all are done.
 ---
 ---```lua
----local group = barrier.group()
+---local group = barrier.group { limit = 8 }
 ---for _, path in ipairs(paths) do
 ---  uv.fs_stat(path, group:add(path))
 ---end
----local errors, results = group:wait() -- both by key; errors is nil if there was none
+---local err, results, errors = group:wait()
 ---```
 ---@param options? barrier.GroupOptions
 ---@return barrier.Group
 function M.group(options)
-  local problem = options ~= nil and type(options) ~= "table"
-    and "options must be a table, got " .. type(options)
-  for name, value in pairs(not problem and options or {}) do
-    if name ~= "stop_on_error" then
-      problem = "unknown option '" .. tostring(name) .. "'"
-    elseif type(value) ~= "boolean" then
-      problem = "option 'stop_on_error' must be a boolean, got " .. type(value)
-    end
-  end
-  if problem then
-    error("bad argument #1 to 'group' (" .. problem .. ")", 2)
-  end
-  return require("barrier.group")(new_for_group(1), options and options.stop_on_error)
+  M.group = require(here .. "group")
+  return M.group(options)
+end
+
+---Calls `f(..., callback)` and suspends the coroutine until `callback` is called.
+---
+---```lua
+---local err, stat = barrier.await(uv.fs_stat, path)
+---```
+---@param f fun(...: any): any, any of luv, or any function whose last argument is a callback
+---@param ... any arguments of `f`
+---@return any ... what `callback` was called with, or the error that `f` returned after nil
+function M.await(f, ...)
+  M.await = require(here .. "await").await
+  return M.await(f, ...)
+end
+
+---Takes a coroutine out of wherever it waits in this module: its wait raises a CancelledError in
+---the next turn of the loop.
+---@param co thread
+---@return boolean found did it wait?
+function M.cancel(co)
+  M.cancel = require(here .. "await").cancel
+  return M.cancel(co)
+end
+
+---Runs `main` in a coroutine, and the loop until that has ended. Raises what `main` raises, and an
+---error with the report of `stuck` if `main` can't end or the time has passed.
+---
+---```lua
+---barrier.run(function()
+---  print(barrier.await(uv.fs_stat, "."))
+---end)
+---```
+---@param timeout? integer milliseconds, >= 0
+---@param main fun(): ...
+---@return any ... what `main` returned
+---@overload fun(main: fun(): ...): ...
+function M.run(timeout, main)
+  M.run = require(here .. "run")
+  return M.run(timeout, main)
 end
 
 ---Closes the luv handles of this module, which otherwise stay for the next wait, so that
@@ -160,7 +212,7 @@ end
 ---tracebacks, who watches, and how many are missing.
 ---@return string? report nil if nobody waits
 function M.stuck()
-  return require("barrier.stuck")(core)
+  return require(here .. "stuck")(core)
 end
 
 return M

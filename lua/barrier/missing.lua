@@ -24,7 +24,7 @@ local function checkout()
 end
 
 ---@return string # how to build the core for this Lua
-local function how_to_build()
+function M.how_to_build()
   local root = checkout()
   local luarocks = "luarocks --lua-version=" .. version
   if not neovim then
@@ -42,20 +42,22 @@ local function how_to_build()
     .. "and see that package.path and package.cpath have the folder of rocks."
 end
 
+---@param name string of the module
 ---@return string[] paths where `require` looks for the core, in its order
-local function places()
+local function places(name)
   local paths = {}
+  name = name:gsub("%.", separator)
   if neovim then
-    local name = "lua/barrier/core" .. (separator == "\\" and ".dll" or ".so")
+    local file = "lua/" .. name:gsub("\\", "/") .. (separator == "\\" and ".dll" or ".so")
     -- It cannot be asked where vim.api cannot be called.
-    local ok, found = pcall(vim.api.nvim_get_runtime_file, name, true)
+    local ok, found = pcall(vim.api.nvim_get_runtime_file, file, true)
     paths = ok and found or paths
     if #paths == 0 then
-      paths[1] = name .. " in a folder of 'runtimepath'"
+      paths[1] = file .. " in a folder of 'runtimepath'"
     end
   end
   for template in package.cpath:gmatch("[^;]*%?[^;]*") do
-    paths[#paths + 1] = template:gsub("%?", "barrier" .. separator .. "core")
+    paths[#paths + 1] = template:gsub("%?", (name:gsub("%%", "%%%%")))
   end
   return paths
 end
@@ -111,23 +113,24 @@ local function describe(tried, problems)
   if #problems == 0 then
     return "barrier: its C core is not installed for " .. _VERSION .. ". package.cpath"
       .. (neovim and " and 'runtimepath' have none:" or " has none:")
-      .. "\n  " .. table.concat(tried, "\n  ") .. "\n" .. how_to_build()
+      .. "\n  " .. table.concat(tried, "\n  ") .. "\n" .. M.how_to_build()
   end
   return "barrier: cannot use this C core:\n  " .. table.concat(problems, "\n  ") .. "\n"
-    .. how_to_build()
+    .. M.how_to_build()
 end
 
 ---Looks for another core than the one that `require` found.
+---@param name string of the module
 ---@param stamp string what the core should have
 ---@param loaded boolean was there one? It has another stamp then
 ---@param result any the core, or the error of `require`
 ---@return table? core
 ---@return string problem
-function M.core(stamp, loaded, result)
-  package.loaded["barrier.core"] = nil
+function M.core(name, stamp, loaded, result)
+  package.loaded[name] = nil
   local why = not loaded and check_memory(result) or nil
-  local tried, problems = places(), {}
-  if package.preload["barrier.core"] then
+  local tried, problems = places(name), {}
+  if package.preload[name] then
     problems[1] = unusable("package.preload", "", stamp, why)
   end
   for _, path in ipairs(tried) do
@@ -135,7 +138,7 @@ function M.core(stamp, loaded, result)
     if bytes then
       local core, err = load(path, stamp)
       if core then
-        package.loaded["barrier.core"] = core
+        package.loaded[name] = core
         problems[#problems + 1] = path .. " is used instead; the files above can go"
         return core, describe(tried, problems)
       end
@@ -143,8 +146,9 @@ function M.core(stamp, loaded, result)
     end
   end
   -- Something else than a file of its own?
-  if #problems == 0 and not (why and why:find("module 'barrier.core' not found", 1, true)) then
-    problems[1] = unusable("barrier.core", "", stamp, why)
+  if #problems == 0
+    and not (why and why:find("module '" .. name .. "' not found", 1, true)) then
+    problems[1] = unusable(name, "", stamp, why)
   end
   return nil, describe(tried, problems)
 end

@@ -368,6 +368,11 @@ end
 ---@param self barrier.Shared
 ---@param co thread
 ---@return boolean found
+function M.cancel_anywhere(co)
+  local record = records[co]
+  return record ~= nil and native.leave(record.wait, "cancelled")
+end
+
 function M.cancel(self, co)
   local record = records[co]
   return record ~= nil and record.barrier == self and native.leave(record.wait, "cancelled")

@@ -11,11 +11,35 @@ local function add_waiter(lines, what, waiter)
   lines[#lines + 1] = "  " .. what .. ": " .. text:gsub("\n", "\n  ")
 end
 
+---The line of a group or an await, which has made the barrier for itself; nil if the barrier is for
+---something else than its parties.
+---@return string?
+local function line_of_owner(owner, b)
+  if getmetatable(owner) ~= "barrier.Group" then
+    return "await"
+  elseif b == owner._wait or b == owner._join then
+    local keys = owner:pending()
+    for i, key in ipairs(keys) do
+      local ok, text = pcall(tostring, key)
+      keys[i] = ok and text or type(key)
+    end
+    return tostring(owner) .. ", pending: " .. table.concat(keys, ", ")
+  end
+end
+
 ---@param core table
 ---@param b barrier.Barrier
 local function add_barrier(lines, core, b)
-  local line = tostring(b)
-  if b.state == "filling" then
+  local redis = package.loaded["barrier.redis"]
+  local in_redis = redis and redis.describe(b)
+  local line = in_redis or tostring(b)
+  local owner = core.owners and core.owners[b]
+  if owner then
+    line = line_of_owner(owner, b)
+    if not line then
+      return
+    end
+  elseif b.state == "filling" and not in_redis then
     line = line .. ", " .. math.max(b.parties - b.n_arrived, 0) .. " missing"
   end
   lines[#lines + 1] = line

@@ -95,7 +95,7 @@ function Run:compare_waiters(slot)
     local waiter = listed[i]
     party.waiter = party.waiter or waiter -- of a wait that has not returned
     same = same and party.waiter == waiter
-    if same and type(waiter) == "userdata" and waiter:is_closing() then
+    if same and type(waiter) ~= "thread" and waiter:is_closing() then
       self:fail("the Waiter of party %d is closing", party.id)
     end
   end

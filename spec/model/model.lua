@@ -31,10 +31,9 @@ local M = {}
 ---@class model.Call of `arrive` or `deregister`
 ---@field result string "true", or the error that is returned
 
----@class model.Held everybody is there: the action runs, or the trip is put off
+---@class model.Held the trip is decided: the action runs, or the trip is put off
 ---@field deferred boolean? the trip is put off until its turn
 ---@field since integer? the turn in which it was put off
----@field needed integer how many parties the barrier had when everybody was there
 ---@field runner model.Party? the last arrival, whose `wait` runs the action
 ---@field last model.Party? the last arrival, if a turn runs the action
 ---@field call model.Call? the last arrival, if it does not wait and runs the action
@@ -197,9 +196,9 @@ function M.clear_deadline(b, party)
   end
 end
 
----The option `timeout` counts while somebody is there.
-local function check_phase(b)
-  local runs = b.limit and counted(b) > 0
+---The option `timeout` counts while a party is there, and the trip is not decided.
+function M.check_phase(b)
+  local runs = b.limit and counted(b) > 0 and not b.held
   if runs and not b.phase then
     b.phase = add_deadline(b, b.limit)
   elseif not runs and b.phase then
@@ -232,7 +231,7 @@ end
 local function take(b, party)
   if remove(b.inside, party) then
     M.check_empty(b, b.world.clock)
-    check_phase(b)
+    M.check_phase(b)
   elseif not remove(b.blocked, party) and not remove(b.watching, party)
     and not remove_by(b.told, "party", party) then
     return false
@@ -292,7 +291,7 @@ local function trip(b, since)
     party.position = i - 1
   end
   tell_watchers(b, "generation " .. b.generation, since)
-  check_phase(b)
+  M.check_phase(b)
   M.check_empty(b, b.world.clock)
 end
 
@@ -307,26 +306,23 @@ function M.pass(b, held)
   end
 end
 
----The timeout of a last arrival that does not have to wait is gone at once.
-local function forget_timeout(b, held)
+---All parties are there: the trip is decided, and their timeouts count no longer. If `b.held`
+---is set afterwards, and not deferred, the action has to run now, and then `M.acted` to be
+---called.
+---@param held model.Held
+local function complete(b, held, fast)
   if held.runner then
     M.clear_deadline(b, held.runner)
   end
-end
-
----Everybody is there. If `b.held` is set afterwards, and not deferred, the action has to run
----now, and then `M.acted` to be called.
----@param held model.Held
-local function complete(b, held, fast)
-  held.needed = b.parties
   if fast and b.defers then
-    b.held = { deferred = true, since = b.world.clock, needed = b.parties, last = held.runner }
+    b.held = { deferred = true, since = b.world.clock, last = held.runner }
+    M.check_phase(b)
     M.request(b)
   elseif b.acts then
     b.held = held
+    M.check_phase(b)
   else
     M.pass(b, held)
-    forget_timeout(b, held)
     M.request(b)
   end
 end
@@ -353,27 +349,12 @@ function M.wait(b, party, fast)
     return
   end
   table.insert(b.inside, party)
-  check_phase(b)
+  M.check_phase(b)
   if counted(b) >= b.parties then
     complete(b, { runner = party }, fast)
   end
 end
 
----@param call model.Call
-function M.arrive(b, call, fast)
-  call.result = "true"
-  if b.state == "broken" then
-    call.result = M.aborted(b)
-  elseif is_blocked(b) then
-    table.insert(b.blocked, {})
-  else
-    b.arrived = b.arrived + 1
-    check_phase(b)
-    if counted(b) >= b.parties then
-      complete(b, { call = call }, fast)
-    end
-  end
-end
 
 function M.await_trip(b, party)
   party.barrier = b
@@ -402,6 +383,30 @@ end
 ---How many parties have yet to arrive?
 function M.missing(b)
   return b.parties - (b.held and 0 or counted(b))
+end
+
+---@param n number how many parties arrive
+---@param call model.Call
+---@return boolean legal
+function M.arrive(b, n, call, fast)
+  if not is_count(n) or n > (b.parties > 0 and M.missing(b) or 1) then
+    return false
+  end
+  call.result = "true"
+  if b.state == "broken" then
+    call.result = M.aborted(b)
+  elseif is_blocked(b) then
+    for _ = 1, n do
+      table.insert(b.blocked, {})
+    end
+  else
+    b.arrived = b.arrived + n
+    M.check_phase(b)
+    if counted(b) >= b.parties then
+      complete(b, { call = call }, fast)
+    end
+  end
+  return true
 end
 
 ---@param call model.Call
@@ -436,7 +441,7 @@ function M.admit(b, number)
       b.arrived, last = b.arrived + 1, nil
     end
   end
-  check_phase(b)
+  M.check_phase(b)
   return counted(b) >= b.parties, last
 end
 
@@ -470,7 +475,7 @@ function M.abort(b, reason)
     b.inside_since = b.world.clock
   end
   b.state, b.arrived, b.blocked_since = "broken", 0, b.world.clock
-  check_phase(b)
+  M.check_phase(b)
   M.request(b)
 end
 
@@ -486,7 +491,7 @@ function M.reset(b)
     b.state = "resetting"
   end
   b.reason, b.arrived = nil, 0
-  check_phase(b)
+  M.check_phase(b)
   M.request(b)
 end
 
@@ -519,12 +524,6 @@ local function fail(b, held, problem)
   M.abort(b, problem)
 end
 
----Is a trip that everybody was there for still on?
----@param held model.Held
-function M.is_on(b, held)
-  return not held.verdict and counted(b) >= math.min(held.needed, b.parties)
-end
-
 ---The action has ended.
 ---@param problem string? its error
 function M.acted(b, problem)
@@ -533,14 +532,10 @@ function M.acted(b, problem)
   if b.state == "filling" then
     b.blocked_since = b.world.clock
   end
-  local on = M.is_on(b, held)
   if problem then
     fail(b, held, problem)
-  elseif on then
+  elseif not held.verdict then
     M.pass(b, held)
-  end
-  if problem or on or held.verdict then
-    forget_timeout(b, held)
   end
   if held.call then
     held.call.result = problem or held.verdict or "true"
@@ -567,7 +562,7 @@ end
 
 ---Does its timeout still count?
 local function waits(b, party)
-  return (b.state == "filling" and find(b.inside, party))
+  return (b.state == "filling" and not b.held and find(b.inside, party))
     or (b.state ~= "broken" and find(b.blocked, party))
     or find(b.watching, party)
 end

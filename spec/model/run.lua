@@ -3,7 +3,7 @@
 ---step, inside coroutines, callbacks and actions, too.
 local uv = type(vim) == "table" and (vim.uv or vim.loop) or require "luv"
 local barrier = require "barrier"
-local core = require "barrier.core"
+local core = require("barrier.environment").core()
 local compare = require "spec.model.compare"
 local loop = require "spec.model.loop"
 local model = require "spec.model.model"
@@ -74,6 +74,9 @@ function Run:bind()
     functions[name] = self.uv[name]
   end
   functions.update_time = self.uv.virtual and self.uv.update_time or function() end
+  function functions.hrtime()
+    return self.uv.now() * 1000000 -- no part of a millisecond has passed
+  end
   for _, name in ipairs { "new_timer", "new_idle" } do
     functions[name] = function()
       local handle = self.uv[name]()

@@ -127,14 +127,12 @@ local function goes_unheard(entry)
     and not entry.outcome:find "^position" and not entry.outcome:find "^generation")
 end
 
----The turn of a trip that was put off has come.
+---The turn of a trip that was put off has come; it stands, whatever party has left.
 ---@return model.Event?
 local function resume_trip(b, number)
   local held = b.held
   held.deferred, held.turn, held.early = false, number, number - 1
-  if not model.is_on(b, held) then
-    b.held = nil
-  elseif b.acts then
+  if b.acts then
     return { kind = "action", barrier = b }
   else
     b.held = nil
@@ -149,9 +147,10 @@ local function let_in(b, number)
   if not full then
     return nil
   end
-  local held = { last = last, needed = b.parties, turn = number }
+  local held = { last = last, turn = number }
   if b.acts then
     b.held = held
+    model.check_phase(b)
     return { kind = "action", barrier = b }
   end
   model.pass(b, held)

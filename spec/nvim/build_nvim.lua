@@ -2,7 +2,7 @@
 local support = require "spec.nvim.support"
 
 local root = support.uv.cwd()
-local variables = { "CC", "LUA_PATH", "LUA_CPATH", "PATH" }
+local variables = { "BARRIER_CORE", "CC", "LUA_PATH", "LUA_CPATH", "PATH" }
 
 describe("the build hook", function()
   local dir, kept
@@ -23,6 +23,7 @@ describe("the build hook", function()
       kept[name] = vim.env[name]
     end
     -- So that no other barrier is found.
+    vim.env.BARRIER_CORE = nil
     vim.env.LUA_PATH, vim.env.LUA_CPATH, vim.env.CC = nil, nil, nil
   end)
 
@@ -47,7 +48,10 @@ describe("the build hook", function()
         vim.wait(20000, function() return position end, 1)
         print("position", position)
       end
-      local function run() print(select(2, pcall(dofile, dir .. "/build.lua"))) end
+      local function run()
+        print(select(2, pcall(dofile(dir .. "/lua/barrier/build.lua").run)))
+      end
+      local function hook() dofile(dir .. "/build.lua") end
       %s
       vim.cmd "qa!"
     ]]):format(dir, code))
@@ -90,7 +94,7 @@ describe("the build hook", function()
       contains(says [[
         vim.loader.enable()
         add()
-        print(select(2, pcall(require, "barrier")))
+        print(require("barrier").core_problem)
       ]], BY_HAND)
       assert.is_truthy(says([[
         vim.loader.enable()
@@ -119,17 +123,30 @@ describe("the build hook", function()
   it("says where the core is missing that it can be built by hand, which then works", function()
     local output = says [[
       add()
-      for _ = 1, 2 do
-        print(select(2, pcall(require, "barrier")))
-      end
+      print(require("barrier").implementation)
+      print(require("barrier").core_problem)
       print "now"
       require("barrier.build").run()
       trip()
     ]]
     local before, after = output:match "^(.*)now(.*)$"
-    assert.are.equal(2, select(2, before:gsub(vim.pesc(BY_HAND), "")), output)
+    contains(before, "Lua")
+    contains(before, BY_HAND)
+    contains(after, "restart Neovim to use it")
     contains(before, "package.cpath and 'runtimepath' have none")
     assert.is_truthy(after:find "position%s+0", output)
+  end)
+
+  it("says in one line that the core in Lua is used where it cannot build the other", function()
+    local output = says [[
+      vim.env.PATH = dir
+      hook()
+      add()
+      trip()
+      print(require("barrier").implementation)
+    ]]
+    assert.is_truthy(output:find("^%s*barrier: the core in Lua is used, as the C core cannot be "
+      .. "built: there is no C compiler[^\n]*\n%s*position%s+0\n%s*Lua%s*$"), output)
   end)
 
   it("says that there is no C compiler", function()
@@ -250,7 +267,7 @@ describe("the build hook", function()
     contains(says "run()", "luarocks --lua-version=5.1 install")
     local output = says [[
       add()
-      print(select(2, pcall(require, "barrier")))
+      print(require("barrier").core_problem)
     ]]
     contains(output, "luarocks --lua-version=5.1 ")
     assert.is_nil(output:find(BY_HAND, 1, true), output)
@@ -271,7 +288,7 @@ describe("the build hook", function()
   it("is named where the core was built from other sources", function()
     let_core_be_stale()
     for _, code in ipairs {
-      'for _ = 1, 2 do print(select(2, pcall(require, "barrier"))) end',
+      'print(require("barrier").core_problem)',
       "vim.cmd 'checkhealth barrier' print(table.concat(vim.fn.getline(1, '$'), '\\n'))",
       'require("barrier.health").report()',
     } do

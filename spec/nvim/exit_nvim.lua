@@ -210,6 +210,10 @@ describe("Neovim exits at once, as it does without the module, by", function()
 
   for name, way in pairs(ways) do
     for what, program in pairs(programs) do
+      local in_c = require("barrier").implementation == "C" or not program:find "%.shared"
+      local it = in_c and it or function(title) -- luacheck: ignore 431
+        pending(title .. " (left out: only the C core promises it)")
+      end
       it(name .. " when " .. what, function()
         local expected = { run(dir, CONTROL, way) }
         assert.are_not.equal(-1, expected[1])

@@ -26,8 +26,8 @@ describe("in Neovim, who waits for a group", function()
       end)
     end
     co(function()
-      local errors, results = group:wait()
-      assert.is_nil(errors)
+      local err, results = group:wait()
+      assert.is_nil(err)
       vim.api.nvim_buf_set_lines(buffer, 0, -1, true, results)
       told = told + 1
     end)
@@ -58,8 +58,8 @@ describe("in Neovim, who waits for a group", function()
         group:wait()
         add(log, vim.api.nvim_buf_is_valid(buffer))
       end)
-      group:wait(function(errors)
-        add(log, vim.api.nvim_buf_is_valid(buffer) and errors == nil)
+      group:wait(function(err)
+        add(log, vim.api.nvim_buf_is_valid(buffer) and err == nil)
       end)
       local aborted = barrier.group()
       aborted:wait(function(err)
@@ -73,7 +73,7 @@ describe("in Neovim, who waits for a group", function()
     table.sort(log, function(a, b)
       return tostring(a) < tostring(b)
     end)
-    assert.are.same({ "BrokenBarrierError: barrier aborted: why", "key", true, true, true }, log)
+    assert.are.same({ "BrokenBarrierError: group aborted: why", "key", true, true, true }, log)
   end)
 
   it("goes on there after a timeout and after the first error", function()
@@ -81,8 +81,8 @@ describe("in Neovim, who waits for a group", function()
     local slow = barrier.group()
     slow:add "slow"
     co(function()
-      local ok, err = pcall(slow.wait, slow, 1)
-      add(log, not ok and vim.api.nvim_buf_is_valid(buffer) and err.pending[1])
+      local err = slow:wait(1)
+      add(log, vim.api.nvim_buf_is_valid(buffer) and err.pending[1])
     end)
     local failing = barrier.group { stop_on_error = true }
     failing:add "never"
@@ -91,7 +91,7 @@ describe("in Neovim, who waits for a group", function()
       done "failed"
     end)
     co(function()
-      local errors = failing:wait()
+      local _, _, errors = failing:wait()
       add(log, vim.api.nvim_buf_is_valid(buffer) and errors.bad)
     end)
     wait_for(function()
@@ -99,6 +99,141 @@ describe("in Neovim, who waits for a group", function()
     end)
     table.sort(log)
     assert.are.same({ "failed", "slow" }, log)
+  end)
+end)
+
+describe("in Neovim, a group", function()
+  local function wait_until_over(group)
+    local over
+    group:wait(function(err)
+      over = { err = err }
+    end)
+    wait_for(function()
+      return over
+    end)
+    return over.err
+  end
+
+  it("starts queued jobs where vim.api may be called", function()
+    local group, seen = barrier.group { limit = 1 }, {}
+    for i = 1, 3 do
+      group:start(i, function(done)
+        add(seen, vim.in_fast_event() and "fast" or vim.api.nvim_get_current_buf() and "safe")
+        in_fast_event(done)
+      end)
+    end
+    assert.is_nil(wait_until_over(group))
+    assert.are.same({ "safe", "safe", "safe" }, seen)
+  end)
+
+  it("stops jobs at once, also in a fast event", function()
+    local group, log = barrier.group { stop_on_error = true }, {}
+    group:add("other", function()
+      add(log, vim.in_fast_event())
+    end)
+    local done = group:add "bad"
+    in_fast_event(function()
+      done "failed"
+      add(log, "after done")
+    end)
+    assert.are.equal("GroupError", wait_until_over(group).name)
+    assert.are.same({ true, "after done" }, log)
+  end)
+
+  it("stops jobs of its timeout where vim.api may be called", function()
+    local group, log = barrier.group { timeout = 5 }, {}
+    group:add("slow", function()
+      add(log, vim.in_fast_event())
+    end)
+    assert.are.equal("TimeoutError", wait_until_over(group).name)
+    assert.are.same({ false }, log)
+  end)
+
+  it("is complete in vim.wait with fast_only if its schedule is false", function()
+    local group, over = barrier.group { schedule = false }, false
+    in_fast_event(group:add())
+    group:wait(function()
+      assert.is_true(vim.in_fast_event())
+      over = true
+    end)
+    assert.is_true(vim.wait(20000, function()
+      return over
+    end, 5, true))
+  end)
+
+  it("reports the error of a stop", function()
+    local output = support.chunk [[
+      local group = barrier.group()
+      group:add(1, function() error "in the stop" end)
+      group:abort()
+      vim.wait(100, function() return vim.v.errmsg ~= "" end)
+      io.stdout:write(vim.v.errmsg)
+    ]]
+    assert.is_truthy(output:find("in the stop", 1, true), output)
+  end)
+
+  it("runs coroutines that may call vim.api after an await", function()
+    local group = barrier.group()
+    group:run("stat", function()
+      local _, stat = barrier.await(uv.fs_stat, ".")
+      return vim.api.nvim_get_current_buf() and stat.type
+    end)
+    local results
+    group:wait(function(_, all)
+      results = all
+    end)
+    wait_for(function()
+      return results
+    end)
+    assert.are.equal("directory", results.stat)
+  end)
+
+  it("stops vim.system's object, or a process, with sigterm", function()
+    local log, group = {}, barrier.group()
+    group:add("system", { kill = function(_, signal) add(log, signal) end, wait = error,
+      is_closing = error })
+    group:abort()
+    assert.are.same({ "sigterm" }, log)
+  end)
+end)
+
+describe("in Neovim, barrier.run", function()
+  it("runs Neovim's loop until main has ended", function()
+    local _, stat = barrier.run(10000, function()
+      local err, result = barrier.await(uv.fs_stat, ".")
+      vim.api.nvim_get_current_buf()
+      return err, result
+    end)
+    assert.are.equal("directory", stat.type)
+  end)
+
+  it("raises main's error, and one with the report of stuck when the time has passed", function()
+    local ok, err = pcall(barrier.run, function()
+      barrier.await(uv.fs_stat, ".")
+      error "failed"
+    end)
+    assert.is_false(ok)
+    assert.is_truthy(err:find(": failed\nstack traceback:", 1, true), err)
+    local b = barrier.new(2)
+    ok, err = pcall(barrier.run, 20, function()
+      b:wait()
+    end)
+    assert.is_false(ok)
+    assert.is_truthy(err:find("main has not ended after 20 ms\n<barrier.Barrier", 1, true), err)
+    b:wait(function() end)
+    support.idle()
+  end)
+
+  it("is refused in a fast event", function()
+    local ok, err
+    in_fast_event(function()
+      ok, err = pcall(barrier.run, error)
+    end)
+    wait_for(function()
+      return err
+    end)
+    assert.is_false(ok)
+    assert.is_truthy(err:find("cannot run the loop in a fast event", 1, true), err)
   end)
 end)
 

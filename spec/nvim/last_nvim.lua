@@ -114,21 +114,26 @@ for name, come in pairs(LAST) do
       end
     end)
 
-    it("waits for somebody else if a party has left before its turn", function()
-      local b, log = barrier.new(2), {}
+    it("is not undone by a party that leaves before its turn, nor by a timeout", function()
+      local calls, log = 0, {}
+      local b = barrier.new(3, { timeout = 60, action = function(self)
+        calls = calls + 1
+        note(log, "action " .. self.n_waiting)
+      end })
       local first = b:wait(function() end)
+      b:wait(60, function(err, position)
+        note(log, "second " .. tostring(err or position))
+      end)
       in_fast_event(function()
         come(b, log)
         first:close()
+        local finish = uv.hrtime() + 100 * 1e6
+        while uv.hrtime() < finish do end -- luacheck: ignore 542
       end)
-      wait_for(function()
-        return first:is_closing()
-      end)
-      vim.wait(20, function()
-        return false
-      end, 1)
-      assert.are.equal(0, b.generation)
-      assert.are.equal("filling", b.state)
+      local expected = { "action " .. (waits and 2 or 1), "second 0", waits and "last 1" or nil }
+      assert.are.same(expected, has(log, #expected))
+      assert.are.equal(1, b.generation)
+      assert.are.equal(1, calls)
     end)
 
     it("trips at once with schedule = false, also where vim.api may not be called", function()

@@ -122,9 +122,37 @@ describe("the three plugins of rendezvous", function()
     ]]):format(root, dir))
     vim.fn.delete(dir, "rf")
     assert.are.equal(0, status, output)
-    assert.is_truthy(output:find("branch: starts without [%a, ]*version"), output)
-    assert.is_truthy(output:find("files: starts without [%a, ]*version"), output)
+    assert.is_truthy(output:find("branch: wait timed out after 20 ms, %d of 3 jobs were done, "
+      .. "pending: [%a, ]*version"), output)
+    assert.is_truthy(output:find("files: wait timed out after 20 ms, %d of 3 jobs were done, "
+      .. "pending: [%a, ]*version"), output)
     assert.is_truthy(output:find("2 messages", 1, true), output)
+  end)
+
+  it("may be sourced in any order, and again", function()
+    local dir = support.folder()
+    assert.are.equal(0, select(2, support.system { "git", "-C", dir, "init", "-q" }))
+    local output, status = support.chunk(([[
+      local plugins = %q .. "/examples/neovim/rendezvous/plugin/"
+      vim.cmd("cd " .. vim.fn.fnameescape(%q))
+      local messages = {}
+      vim.notify = function(message) messages[#messages + 1] = message end
+      local function there()
+        return vim.fn.exists ":Branch" + vim.fn.exists ":GitVersion" + vim.fn.exists ":Files"
+      end
+      for _, name in ipairs { "version", "files", "version", "branch" } do
+        vim.cmd("source " .. plugins .. name .. ".lua")
+      end
+      wait_for(function() return there() == 6 end)
+      vim.cmd "delcommand Branch"
+      vim.cmd("source " .. plugins .. "branch.lua")
+      wait_for(function() return there() == 6 end)
+      vim.cmd "Branch"
+      print(table.concat(messages, "\n"))
+    ]]):format(root, dir))
+    vim.fn.delete(dir, "rf")
+    assert.are.equal(0, status, output)
+    assert.is_truthy(output:find("^%s*on %w+%s*$"), output)
   end)
 end)
 
@@ -152,6 +180,7 @@ describe(":checkhealth barrier", function()
       package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
       package.preload["barrier.core"] = function() error "the reason" end
       package.cpath, vim.o.runtimepath = "", vim.env.VIMRUNTIME
+      vim.env.BARRIER_CORE = "c"
       print(select(2, pcall(require, "barrier")))
       print "again"
       require("barrier.health").report()

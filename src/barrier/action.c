@@ -1,20 +1,19 @@
 #include "action.h"
 
-/* The action has raised the error on the top; `last` is the last arrival if it is still
-** inside. [-0, +0] */
-static void take_failure(lua_State *L, struct barrier *b, int self, uint32_t last) {
-  if (last) {
-    b->job.machine.nodes.at[last].outcome = MACHINE_FAILED;
-    lua_pushvalue(L, -1);
-    barrier_keep_error(L, self, last);
-  }
+/* The action has raised the error on the top, which stays there if it is lost.
+** [-(0|1), +0, -] */
+static enum action_result take_failure(lua_State *L, struct barrier *b, int self) {
+  uint32_t last = b->job.machine.last; /* 0 if it has left */
   lua_pushvalue(L, -1);
   barrier_break(L, b, self);
+  if (last == 0) return ACTION_LOST;
+  b->job.machine.nodes.at[last].outcome = MACHINE_FAILED;
+  barrier_keep_error(L, self, last);
+  return ACTION_FAILS;
 }
 
 enum action_result action_run(lua_State *L, struct barrier *b, int self) {
   struct machine *m = &b->job.machine;
-  enum action_result result = ACTION_FAILS;
   int status = LUA_OK;
   bool trips;
   self = lua_absindex(L, self);
@@ -27,13 +26,8 @@ enum action_result action_run(lua_State *L, struct barrier *b, int self) {
     lua_pop(L, 1);
   }
   trips = machine_unhold(m, b->scheduler->turn);
-  if (status != LUA_OK)
-    take_failure(L, b, self, m->last);
-  else if (trips)
-    result = ACTION_TRIPS;
-  else
-    result = m->thrown == MACHINE_PASSED ? ACTION_WAITS : ACTION_THROWN;
-  return result;
+  if (status != LUA_OK) return take_failure(L, b, self);
+  return trips ? ACTION_TRIPS : ACTION_THROWN;
 }
 
 void action_settle(lua_State *L, struct barrier *b, int self) {

@@ -1,6 +1,7 @@
 #include "arrive.h"
 
 #include "action.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "../host/request.h"
 #include "../host/waiter.h"
@@ -11,7 +12,7 @@
 /* What becomes of it. */
 enum plan {
   COMES,     /* it counts, waits, or is blocked */
-  COMPLETES, /* it is the last that the barrier waits for */
+  COMPLETES, /* it is the last that the barrier waits for: the trip is decided */
   FAILS      /* the barrier is broken */
 };
 
@@ -19,13 +20,13 @@ enum plan {
 
 static enum plan plan_of(const struct machine *m, const struct request *r) {
   bool completes;
-  if (m->state == MACHINE_BROKEN) return FAILS;
+  if (m->state == MACHINE_BROKEN || r->cancelled) return FAILS;
   switch (r->kind) {
     case WATCH: completes = false; break;
     case DEREGISTER:
       completes = m->state == MACHINE_FILLING && machine_absent(m) == r->n && !m->held;
       break;
-    default: completes = machine_would_trip(m); break;
+    default: completes = machine_would_trip(m, r->n); break;
   }
   return completes ? COMPLETES : COMES;
 }
@@ -40,10 +41,10 @@ static bool needs_turn(const struct barrier *b, const struct request *r, enum pl
 /* When a deadline wakes the loop; LOOP_NEVER if none is to be set. */
 static uint64_t wakes_at(const struct barrier *b, const struct request *r, enum plan plan) {
   uint64_t when = r->timed ? r->when : LOOP_NEVER;
-  uint64_t phase = b->scheduler->loop.clock + b->timeout;
+  uint64_t phase = loop_after(&b->scheduler->loop, b->timeout);
   bool begins = b->has_timeout && b->job.deadline == 0 && (r->kind == WAIT || r->kind == ARRIVE) &&
                 machine_is_open(&b->job.machine);
-  if (plan == FAILS || (plan == COMPLETES && !b->has_action && !r->deferred)) return LOOP_NEVER;
+  if (plan != COMES) return LOOP_NEVER;
   return begins && phase < when ? phase : when;
 }
 
@@ -67,11 +68,14 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
   struct loop *loop = &b->scheduler->loop;
   uint32_t deadlines = (uint32_t)r->timed + (uint32_t)b->has_timeout;
   bool asked = !b->defers, woken = false, timed = false;
-  if (deadlines) r->when = loop_update(L, loop) + r->timeout;
+  if (deadlines) {
+    loop_update(L, loop);
+    r->when = loop_after(loop, r->timeout);
+  }
   for (;;) {
     enum plan plan = plan_of(m, r);
     uint64_t when = wakes_at(b, r, plan);
-    if (plan == FAILS && r->error == 0) {
+    if (plan == FAILS && r->error == 0 && !r->cancelled) {
       barrier_ensure_errors(L, 1);
       barrier_push_error(L, 1, MACHINE_ABORTED);
       r->error = lua_gettop(L);
@@ -84,7 +88,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
     } else if (when != LOOP_NEVER && !(timed && loop_wakes_by(loop, when))) {
       loop_wake_at(L, loop, when);
       timed = true;
-    } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrival_needs_node(m)) {
+    } else if (r->kind >= ARRIVE && deadlines == 0 && !machine_arrivals_need_node(m, r->n)) {
       return plan;
     } else if (barrier_make_room(L, b, deadlines)) {
       return plan;
@@ -97,19 +101,16 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct request *r) {
 /* {=== everybody is there === */
 
 /* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
-** action and does what comes of it. Its error is on the top, if nobody gets it yet.
-** [-0, +(0|1), e] */
+** action and does what comes of it; or has a turn do so. [-0, +(0|1), e] */
 static enum action_result complete(lua_State *L, struct barrier *b, const struct request *r,
                                    uint32_t n) {
   struct machine *m = &b->job.machine;
   enum action_result result;
-  if (r->deferred) {
-    machine_put_off(m, n, b->scheduler->turn);
-    barrier_changed(L, b, 1);
-    return ACTION_WAITS;
-  }
-  if (!b->has_action) {
-    machine_trip(m, b->scheduler->turn);
+  if (r->deferred || !b->has_action) {
+    if (r->deferred)
+      machine_put_off(m, n, b->scheduler->turn);
+    else
+      machine_trip(m, b->scheduler->turn);
     barrier_changed(L, b, 1);
     return ACTION_TRIPS;
   }
@@ -117,20 +118,8 @@ static enum action_result complete(lua_State *L, struct barrier *b, const struct
   barrier_keep_phase(L, b, 1);
   result = action_run(L, b, 1);
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn);
-  if (result == ACTION_FAILS && n && m->last == n) {
-    lua_pop(L, 1); /* the last arrival gets it */
-    result = ACTION_WAITS;
-  }
   action_settle(L, b, 1);
   return result;
-}
-
-/* The action of the last arrival has ended: its timeout counts no longer, unless it goes on
-** waiting. [-0, +0] */
-static void forget_deadline(lua_State *L, struct barrier *b, uint32_t n) {
-  const struct machine *m = &b->job.machine;
-  if (n && n <= m->nodes.used && !machine_waits(m, n))
-    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
 }
 
 /* The last arrival, a coroutine, has the node `n` and has run the action: it passes, or is
@@ -140,7 +129,6 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
   bool is_inside = m->last == n;
   if (result == ACTION_TRIPS && is_inside) {
     uint64_t position;
-    scheduler_clear_deadline(L, b->scheduler, &b->job, n);
     barrier_clear_element(L, 1, n);
     machine_leave(m, n, b->scheduler->turn);
     position = machine_pass(m, b->scheduler->turn);
@@ -149,9 +137,8 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
     return coroutine_return(L);
   }
   if (result == ACTION_TRIPS) machine_trip(m, b->scheduler->turn); /* it was cancelled */
-  forget_deadline(L, b, n);
   action_settle(L, b, 1);
-  if (result == ACTION_FAILS && !is_inside) action_lost(L, b, 1);
+  if (result == ACTION_LOST) action_lost(L, b, 1);
   if (nodes_find(&m->nodes, L) == 0) return luaL_error(L, "the barrier was collected by hand");
   lua_settop(L, 1);
   coroutine_begin(L);
@@ -182,17 +169,17 @@ static int enter_and_suspend(lua_State *L, struct barrier *b, const struct reque
   lua_State *S;
   uint32_t n;
   coroutine_ready(L, b);
-  if (plan == FAILS) {
+  if (plan == FAILS && !r->cancelled) {
     lua_pushvalue(L, r->error);
     barrier_keep_error(L, 1, machine_vacant(m, L));
   }
   S = coroutine_stack(L, b);
   coroutine_begin(L);
   if (plan == FAILS) {
-    machine_post(m, L, MACHINE_FAILED, b->scheduler->turn);
+    machine_post(m, L, r->cancelled ? MACHINE_CANCELLED : MACHINE_FAILED, b->scheduler->turn);
   } else {
     n = r->kind == WATCH ? machine_watch(m, L) : machine_enter(m, L);
-    set_deadline(S, b, r, n);
+    if (plan == COMES) set_deadline(S, b, r, n);
     if (plan == COMPLETES) machine_put_off(m, n, b->scheduler->turn);
   }
   note_arrival(S, b, plan);
@@ -214,7 +201,6 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct r
   }
   coroutine_ready(L, b);
   n = machine_enter(m, L);
-  set_deadline(L, b, r, n);
   machine_hold(m, n, true);
   barrier_keep_phase(L, b, 1);
   return pass_or_suspend(L, b, action_run(L, b, 1), n);
@@ -223,6 +209,7 @@ static int complete_in_coroutine(lua_State *L, struct barrier *b, const struct r
 static int come_in_coroutine(lua_State *L, struct barrier *b, struct request *r) {
   enum plan plan;
   coroutine_check(L, REQUEST_LEVEL, 2);
+  r->cancelled = b->scheduler->cancels && cancels_take(L, b->scheduler);
   plan = prepare(L, b, r);
   if (plan == COMPLETES) return complete_in_coroutine(L, b, r);
   return enter_and_suspend(L, b, r, plan);
@@ -253,13 +240,12 @@ static int come_with_callback(lua_State *L, struct barrier *b, struct request *r
     w->node = machine_post(m, NULL, MACHINE_FAILED, b->scheduler->turn);
   } else {
     w->node = r->kind == WATCH ? machine_watch(m, NULL) : machine_enter(m, NULL);
-    if (plan == COMES || b->has_action || r->deferred) set_deadline(L, b, r, w->node);
+    if (plan == COMES) set_deadline(L, b, r, w->node);
   }
-  if (plan == COMPLETES) {
-    if (complete(L, b, r, w->node) == ACTION_FAILS) action_lost(L, b, 1);
-    forget_deadline(L, b, w->node);
-  }
-  note_arrival(L, b, plan);
+  if (plan != COMPLETES)
+    note_arrival(L, b, plan);
+  else if (complete(L, b, r, w->node) == ACTION_LOST)
+    action_lost(L, b, 1);
   lua_settop(L, index);
   return coroutine_return(L);
 }
@@ -281,7 +267,7 @@ static int come_too_late(lua_State *L, const struct request *r) {
 }
 
 static int come(lua_State *L, struct barrier *b, enum request_kind kind, const char *name) {
-  struct request r = {WAIT, NULL, 0, false, false, 0, 0, 0, 0};
+  struct request r = {WAIT, NULL, 1, false, false, false, 0, 0, 0, 0};
   r.kind = kind;
   r.name = name;
   if (lua_gettop(L) >= REQUEST_FIRST_ARG) request_check(L, &r);
@@ -293,7 +279,8 @@ static int come(lua_State *L, struct barrier *b, enum request_kind kind, const c
 
 int arrive_wait(lua_State *L) {
   struct barrier *b = barrier_at(L, 1);
-  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG && machine_would_wait(&b->job.machine))
+  if (b && b->is_plain && lua_gettop(L) < REQUEST_FIRST_ARG &&
+      machine_would_wait(&b->job.machine) && !b->scheduler->cancels)
     return just_wait(L, b);
   return come(L, b ? b : barrier_check(L, REQUEST_LEVEL, "wait"), WAIT, "wait");
 }
@@ -316,34 +303,48 @@ static int return_error(lua_State *L) {
 
 /* The results of those that do not wait: true, or nil and the error. */
 static int finish(lua_State *L, struct barrier *b, const struct request *r, enum plan plan) {
-  enum action_result result = ACTION_WAITS;
+  enum action_result result = ACTION_TRIPS;
   if (plan == FAILS) {
     lua_pushvalue(L, r->error);
     return return_error(L);
   }
-  if (plan == COMPLETES) result = complete(L, b, r, 0);
-  barrier_keep_phase(L, b, 1);
+  if (plan == COMPLETES)
+    result = complete(L, b, r, 0);
+  else
+    barrier_keep_phase(L, b, 1);
   scheduler_relax(L, b->scheduler);
   if (result == ACTION_THROWN)
     barrier_push_error(L, 1, (enum machine_outcome)b->job.machine.thrown);
-  if (result == ACTION_FAILS || result == ACTION_THROWN) return return_error(L);
+  if (result == ACTION_LOST || result == ACTION_THROWN) return return_error(L);
   return succeed(L);
+}
+
+/* There are fewer parties than were named. [-0, +0, v] */
+static int too_many(lua_State *L, const struct machine *m, const char *name) {
+  return errors_argument(L, 1, 1, name, "only %d of %d parties have yet to arrive",
+                         (int)machine_absent(m), (int)m->parties);
 }
 
 int arrive_arrive(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "arrive");
   struct machine *m;
-  struct request r = {ARRIVE, "arrive", 0, false, false, 0, 0, 0, 0};
-  enum plan plan;
+  struct request r = {ARRIVE, "arrive", 1, false, false, false, 0, 0, 0, 0};
+  enum plan plan = COMES;
+  if (lua_gettop(L) > 1) r.n = request_count(L, "arrive");
   lua_settop(L, 1);
   if (b == NULL) return succeed(L);
   m = &b->job.machine;
-  if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m)) {
-    machine_arrive(m);
-    return succeed(L);
+  if (r.n <= machine_most_arrivals(m)) {
+    if (!b->has_timeout && machine_is_open(m) && !machine_would_trip(m, r.n)) {
+      machine_arrive(m, r.n);
+      return succeed(L);
+    }
+    plan = prepare(L, b, &r);
   }
-  plan = prepare(L, b, &r);
-  if (plan != FAILS) machine_arrive(m);
+  if (r.n > machine_most_arrivals(m) && m->parties == 0)
+    return errors_argument(L, 1, 1, "arrive", "with no party left, one arrives at a time");
+  if (r.n > machine_most_arrivals(m)) return too_many(L, m, "arrive");
+  if (plan != FAILS) machine_arrive(m, r.n);
   return finish(L, b, &r, plan);
 }
 
@@ -361,16 +362,14 @@ int arrive_register(lua_State *L) {
 int arrive_deregister(lua_State *L) {
   struct barrier *b = barrier_check(L, 1, "deregister");
   struct machine *m;
-  struct request r = {DEREGISTER, "deregister", 0, false, false, 0, 0, 0, 0};
+  struct request r = {DEREGISTER, "deregister", 0, false, false, false, 0, 0, 0, 0};
   enum plan plan;
   r.n = request_count(L, "deregister");
   lua_settop(L, 1);
   if (b == NULL) return succeed(L);
   m = &b->job.machine;
   plan = r.n > machine_absent(m) ? COMES : prepare(L, b, &r);
-  if (r.n > machine_absent(m))
-    return errors_argument(L, 1, 1, "deregister", "only %d of %d parties have yet to arrive",
-                           (int)machine_absent(m), (int)m->parties);
+  if (r.n > machine_absent(m)) return too_many(L, m, "deregister");
   m->parties -= r.n;
   return finish(L, b, &r, plan);
 }

@@ -12,7 +12,7 @@
 INTERNAL int arrive_wait(lua_State *L);
 INTERNAL int arrive_await_trip(lua_State *L);
 
-/* b:arrive(), b:register([n]), b:deregister([n]) */
+/* b:arrive([n]), b:register([n]), b:deregister([n]) */
 INTERNAL int arrive_arrive(lua_State *L);
 INTERNAL int arrive_register(lua_State *L);
 INTERNAL int arrive_deregister(lua_State *L);

@@ -8,18 +8,21 @@ static const char barrier_type = 'b'; /* its address is the type */
 static const char gone_type = 'g';    /* the same, of one that was finalized */
 
 /* [-0, +0] */
-static struct barrier *typed_at(lua_State *L, int i, const void *type) {
+static inline struct barrier *typed_at(lua_State *L, int i, const void *type) {
   struct barrier *b = (struct barrier *)lua_touserdata(L, i);
   if (b == NULL || lua_rawlen(L, i) != sizeof(*b)) return NULL;
-  return b->type == type && b->self == b ? b : NULL;
+  return b->type == type ? b : NULL;
 }
 
-struct barrier *barrier_at(lua_State *L, int i) {
-  return typed_at(L, i, &barrier_type);
+/* Inline, as a wait asks twice: 15 of 1,500 instructions each time. */
+inline struct barrier *barrier_at(lua_State *L, int i) {
+  struct barrier *b = typed_at(L, i, &barrier_type);
+  return b && b->mark->owner == b ? b : NULL;
 }
 
 struct barrier *barrier_gone_at(lua_State *L, int i) {
-  return typed_at(L, i, &gone_type);
+  struct barrier *b = typed_at(L, i, &gone_type);
+  return b && b->self == b ? b : NULL;
 }
 
 struct barrier *barrier_check(lua_State *L, int level, const char *name) {
@@ -45,15 +48,35 @@ struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t parties)
   }
   lua_pop(L, 1);
   scheduler_adopt(L, s, &b->job);
+  for (size_t size = 1024; !living_reserve(&s->living); size *= 2) {
+    scheduler_abandon(L, s, &b->job);
+    errors_memory(L, size); /* more each time, until there is room, or Lua's memory error */
+    scheduler_adopt(L, s, &b->job);
+  }
   b->self = b;
+  b->mark = living_take(&s->living, b);
   b->type = &barrier_type;
+  if (s->living.closed) barrier_destroy(L, b);
   return b;
 }
 
 void barrier_destroy(lua_State *L, struct barrier *b) {
   scheduler_abandon(L, b->scheduler, &b->job);
   machine_destroy(&b->job.machine);
+  living_release(&b->scheduler->living, b->mark);
   b->type = &gone_type;
+}
+
+void barrier_close(lua_State *L, struct scheduler *s) {
+  int bound = scheduler_push_all(L, s);
+  for (int i = 1; i <= bound; i++) {
+    struct barrier *b;
+    lua_rawgeti(L, -1, i);
+    b = barrier_at(L, -1);
+    if (b) barrier_destroy(L, b);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
 }
 
 /* {=== metatables === */
@@ -260,9 +283,9 @@ void barrier_break(lua_State *L, struct barrier *b, int self) {
 
 void barrier_keep_phase(lua_State *L, struct barrier *b, int self) {
   struct scheduler *s = b->scheduler;
-  bool begun = b->has_timeout && machine_counted(&b->job.machine) > 0;
+  bool begun = b->has_timeout && machine_counted(&b->job.machine) && !b->job.machine.held;
   if (begun && b->job.deadline == 0 && deadlines_reserve(&s->deadlines, 1))
-    scheduler_set_deadline(L, s, &b->job, self, 0, s->loop.clock + b->timeout, b->timeout);
+    scheduler_set_deadline(L, s, &b->job, self, 0, loop_after(&s->loop, b->timeout), b->timeout);
   else if (!begun && b->job.deadline)
     scheduler_clear_deadline(L, s, &b->job, 0);
 }
@@ -302,17 +325,22 @@ bool barrier_withdraw(lua_State *L, struct barrier *b, int self, uint32_t node,
 }
 
 int barrier_shrink(lua_State *L) {
-  static const char *const fields[] = {"reason", "action", "schedule", "defers"};
   struct barrier *b = barrier_at(L, 1);
   if (b == NULL) return 0;
   lua_settop(L, 1);
   barrier_push_elements(L, 1);
-  lua_createtable(L, 0, 5);
-  for (int i = 0; i < 4; i++) {
-    lua_getfield(L, 2, fields[i]);
-    lua_setfield(L, 3, fields[i]);
+  lua_createtable(L, 0, 8); /* with room for all fields: nothing is allocated below */
+  lua_newtable(L);          /* 4: the errors */
+  lua_pushnil(L);
+  while (lua_next(L, 2)) {
+    if (lua_type(L, -2) == LUA_TSTRING) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, 3);
+    } else {
+      lua_pop(L, 1);
+    }
   }
-  lua_newtable(L);
   lua_setfield(L, 3, "errors");
   if (!nodes_empty(&b->job.machine.nodes)) return 0; /* a finalizer has come in */
   compat_setuservalue(L, 1);

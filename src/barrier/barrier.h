@@ -18,7 +18,8 @@
 
 struct barrier {
   const void *type;           /* tells a barrier from any other userdata */
-  const struct barrier *self; /* and from a copy of its bytes */
+  const struct barrier *self; /* and from a copy of its bytes, */
+  struct living_mark *mark;   /* also from one that lies where it was */
   struct scheduler *scheduler;
   struct job job;
   uint64_t timeout; /* of a phase, in milliseconds */
@@ -36,6 +37,10 @@ INTERNAL struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t
 
 /* Gives everything back, at the latest when the userdata is collected. */
 INTERNAL void barrier_destroy(lua_State *L, struct barrier *b);
+
+/* Destroys those barriers that Lua does not finalize: it made them while it closed the state.
+** From now on new ones are destroyed at once. [-0, +0, -] */
+INTERNAL void barrier_close(lua_State *L, struct scheduler *s);
 
 /* Makes the metatable at index `metatable` the one of new barriers. Its __index must be a
 ** closure of `index`, a C function whose first upvalue is the table `members`. The second
@@ -103,8 +108,9 @@ INTERNAL void barrier_push_error(lua_State *L, int self, enum machine_outcome ou
 ** barrier keeps its first. [-1, +0, -] */
 INTERNAL void barrier_break(lua_State *L, struct barrier *b, int self);
 
-/* To be called when the number of those who have arrived may have changed: the deadline of the
-** phase runs while there is one. Needs room for a deadline. [-0, +0, -] */
+/* Call it when the number of parties that have arrived may have changed, or the trip was
+** decided: the deadline of the phase runs while a party waits for the trip. Needs room for a
+** deadline. [-0, +0, -] */
 INTERNAL void barrier_keep_phase(lua_State *L, struct barrier *b, int self);
 
 /* To be called when somebody may have become ready: has the scheduler serve the barrier, and

@@ -4,6 +4,7 @@
 */
 #include "arrive.h"
 #include "drain.h"
+#include "../host/cancels.h"
 #include "../host/errors.h"
 #include "inspect.h"
 #include "../host/pin.h"
@@ -94,6 +95,7 @@ static int new_barrier(lua_State *L) {
   uint32_t parties = check_parties(L);
   struct barrier *b;
   if (!s->loop.bound) return luaL_error(L, "barrier.core is private; require \"barrier\"");
+  errors_extra(L, 1, 3, 3, "new");
   check_options(L);
   lua_settop(L, 2);
   b = barrier_new(L, s, parties);
@@ -121,6 +123,7 @@ static int new_barrier(lua_State *L) {
 ** finalized. [-0, +0, e] */
 static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) {
   struct barrier *b = barrier_check(L, 1, name);
+  errors_extra(L, 1, top + 1, top, name);
   lua_settop(L, top);
   if (b && !nodes_empty(&b->job.machine.nodes)) scheduler_prepare(L, b->scheduler);
   return b;
@@ -176,7 +179,7 @@ static int check_with(lua_State *L) {
   barrier_check(L, 2, "with");
   if (!is_callable(L, 3))
     errors_argument(L, 2, 1, "with", "body must be callable, got %s", luaL_typename(L, 3));
-  if (lua_gettop(L) > 3) errors_argument(L, 2, 2, "with", "nothing comes after the body");
+  errors_extra(L, 2, 4, 2, "with");
   coroutine_check(L, 2, 2);
   return 0;
 }
@@ -232,7 +235,9 @@ static int barrier_gc(lua_State *L) {
 
 static int core_gc(lua_State *L) {
   struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  if (lua_touserdata(L, 1) == s) scheduler_destroy(s);
+  if (lua_touserdata(L, 1) != s) return 0;
+  barrier_close(L, s);
+  scheduler_destroy(s);
   return 0;
 }
 
@@ -307,6 +312,7 @@ static const luaL_Reg core_helpers[] = {
     {"watch_exit", scheduler_watch_exit},
     {"pending", inspect_pending},
     {"barriers", inspect_barriers},
+    {"cancel_next", cancels_next},
     {NULL, NULL},
 };
 

@@ -150,23 +150,22 @@ static bool let_out(lua_State *L, struct pass *p, const struct machine_leaver *l
 
 /* {=== the barrier === */
 
-/* Everybody is there, and the machine is held: runs the action, if there is one, and trips, so
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips, so
 ** that those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
 static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = p->b;
   struct machine *m = &b->job.machine;
-  enum action_result result = ACTION_WAITS;
-  if (b->has_action && machine_still_full(m))
+  enum action_result result = ACTION_TRIPS;
+  if (b->has_action)
     result = action_run(L, b, p->self);
-  else if (machine_unhold(m, ready))
-    result = ACTION_TRIPS;
+  else
+    machine_unhold(m, ready);
   if (result == ACTION_TRIPS) {
     machine_trip(m, ready);
     barrier_changed(L, b, p->self);
     if (m->state == MACHINE_FILLING) m->blocked_turn = b->scheduler->turn; /* nobody was inside */
   }
-  if (result == ACTION_FAILS && m->last == 0 && !machine_anybody_waits(m))
-    report_error(L, p->report, 0); /* nobody gets it */
+  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);
   if (b->has_action) action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
@@ -182,8 +181,6 @@ static void admit(lua_State *L, const struct pass *p, uint32_t turn) {
   if (!machine_admit(m, turn)) return;
   machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
   barrier_keep_phase(L, b, p->self);
-  if (b->has_timeout && b->has_action)
-    loop_wake_at(L, &b->scheduler->loop, b->scheduler->loop.clock + b->timeout);
   complete_in_turn(L, p, b->scheduler->turn);
 }
 

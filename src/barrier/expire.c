@@ -36,6 +36,8 @@ static bool expire_wait(lua_State *L, struct barrier *b, int self, const struct 
   barrier_ensure_errors(L, self);
   push_message(L, "wait ", &b->job.machine, x);
   errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
+  compat_pushcount(L, x->timeout);
+  lua_setfield(L, -2, "timeout");
   if (!is_current(b, x)) return false;
   barrier_keep_error(L, self, x->node);
   barrier_withdraw(L, b, self, x->node, MACHINE_TIMED_OUT);

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "../host/errors.h"
+
 static const char *const state_names[] = {"filling", "draining", "resetting", "broken"};
 
 const char *inspect_state(const struct barrier *b) { return state_names[b->job.machine.state]; }
@@ -54,6 +56,7 @@ int inspect_waiters(lua_State *L) {
   const struct nodes *nodes;
   struct listed *list;
   uint32_t most, count;
+  errors_extra(L, 1, 2, 1, "waiters");
   lua_settop(L, 1);
   if (b == NULL) {
     lua_newtable(L);
@@ -140,8 +143,8 @@ int inspect_barriers(lua_State *L) {
 /* }=== */
 
 int inspect_tostring(lua_State *L) {
-  const struct barrier *checked = barrier_check(L, 1, "tostring");
-  const struct barrier *b = checked ? checked : barrier_gone_at(L, 1);
+  barrier_check(L, 1, "tostring"); /* A finalized barrier passes, too. */
+  const struct barrier *b = (const struct barrier *)lua_touserdata(L, 1);
   const struct machine *m = &b->job.machine;
   int waiting = (int)machine_waiting(m), counted = (int)machine_counted(m);
   const char *state = inspect_state(b);

@@ -34,18 +34,23 @@ bool machine_is_open(const struct machine *m) {
   return m->state == MACHINE_FILLING && !m->held && BLOCKED(m)->count == 0;
 }
 
-bool machine_would_trip(const struct machine *m) {
-  return machine_is_open(m) && INSIDE(m)->count + m->arrived + 1 >= need(m);
+bool machine_would_trip(const struct machine *m, uint32_t n) {
+  return machine_is_open(m) && INSIDE(m)->count + m->arrived + n >= need(m);
 }
 
 bool machine_would_wait(const struct machine *m) {
-  return nodes_has_room(&m->nodes) && m->state != MACHINE_BROKEN && !machine_would_trip(m);
+  return nodes_has_room(&m->nodes) && m->state != MACHINE_BROKEN && !machine_would_trip(m, 1);
 }
 
-bool machine_arrival_needs_node(const struct machine *m) {
-  uint32_t n = BLOCKED(m)->last;
+uint32_t machine_most_arrivals(const struct machine *m) {
+  return m->parties ? machine_absent(m) : 1;
+}
+
+bool machine_arrivals_need_node(const struct machine *m, uint32_t n) {
+  uint32_t last = BLOCKED(m)->last;
   if (machine_is_open(m)) return false;
-  return n == 0 || NODE(m, n)->outcome != MACHINE_ARRIVED || NODE(m, n)->as.count == UINT32_MAX;
+  return last == 0 || NODE(m, last)->outcome != MACHINE_ARRIVED ||
+         NODE(m, last)->as.count > UINT32_MAX - n;
 }
 
 static inline uint32_t take(struct machine *m, const void *key) {
@@ -72,18 +77,18 @@ uint32_t machine_enter(struct machine *m, const void *key) {
   return n;
 }
 
-void machine_arrive(struct machine *m) {
+void machine_arrive(struct machine *m, uint32_t n) {
   if (machine_is_open(m)) {
-    m->arrived++;
+    m->arrived += n;
     return;
   }
-  if (machine_arrival_needs_node(m)) {
-    uint32_t n = take(m, NULL);
-    nodes_append(&m->nodes, m->inside ^ 1, n);
-    NODE(m, n)->outcome = MACHINE_ARRIVED;
+  if (machine_arrivals_need_node(m, n)) {
+    uint32_t node = take(m, NULL);
+    nodes_append(&m->nodes, m->inside ^ 1, node);
+    NODE(m, node)->outcome = MACHINE_ARRIVED;
     m->arrivals++;
   }
-  NODE(m, BLOCKED(m)->last)->as.count++;
+  NODE(m, BLOCKED(m)->last)->as.count += n;
 }
 
 uint32_t machine_watch(struct machine *m, const void *key) {
@@ -154,7 +159,6 @@ uint64_t machine_pass(struct machine *m, uint32_t turn) {
 
 void machine_hold(struct machine *m, uint32_t last, bool runs) {
   m->held = true;
-  m->needed = m->parties;
   m->last = last;
   m->runner = runs ? last : 0;
   m->thrown = MACHINE_PASSED;
@@ -170,17 +174,11 @@ bool machine_is_due(const struct machine *m, uint32_t turn) {
   return m->due && older(m->inside_turn, turn);
 }
 
-bool machine_still_full(const struct machine *m) {
-  uint32_t least = m->needed < m->parties ? m->needed : m->parties;
-  return m->state == MACHINE_FILLING && m->thrown == MACHINE_PASSED &&
-         INSIDE(m)->count + m->arrived >= least;
-}
-
 bool machine_unhold(struct machine *m, uint32_t turn) {
   m->held = m->due = false;
   m->runner = 0;
   if (m->state == MACHINE_FILLING) m->blocked_turn = turn;
-  return machine_still_full(m);
+  return m->thrown == MACHINE_PASSED;
 }
 
 /* }=== */
@@ -199,7 +197,7 @@ static void pull(struct machine *m, uint32_t n, uint32_t turn) {
 
 bool machine_waits(const struct machine *m, uint32_t node) {
   uint8_t place = NODE(m, node)->place;
-  if (place == m->inside) return m->state == MACHINE_FILLING;
+  if (place == m->inside) return m->state == MACHINE_FILLING && !m->held;
   return place == PLACE_WATCHING || (place == (m->inside ^ 1) && m->state != MACHINE_BROKEN);
 }
 

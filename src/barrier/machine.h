@@ -60,13 +60,12 @@ struct machine {
   struct nodes nodes;
   uint32_t parties;
   uint32_t arrived;      /* in this phase, without waiting */
-  uint32_t needed;       /* held: how many parties there were when it was */
   uint32_t last;         /* the last arrival, inside, if it waits; 0: none */
   uint32_t runner;       /* held: the last arrival if its own call runs the action; 0: none */
   uint32_t parked;       /* the node of the party that is running; 0: none */
   const void *running;   /* the key of that node; NULL: none */
   uint32_t arrivals;     /* how many of the blocked nodes are MACHINE_ARRIVED */
-  bool held;             /* everybody is there; who arrives is blocked */
+  bool held;             /* all parties are there: the trip is decided */
   bool due;              /* held, and the action has still to run, in a turn */
   uint8_t thrown;        /* held: MACHINE_RESET or MACHINE_ABORTED if it was */
   uint8_t inside;        /* which queue is inside: PLACE_QUEUE_A or _B */
@@ -119,22 +118,26 @@ INTERNAL bool machine_rest(struct machine *m);
 /* Would an arrival count in the phase that is filling, and not be blocked? */
 INTERNAL bool machine_is_open(const struct machine *m);
 
-/* Would an arrival now be the last one that the barrier waits for? */
-INTERNAL bool machine_would_trip(const struct machine *m);
+/* Would `n` arrivals now be the last that the barrier waits for? */
+INTERNAL bool machine_would_trip(const struct machine *m, uint32_t n);
 
 /* Would an arrival now have to wait, and is there room for its node? */
 INTERNAL bool machine_would_wait(const struct machine *m);
 
-/* Does an arrival that does not wait need a node? */
-INTERNAL bool machine_arrival_needs_node(const struct machine *m);
+/* How many parties may arrive by one call: those that have yet to arrive, or one that passes
+** alone. */
+INTERNAL uint32_t machine_most_arrivals(const struct machine *m);
+
+/* Do `n` arrivals that do not wait need a node? */
+INTERNAL bool machine_arrivals_need_node(const struct machine *m, uint32_t n);
 
 /* A party arrives and waits, inside or blocked. The machine must not be broken.
 ** Check machine_full afterwards. */
 INTERNAL uint32_t machine_enter(struct machine *m, const void *key);
 
-/* A party arrives and does not wait. The machine must not be broken. Needs
-** room only if machine_arrival_needs_node. Check machine_full afterwards. */
-INTERNAL void machine_arrive(struct machine *m);
+/* `n` parties arrive and do not wait, at most machine_most_arrivals. The machine must not be
+** broken. Needs room only if machine_arrivals_need_node. Check machine_full afterwards. */
+INTERNAL void machine_arrive(struct machine *m, uint32_t n);
 
 /* Somebody waits for the next trip, as no party. The machine must not be broken. */
 INTERNAL uint32_t machine_watch(struct machine *m, const void *key);
@@ -160,10 +163,10 @@ INTERNAL void machine_trip(struct machine *m, uint32_t turn);
 /* The last arrival passes without a node: trips, and returns its position. */
 INTERNAL uint64_t machine_pass(struct machine *m, uint32_t turn);
 
-/* Everybody is there, and the barrier's action is about to run: until
-** machine_unhold, whoever arrives is blocked. `last`: the node of the last arrival,
-** 0 if it does not wait. `runs`: its own call runs the action, so it cannot be told
-** anything before that ends. */
+/* All parties are there, and the barrier's action is about to run: the trip is decided. Until
+** machine_unhold each arrival is blocked, and a party that leaves leaves alone. `last`: the
+** node of the last arrival, 0 if it does not wait. `runs`: its own call runs the action, so
+** it cannot resume before that ends. */
 INTERNAL void machine_hold(struct machine *m, uint32_t last, bool runs);
 
 /* The same where the action runs in a turn to come, which is now due. */
@@ -172,19 +175,16 @@ INTERNAL void machine_put_off(struct machine *m, uint32_t last, uint32_t turn);
 /* Was the action put off before this turn? */
 INTERNAL bool machine_is_due(const struct machine *m, uint32_t turn);
 
-/* Held: is everybody still there, and was it neither reset nor aborted? */
-INTERNAL bool machine_still_full(const struct machine *m);
-
-/* The action has run, or will not. Returns whether the barrier has to be tripped:
-** everybody is still there. */
+/* The action has run, or will not. Returns whether the caller has to trip the barrier: it was
+** neither reset nor aborted meanwhile. */
 INTERNAL bool machine_unhold(struct machine *m, uint32_t turn);
 
 /* }=== */
 
 /* {=== leaving === */
 
-/* Is the node on its way through: not failed, let go or told? That is when its
-** timeout counts. */
+/* True while the node still waits for a trip that is not decided; only then does its timeout
+** apply. */
 INTERNAL bool machine_waits(const struct machine *m, uint32_t node);
 
 /* Takes a node out of its queue for good; it is free then. */

@@ -122,6 +122,14 @@ int errors_argument(lua_State *L, int level, int arg, const char *name, const ch
   return lua_error(L);
 }
 
+void errors_extra(lua_State *L, int level, int first, int arg, const char *name) {
+  int top = lua_gettop(L);
+  for (int i = first; i <= top; i++)
+    if (!lua_isnil(L, i))
+      errors_argument(L, level, arg + i - first, name, "no such argument is taken, got %s",
+                      luaL_typename(L, i));
+}
+
 int errors_raise(lua_State *L, int level, const char *fmt, ...) {
   va_list args;
   luaL_where(L, level);

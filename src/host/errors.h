@@ -30,6 +30,10 @@ INTERNAL bool errors_cancels(lua_State *L, const lua_State *co);
 INTERNAL int errors_argument(lua_State *L, int level, int arg, const char *name, const char *fmt,
                              ...);
 
+/* An argument error unless all values from index `first` on, which is argument number `arg`, are
+** nil: the function takes no more. [-0, +0, v] */
+INTERNAL void errors_extra(lua_State *L, int level, int first, int arg, const char *name);
+
 /* Raises a message with the position of the function at `level`. [-0, +0, v] */
 INTERNAL int errors_raise(lua_State *L, int level, const char *fmt, ...);
 

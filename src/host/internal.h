@@ -10,19 +10,13 @@
 #define INTERNAL extern
 #endif
 
-/* For luaopen_barrier_core, also where everything is hidden by default, and where Lua
-** is compiled as C++ and this with it. */
-#ifdef __cplusplus
-#define EXTERN_C extern "C"
-#else
-#define EXTERN_C extern
-#endif
+/* For luaopen_barrier_core, also where everything is hidden by default. */
 #if defined(_WIN32)
-#define EXPORT EXTERN_C __declspec(dllexport)
+#define EXPORT extern __declspec(dllexport)
 #elif defined(__GNUC__)
-#define EXPORT EXTERN_C __attribute__((visibility("default")))
+#define EXPORT extern __attribute__((visibility("default")))
 #else
-#define EXPORT EXTERN_C
+#define EXPORT extern
 #endif
 
 #endif

@@ -34,13 +34,14 @@ enum {
   UV_REF,
   UV_NOW,
   UV_UPDATE_TIME,
+  UV_HRTIME,
   UV_CLOSE,
   UV_LAST
 };
 
 static const char *const uv_names[] = {
     "new_timer", "new_idle", "timer_start", "timer_stop", "idle_start",  "idle_stop", "is_closing",
-    "is_active", "has_ref",  "ref",         "now",        "update_time", "close"};
+    "is_active", "has_ref",  "ref",         "now",        "update_time", "hrtime",    "close"};
 
 /* {=== calling luv === */
 
@@ -143,16 +144,30 @@ uint64_t loop_now(lua_State *L, struct loop *l) {
   return ms;
 }
 
-uint64_t loop_update(lua_State *L, struct loop *l) {
+/* So many milliseconds at most is luv's clock behind, which was just updated: it leaves out parts
+** of one, and Linux may have moved it up to one ago (CLOCK_MONOTONIC_COARSE). [-0, +0] */
+static uint64_t read_lag(lua_State *L, const struct loop *l, int table) {
+  uint32_t ns;
+  lua_rawgeti(L, table, UV_HRTIME);
+  lua_call(L, 0, 1);
+  ns = (uint32_t)(int64_t)lua_tonumber(L, -1) - l->seen * 1000000u; /* modulo 2^32 */
+  lua_pop(L, 1);
+  return ns > 1000000 ? 2 : ns > 0;
+}
+
+void loop_update(lua_State *L, struct loop *l) {
   int table;
-  uint64_t ms;
-  if (l->left) return l->clock;
+  if (l->left) return;
   table = push_table(L, l);
   lua_rawgeti(L, table, UV_UPDATE_TIME);
   lua_call(L, 0, 0);
-  ms = read_clock(L, l, table);
+  l->base = read_clock(L, l, table);
+  l->base += read_lag(L, l, table);
   lua_pop(L, 1);
-  return ms;
+}
+
+uint64_t loop_after(const struct loop *l, uint64_t timeout) {
+  return timeout ? l->base + timeout : l->clock;
 }
 
 /* }=== */
@@ -338,7 +353,7 @@ static int on_end(lua_State *L) {
 
 void loop_open(lua_State *L, struct loop *l) {
   l->armed = ARMED_OFF;
-  l->clock = 1; /* no time is LOOP_NOW */
+  l->clock = l->base = 1; /* no time is LOOP_NOW */
   l->seen = l->calls = l->credit = 0;
   l->bound = l->polls = l->left = false;
   l->guard = NULL;

@@ -24,6 +24,7 @@
 struct loop {
   uint64_t armed;  /* when the timer fires; see loop.c */
   uint64_t clock;  /* milliseconds, when loop_now last asked */
+  uint64_t base;   /* on that clock, not before the last loop_update */
   uint32_t seen;   /* what luv's clock said then, modulo 2^32 */
   uint32_t calls;  /* of luv's functions that start and stop the timer */
   uint32_t credit; /* how many may be served before the loop polls */
@@ -45,9 +46,13 @@ INTERNAL const char *loop_bind(lua_State *L, struct loop *l, int uv);
 /* The loop's clock in milliseconds, which does not wrap around. [-0, +0, e] */
 INTERNAL uint64_t loop_now(lua_State *L, struct loop *l);
 
-/* The same, after bringing it up to date: user code may have taken its time.
+/* Brings the clock up to date, as user code may have taken its time: timeouts begin now.
 ** [-0, +0, e] */
-INTERNAL uint64_t loop_update(lua_State *L, struct loop *l);
+INTERNAL void loop_update(lua_State *L, struct loop *l);
+
+/* When `timeout` milliseconds since the last loop_update have passed for certain. luv's clock
+** counts whole ones, so that is later than the sum on the clock; but 0 have always passed. */
+INTERNAL uint64_t loop_after(const struct loop *l, uint64_t timeout);
 
 /* Has a turn called as soon as can be, also if somebody else has stopped, closed or
 ** unreferenced the timer. [-0, +0, e] */

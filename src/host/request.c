@@ -24,6 +24,7 @@ void request_check(lua_State *L, struct request *r) {
   else if (type > LUA_TNIL)
     errors_argument(L, REQUEST_LEVEL, 1, r->name, "timeout or callback expected, got %s",
                     luaL_typename(L, REQUEST_FIRST_ARG));
+  errors_extra(L, REQUEST_LEVEL, second + 1, 3, r->name);
   if (lua_isnoneornil(L, second)) return;
   if (r->callback)
     errors_argument(L, REQUEST_LEVEL, 2, r->name, "nothing comes after the callback");
@@ -35,6 +36,7 @@ void request_check(lua_State *L, struct request *r) {
 
 uint32_t request_count(lua_State *L, const char *name) {
   int64_t n = 1;
+  errors_extra(L, 1, 3, 2, name);
   if (lua_isnoneornil(L, 2)) return 1;
   if (!compat_tointeger(L, 2, &n) || n < 1) {
     bool number = lua_type(L, 2) == LUA_TNUMBER;

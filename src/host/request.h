@@ -20,9 +20,10 @@ enum request_kind { WAIT, WATCH, ARRIVE, DEREGISTER };
 struct request {
   enum request_kind kind;
   const char *name; /* of the method */
-  uint32_t n;       /* DEREGISTER: how many */
+  uint32_t n;       /* ARRIVE, DEREGISTER: how many */
   bool timed;
   bool deferred;    /* a trip waits for a turn */
+  bool cancelled;   /* nothing comes: the coroutine was to be cancelled in its next wait */
   uint64_t timeout; /* milliseconds */
   uint64_t when;    /* on the loop's clock */
   int callback;     /* its index; 0: a coroutine waits, or nobody */
@@ -33,8 +34,8 @@ struct request {
 ** [-0, +0, v] */
 INTERNAL void request_check(lua_State *L, struct request *r);
 
-/* The optional number of parties at index 2 of the method `name`, from 1 on. What is more
-** than a barrier can have counts as one more than that. [-0, +0, v] */
+/* The optional number of parties at index 2 of the method `name`, from 1 on, which is its last
+** argument. What is more than a barrier can have counts as one more than that. [-0, +0, v] */
 INTERNAL uint32_t request_count(lua_State *L, const char *name);
 
 #endif

@@ -227,9 +227,11 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   void *ud;
   nodes_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
+  memset(&s->living, 0, sizeof(s->living));
   s->first = s->last = NULL;
   s->turn = 0;
   s->bound = 0;
+  s->cancels = false;
   s->serve = serve;
   s->expire = on_expiry;
   make_tables(L, s);
@@ -238,7 +240,10 @@ void scheduler_open(lua_State *L, struct scheduler *s, scheduler_serve serve,
   loop_open(L, &s->loop);
 }
 
-void scheduler_destroy(struct scheduler *s) { deadlines_destroy(&s->deadlines); }
+void scheduler_destroy(struct scheduler *s) {
+  deadlines_destroy(&s->deadlines);
+  living_close(&s->living);
+}
 
 int scheduler_push_all(lua_State *L, const struct scheduler *s) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);

@@ -10,6 +10,7 @@
 #define BARRIER_SCHEDULER_H
 
 #include "deadlines.h"
+#include "living.h"
 #include "loop.h"
 
 /* Lets out whoever is ready. The barrier is on the top of the stack, `report` is
@@ -24,10 +25,12 @@ struct scheduler {
   struct job *first, *last; /* ordered by `since` */
   struct deadlines deadlines;
   struct loop loop;
+  struct living living; /* its barriers */
   uint32_t turn;
-  int anchors; /* in the registry: barriers that have to stay, by job.anchor; else false */
-  int all;     /* in the registry: all barriers, weak, by job.anchor */
-  int bound;   /* no job.anchor was ever greater */
+  int anchors;  /* in the registry: barriers that have to stay, by job.anchor; else false */
+  int all;      /* in the registry: all barriers, weak, by job.anchor */
+  int bound;    /* no job.anchor was ever greater */
+  bool cancels; /* there are coroutines whose next wait is cancelled */
 #if LUA_VERSION_NUM == 501
   lua_State *spare; /* see coroutine_stack */
 #endif

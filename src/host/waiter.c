@@ -12,10 +12,20 @@ struct waiter *waiter_at(lua_State *L, int i) {
   return w->type == &waiter_type && w->self == w ? w : NULL;
 }
 
+/* Has the userdata at index 1 a barrier? A copy of a Waiter's bytes that lies where that was has
+** none, as luv copies no values. [-0, +0, -] */
+static bool has_barrier(lua_State *L) {
+  bool has;
+  compat_getvalue(L, 1, WAITER_BARRIER);
+  has = lua_type(L, -1) == LUA_TUSERDATA;
+  lua_pop(L, 1);
+  return has;
+}
+
 /* The Waiter at index 1, or an error for the method `name`. [-0, +0, v] */
 static struct waiter *check_waiter(lua_State *L, const char *name) {
   struct waiter *w = waiter_at(L, 1);
-  if (w == NULL)
+  if (w == NULL || !has_barrier(L))
     errors_raise(L, 1, "calling '%s' on bad self (Waiter expected, got %s)", name,
                  luaL_typename(L, 1));
   return w;
@@ -64,6 +74,7 @@ static int waiter_close(lua_State *L) {
   struct barrier *b;
   bool notifies = !lua_isnoneornil(L, 2);
   uint32_t n;
+  errors_extra(L, 1, 3, 2, "close");
   if (notifies && !is_callable(L, 2))
     errors_argument(L, 1, 1, "close", "on_close must be callable, got %s", luaL_typename(L, 2));
   lua_settop(L, 2);
@@ -82,14 +93,14 @@ static int waiter_close(lua_State *L) {
 
 static int waiter_is_closing(lua_State *L) {
   check_waiter(L, "is_closing");
+  errors_extra(L, 1, 2, 1, "is_closing");
   compat_getvalue(L, 1, WAITER_CALLBACK);
   lua_pushboolean(L, !lua_toboolean(L, -1));
   return 1;
 }
 
 static int waiter_tostring(lua_State *L) {
-  const struct waiter *w = waiter_at(L, 1);
-  if (w == NULL) return luaL_error(L, "Waiter expected, got %s", luaL_typename(L, 1));
+  const struct waiter *w = check_waiter(L, "tostring");
   lua_pushfstring(L, "<barrier.Waiter object at %p [%s]>", (const void *)w,
                   w->node ? "waiting" : "done");
   return 1;

@@ -21,7 +21,7 @@ INTERNAL void waiter_open(lua_State *L);
 /* A new Waiter for the barrier at index `self`, in no queue yet. [-0, +1, m] */
 INTERNAL struct waiter *waiter_push(lua_State *L, int self, int callback);
 
-/* The Waiter at an index, or NULL. */
+/* The Waiter at an index, or NULL. It may be a copy of one that is gone, which is in no barrier. */
 INTERNAL struct waiter *waiter_at(lua_State *L, int i);
 
 /* Takes the callback from the Waiter at an index, which is out from now on. Pushes

@@ -66,25 +66,22 @@ local function spawn(command, options, callback)
   input:write(options.stdin, function() -- who does not read it all, need not
     input:close()
   end)
-  parts:wait(function(errors, results)
+  parts:wait(function(_, results, errors)
     callback {
       code = results.status[1],
       signal = results.status[2],
       stdout = results.stdout or "",
-      stderr = results.stderr or errors and errors.stderr or "",
+      stderr = results.stderr or errors.stderr or "",
     }
   end)
   return process
 end
 
----Starts a formatter.
----@return { kill: fun(self, signal: string) }? process
-local function start(command, text, done)
-  local ok, result = pcall(vim.system or spawn, command, { stdin = text }, on_exit(done))
-  if ok then
-    return result
+---Starts a formatter: a job of the group, which the process that is returned stops.
+local function start(command, text)
+  return function(done)
+    return (vim.system or spawn)(command, { stdin = text }, on_exit(done))
   end
-  done(tostring(result)) -- it cannot be started, so it will not call back
 end
 
 ---Calls `call_off` when somebody changes the buffer, or closes it.
@@ -161,7 +158,7 @@ local function report(formatters, errors)
   end
 end
 
----@param err barrier.Error of the wait
+---@param err barrier.Error of a group that was stopped
 local function explain(err)
   if getmetatable(err) == barrier.TimeoutError then
     vim.notify(("format_all: no answer within %d ms from %s"):format(M.timeout,
@@ -175,32 +172,28 @@ function M.run()
   local buffer = vim.api.nvim_get_current_buf()
   local formatters = M.formatters[vim.bo.filetype] or {}
   local text = table.concat(vim.api.nvim_buf_get_lines(buffer, 0, -1, true), "\n") .. "\n"
-  local group, processes, over = barrier.group(), {}, false
+  local group = barrier.group { timeout = M.timeout }
 
   for _, formatter in ipairs(formatters) do
-    processes[formatter.name] = start(formatter.command, text, group:add(formatter.name))
+    group:start(formatter.name, start(formatter.command, text))
   end
+  local over = false
   watch(buffer, function()
     return over
   end, function(reason)
     group:abort(reason)
   end)
 
-  -- It goes on where vim.api may be called, whoever was the last to call back.
-  coroutine.wrap(function()
-    local ok, errors, results = pcall(group.wait, group, M.timeout)
+  -- It goes on where vim.api may be called, whichever program was the last to end.
+  group:wait(function(err, results, errors)
     over = true
-    if ok then
-      errors = errors or {}
-      apply(buffer, collect(text, formatters, results, errors))
-      report(formatters, errors)
+    if err and getmetatable(err) ~= barrier.GroupError then
+      explain(err)
       return
     end
-    for _, process in pairs(processes) do
-      pcall(process.kill, process, "sigterm") -- it may have ended
-    end
-    explain(errors)
-  end)()
+    apply(buffer, collect(text, formatters, results, errors))
+    report(formatters, errors)
+  end)
 end
 
 return M

@@ -1,72 +1,34 @@
----One of three plugins, branch.lua, files.lua and version.lua, that share no file and no
----function. Each starts asynchronously and waits for the other two before any of
----them sets up its command. To meet they need the same barrier: it is in package.loaded,
----Lua's table of what everybody shares, under a name that they have agreed upon, as
----plugins agree on the name of a User event. Whoever is sourced first makes it. (vim.g
----can't hold it, and the module's own table is not theirs.)
+---One of three plugins, branch.lua, files.lua and version.lua, that share no file and no function.
+---Each starts asynchronously and waits for the other two before it sets up its command. To meet
+---they ask for the same group, by a name that they have agreed upon, as plugins agree on the name
+---of a User event. The plugin that is sourced first makes it.
 ---
----Not everybody has installed all three: after a while they go on without those who are
----missing. A barrier knows how many have come, not who, so beside it is a list of names.
+---Not everyone has installed all three: after a while they go on without those that are missing,
+---which the error names. A plugin that is sourced again begins its job again.
 ---
----This one finds out the branch, in a coroutine.
-if vim.g.loaded_branch then
-  return
-end
-vim.g.loaded_branch = 1
-
+---This one finds out the branch.
 local barrier = require "barrier"
 local uv = vim.uv or vim.loop
 
-package.loaded.rendezvous = package.loaded.rendezvous or {
-  started = barrier.new(3),
-  missing = { branch = true, files = true, version = true },
-}
-local started, missing = package.loaded.rendezvous.started, package.loaded.rendezvous.missing
-local patience = vim.g.rendezvous_timeout or 5000 -- milliseconds
-
----Calls one of luv's functions that take a callback last, and waits for it. Resumes
----through vim.schedule: the last party to arrive goes on where it is, and luv's own
----callbacks may not use vim.api.
-local function await(f, ...)
-  local co = coroutine.running()
-  local args = { ... }
-  args[#args + 1] = vim.schedule_wrap(function(...)
-    assert(coroutine.resume(co, ...))
-  end)
-  f(unpack(args))
-  return coroutine.yield()
-end
-
-local function read_head()
-  -- A whole path: luv opens it in a thread, and Neovim changes directory for a moment
-  -- whenever it looks for a file's full name.
-  local err, file = await(uv.fs_open, uv.cwd() .. "/.git/HEAD", "r", 0)
-  if not file then
-    return nil, err
-  end
-  local text
-  err, text = await(uv.fs_read, file, 200, 0)
-  uv.fs_close(file)
-  return text, err
-end
+local started = barrier.group { name = "rendezvous", expect = { "branch", "files", "version" } }
+local ready = started:add "branch"
 
 coroutine.wrap(function()
-  local head, problem = read_head()
-  if not head then
-    started:abort("branch: " .. problem) -- rather than let the others wait for nothing
+  -- A whole path: luv opens it in a thread, and Neovim changes directory for a moment whenever it
+  -- looks for a file's full name.
+  local err, file = barrier.await(uv.fs_open, uv.cwd() .. "/.git/HEAD", "r", 0)
+  local head
+  if file then
+    err, head = barrier.await(uv.fs_read, file, 200, 0)
+    uv.fs_close(file)
   end
-  missing.branch = nil
-  local passed, err = pcall(started.wait, started, patience)
-  if getmetatable(err) == barrier.TimeoutError then
-    local names = table.concat(vim.tbl_keys(missing), ", ")
-    vim.notify("branch: starts without " .. names, vim.log.levels.WARN)
-    started:wait(function() end) -- arrives again, so that the missing ones can start at once
-  elseif not passed then
-    vim.notify("branch: not started: " .. tostring(err), vim.log.levels.WARN)
-    return
+  ready(err, head)
+  local problem, results = started:wait(vim.g.rendezvous_timeout or 5000)
+  if problem then
+    vim.notify("branch: " .. problem.message, vim.log.levels.WARN)
   end
-  local branch = head:match("refs/heads/(%S+)") or head:sub(1, 8)
+  head = results.branch
   vim.api.nvim_create_user_command("Branch", function()
-    vim.notify("on " .. branch)
+    vim.notify(head and "on " .. (head:match "refs/heads/(%S+)" or head:sub(1, 8)) or err)
   end, {})
 end)()

@@ -1,0 +1,173 @@
+---Waiting in a coroutine for what luv calls back, and cancelling a coroutine that waits.
+local prefix = (...):gsub("[^.]+$", "")
+local environment = require(prefix .. "environment")
+local core = environment.core()
+local neovim = type(vim) == "table" and vim.schedule and require(prefix .. "neovim") or nil
+
+local isyieldable = core.isyieldable or coroutine.isyieldable -- luacheck: ignore 143
+local unpack = table.unpack or unpack -- luacheck: ignore 113 143
+
+---The group or await of each barrier that one has made for itself.
+local owners = core.owners or setmetatable({}, { __mode = "kv" })
+core.owners = owners
+
+local M = {
+  owners = owners,
+  has_stopped = false, -- whether `stop` has ever met a coroutine that did not wait
+}
+
+function M.is_callable(value)
+  if type(value) == "function" then
+    return true
+  end
+  local metatable = (debug and debug.getmetatable or getmetatable)(value)
+  return type(metatable) == "table" and metatable.__call ~= nil
+end
+local is_callable = M.is_callable
+
+-- {=== cancelling ===
+
+---The coroutines that `cancel` has taken out of a wait and that have not ended, and those whose
+---next wait will fail.
+---@type table<thread, boolean>
+local cancelled = setmetatable({}, { __mode = "k" })
+
+---Takes the coroutine out of wherever it waits in this module: its wait raises a CancelledError
+---in the next turn of the loop.
+---@param co thread
+---@return boolean found did it wait?
+function M.cancel(co)
+  if type(co) ~= "thread" then
+    local waiter = tostring(co):find("^<barrier%.Waiter") and " (it has a method close)" or ""
+    error(("bad argument #1 to 'cancel' (coroutine expected, got %s%s)"):format(type(co), waiter),
+      2)
+  end
+  for _, b in ipairs(core.barriers()) do
+    if b:cancel(co) then
+      cancelled[co] = true
+      return true
+    end
+  end
+  local shared = core.shared and core.shared.module and require(prefix .. "shared_waits")
+  if shared and shared.cancel_anywhere(co) then
+    cancelled[co] = true
+    return true
+  end
+  return false
+end
+
+---Cancels the coroutine; if it does not wait now, its next wait fails.
+---@param co thread
+function M.stop(co)
+  if not M.cancel(co) and coroutine.status(co) ~= "dead" and core.cancel_next then
+    cancelled[co], M.has_stopped = true, true
+    core.cancel_next(co, true)
+  end
+end
+
+---Raises the error in a turn, if the next wait of the running coroutine was cancelled.
+function M.check()
+  if M.has_stopped and core.cancel_next((coroutine.running())) then
+    M.take():await_trip()
+  end
+end
+
+---The coroutine has ended: it will not wait any more.
+---@param co thread
+---@return boolean was_cancelled
+function M.ended(co)
+  local was = cancelled[co] or false
+  if was and core.cancel_next then
+    core.cancel_next(co, false)
+  end
+  return was
+end
+
+-- }===
+
+-- {=== barriers to use for a while ===
+
+-- They trip in a turn of the loop, never at once.
+local new = core.make_new(neovim and neovim.schedule, function()
+  return true
+end)
+
+local idle = {}
+
+---@return barrier.Barrier b of one party
+function M.take()
+  return table.remove(idle) or new(1)
+end
+
+---Nothing but the parties of a trip that has come may be at the barrier.
+function M.give(b)
+  if #idle < 8 then
+    idle[#idle + 1] = b
+  end
+end
+
+-- }===
+
+local function pack(...)
+  return { n = select("#", ...), ... }
+end
+
+---Suspends the coroutine until `state.values` are there.
+local function suspend(state)
+  local b = M.take()
+  owners[b] = M
+  state.b = b
+  if not state.values then -- or a finalizer has called back meanwhile
+    b:await_trip()
+    M.give(b)
+  end
+end
+
+---The callback that ends an await.
+local function new_callback(state)
+  return function(...)
+    local values = pack(...)
+    local waits = state.waits
+    state.waits = nil -- from here on another call is ignored
+    if waits and not state.values then
+      state.values = values
+      local b = state.b
+      if b and b.generation then -- and not collected with the Lua state
+        b:arrive()
+      end
+    end
+  end
+end
+
+---Calls `f(..., callback)` and suspends the coroutine until `callback` is called.
+---
+---```lua
+---local err, stat = barrier.await(uv.fs_stat, path)
+---```
+---@param f fun(...: any): any of luv, or any function whose last argument is a callback
+---@param ... any arguments of `f`
+---@return any ... what `callback` was called with, or the error that `f` returned after nil
+function M.await(f, ...)
+  if not isyieldable() then
+    local co, is_main = coroutine.running()
+    error((not co or is_main) and "cannot await outside a coroutine; call it in barrier.run"
+      or "cannot await here: the coroutine cannot yield across a C function", 2)
+  elseif not is_callable(f) then
+    error(("bad argument #1 to '%s' (%s, got %s)"):format("await", "function expected", type(f)), 2)
+  end
+  M.check()
+  local state, n = { waits = true }, select("#", ...) + 1
+  local arguments = { ... }
+  arguments[n] = new_callback(state)
+  local first, problem = f(unpack(arguments, 1, n))
+  if not state.values then
+    if not first and problem then
+      state.waits = nil
+      return problem
+    end
+    suspend(state)
+  end
+  return unpack(state.values, 1, state.values.n)
+end
+
+return M
