@@ -106,28 +106,45 @@ describe("the example", function()
     assert.are.equal(0, code)
   end)
 
-  it("stuck shows where each party is that still waits", function()
+  ---The number of the line with this text in an example.
+  local function line_of(name, text)
+    local number = 0
+    for line in io.lines(examples .. name) do
+      number = number + 1
+      if line:find(text, 1, true) then
+        return number
+      end
+    end
+    error("no line has " .. text)
+  end
+
+  it("stuck shows which of six workers is missing, and where it hangs", function()
     local out, err, code = run(dir, "stuck")
     assert.are.equal("", err)
     assert.are.equal(0, code)
-    local number, waits = 0, {}
-    for line in io.lines(examples .. "stuck.lua") do
-      number = number + 1
-      if line == "  b:wait()" then
-        waits[#waits + 1] = "stuck.lua:" .. number .. ": in function"
-      end
-    end
-    assert.are.equal(2, #waits)
-    local thread = "\n  waits: thread: 0x%.%.%.\n  stack traceback:\n(.-)"
-    local first, second, third = out:match(
-      "^<barrier%.Barrier object at 0x%.%.%. %[filling, waiters:3/4%]>, 1 missing"
-        .. thread
-        .. thread
-        .. "\n  waits: (<barrier%.Waiter object at 0x%.%.%.) %[waiting%]>\n$"
-    )
-    assert.is_truthy(third, out)
-    assert.is_truthy(first:find(waits[1], 1, true), first)
-    assert.is_truthy(second:find(waits[2], 1, true), second)
+    local awaits = line_of("stuck.lua", "= barrier.await(")
+    local waits = line_of("stuck.lua", "b:wait()")
+    local pattern = "\n<barrier%.Barrier object at [^\n]* %[filling, waiters:5/6%]>, 1 missing"
+      .. "\n  missing since the previous phase: a coroutine, suspended:"
+      .. "\n    [^\n]*stuck%.lua:AWAITS: in [^\n]*"
+      .. "\n    [^\n]*stuck%.lua:%d+: in [^\n]*"
+      .. "\n  a coroutine waits, for [^\n]*:"
+      .. "\n    [^\n]*stuck%.lua:WAITS: in [^\n]*"
+      .. "\n    [^\n]*stuck%.lua:%d+: in [^\n]*"
+      .. "\n  4 coroutines wait, for [^\n]*:"
+      .. "\n    [^\n]*stuck%.lua:WAITS: in [^\n]*"
+      .. "\nbarrier%.await\n"
+    assert.is_truthy(out:find((pattern:gsub("AWAITS", awaits):gsub("WAITS", waits))), out)
+  end)
+
+  it("missing_client shows which client has not attached", function()
+    local out, err, code = run(dir, "missing_client")
+    assert.are.equal("", err)
+    assert.are.equal(0, code)
+    assert.is_truthy(out:find("%[1/2 done%]>, pending: efm\n  pending, for %d+ m?s: efm, added at "
+      .. "[^\n]*missing_client%.lua:" .. line_of("missing_client.lua", "barrier.group {")
+      .. "\n  a coroutine waits, for [^\n]*:\n    [^\n]*missing_client%.lua:"
+      .. line_of("missing_client.lua", "clients:wait()") .. ": in "), out)
   end)
 
   describe("word_count", function()

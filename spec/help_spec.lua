@@ -46,7 +46,8 @@ local NO_MESSAGES = {
   "Nn]o such file", "' file not found", "barrier%.core built for", "barrier.core built for",
   " is loaded", "luv is Neovim's own (", "a barrier trips in Neovim's loop", " object at ",
   ", this is ", "was built for", ", and this is", "  winget install", " install luv",
-  "in a folder of", "unknown command", "<barrier.Group ",
+  "in a folder of", "unknown command", "<barrier.Group ", "callback, defined at ",
+  "call of arrive at ", "parties that wait:", "no party waits",
 }
 
 local function is_message(literal)
@@ -92,7 +93,7 @@ describe("the table of messages", function()
       local entries = assert(uv.fs_scandir(folder))
       for name in uv.fs_scandir_next, entries do
         local path = folder .. "/" .. name
-        if name:find "%.[ch]$" or name:find "%.lua$" then
+        if name ~= "stuck.lua" and (name:find "%.[ch]$" or name:find "%.lua$") then
           each_literal(path, function(literal)
             each_part(is_message(literal) and literal or "", function(part)
               count = count + 1

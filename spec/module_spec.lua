@@ -122,7 +122,8 @@ describe("the module", function()
     table.sort(names)
     assert.are.same({
       "BrokenBarrierError", "CancelledError", "GroupError", "TimeoutError", "_VERSION", "await",
-      "cancel", "close", "group", "implementation", "new", "redis", "run", "shared", "stuck",
+      "cancel", "close", "debug", "group", "implementation", "new", "redis", "run", "shared",
+      "stuck",
     }, names)
     assert.is_truthy(barrier._VERSION:find "^luv%-barrier %d+%.%d+%.%d+$")
     assert.are.equal("table", type(barrier.BrokenBarrierError))

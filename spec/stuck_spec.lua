@@ -1,4 +1,5 @@
 -- The report is of all barriers of a Lua state, so each of these runs in a process of its own.
+local uv = require "luv"
 local support = require "spec.support"
 
 local PRELUDE = [[
@@ -76,16 +77,186 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("shows a Waiter: where wait was called, or its tostring", function()
+  it("shows a callback by the file and line of its definition", function()
     succeeds [[
-      local b = barrier.new(3)
-      local function calling_place() return b:wait(function() end) end
-      local waiter = calling_place()
+      local b = barrier.new(4)
+      local function here(line) return debug.getinfo(1, "S").short_src .. ":" .. line end
+      local line = debug.getinfo(1, "l").currentline
+      local function callback() end
+      local callable = setmetatable({}, { __call = function() end })
+      local waiter = b:wait(callback)
+      b:wait(callable)
+      b:await_trip(print)
       uv.run()
-      local report = has(tostring(b))
-      assert(report:find("calling_place", 1, true) or report:find(tostring(waiter), 1, true))
+      has(tostring(b), "  a callback waits: " .. here(line + 1) .. "\n",
+        "  a callback waits: " .. here(line + 2) .. "\n",
+        "  a callback awaits the trip: a C function")
       waiter:close()
+      has_not(here(line + 1))
+    ]]
+  end)
+
+  it("shows equal entries once, with their number", function()
+    local out = support.output_of [[
+      local b = barrier.new(12)
+      local function callback() end
+      for i = 1, 3 do coroutine.wrap(function() b:wait() end)() end
+      for i = 1, 4 do b:wait(callback) end
+      for i = 1, 2 do b:await_trip(callback) end
+      coroutine.wrap(function() b:wait() end)()
+      print(barrier.stuck(b))
+    ]]
+    local at = "%(command line%):"
+    assert.is_truthy(out:find("^[^\n]+, 4 missing\n  3 coroutines wait:\n    " .. at
+      .. "4: in function [^\n]+\n  4 callbacks wait: " .. at .. "3\n  a coroutine waits:\n    "
+      .. at .. "7: in function [^\n]+\n  2 callbacks await the trip: " .. at .. "3\n$"), out)
+  end)
+
+  it("shows a coroutine's traceback from the line on that called the module", function()
+    local out = support.output_of [[
+      local b, group = barrier.new(9), barrier.group()
+      group:add "never"
+      local function inner(f, ...) f(...) return nil end
+      local function outer(f, ...) inner(f, ...) return nil end
+      local yields = jit or _VERSION ~= "Lua 5.1"
+      local ways = {
+        function() b:wait() end, function() b:wait(99999) end, function() b:await_trip() end,
+        function() b:with(print) end, function() barrier.await(function() end) end,
+        function() group:wait() end, function() group:wait(10000) end, function() group:join() end,
+        yields and function() pcall(b.wait, b) end,
+      }
+      for _, way in ipairs(ways) do
+        if way then
+          coroutine.wrap(function() outer(way) end)()
+        end
+      end
+      pcall(barrier.run, 1, function() outer(b.wait, b) end)
+      print(barrier.stuck())
+    ]]
+    local n = 0
+    for text in out:gmatch "coroutines? %a+[^:\n]*:\n(.-)\n *[%a<]" do
+      n = n + 1
+      assert.is_nil(text:find("barrier/", 1, true), out)
+      assert.is_truthy(text:find "^    %(command line%):%d", out)
+      assert.is_nil(text:find("[C]", 1, true), out)
+    end
+    assert.is_true(n >= 6, out)
+    assert.is_nil(out:find("[/\\]barrier[/\\][%w_]+%.lua"), out)
+  end)
+
+  support.it_on_unix("leaves out the frames of a copy that has another name", function()
+    local dir = uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/barrier-XXXXXX")
+    assert(uv.fs_symlink(support.project .. "/lua/barrier", dir .. "/copied"))
+    local out = support.output_of(("package.path = %q .. package.path"):format(dir
+      .. "/?.lua;" .. dir .. "/?/init.lua;") .. [[
+
+      uv.os_unsetenv "BARRIER_CORE"
+      barrier = require "copied"
+      barrier.debug(true)
+      local b, group = barrier.new(2), barrier.group()
+      group:add()
+      coroutine.wrap(function() b:wait() end)()
+      coroutine.wrap(function() group:wait() end)()
+      print(barrier.stuck(b), barrier.stuck(group))
+    ]])
+    uv.fs_unlink(dir .. "/copied")
+    uv.fs_rmdir(dir)
+    assert.is_nil(out:find("copied/", 1, true), out)
+    assert.is_nil(out:find("[C]", 1, true), out)
+    local _, n = out:gsub("a coroutine waits, for %d+ ms:\n    %(command", "")
+    assert.are.equal(2, n, out)
+  end)
+
+  it("shows what it has of a coroutine without a frame of the user's code", function()
+    succeeds [[
+      local b = barrier.new(2)
+      coroutine.wrap(b.wait)(b)
+      has("a coroutine waits:\n    [C]: in ")
+    ]]
+  end)
+
+  it("shows the keys that are pending in a group, and the user's callbacks", function()
+    local out = support.output_of [[
+      local group = barrier.group()
+      local done = group:add "a"
+      group:add "b"
+      group:add(setmetatable({}, { __tostring = error }))
+      done()
+      group:wait(function() end)
+      group:join(10000, function() end)
+      print((barrier.stuck():gsub("0x%x+", "0x")))
+    ]]
+    assert.are.equal([[
+<barrier.Group 0x [1/3 done]>, pending: b, table
+  a callback waits: (command line):7
+  a callback joins: (command line):8
+]], out)
+  end)
+
+  it("shows a group that is a job of another one by that and its key", function()
+    local out = support.output_of [[
+      local outer, inner, last = barrier.group(), barrier.group(), barrier.group { name = "last" }
+      last:add "z"
+      inner:add "y"
+      inner:join(outer:add("x", inner))
+      last:wait(inner:add("last"))
+      print((barrier.stuck():gsub("0x%x+", "0x")))
+    ]]
+    assert.are.equal([[
+<barrier.Group 0x [0/2 done]>, pending: y, last
+  a callback joins: the job x of <barrier.Group 0x [0/1 done]>
+<barrier.Group "last" 0x [0/1 done]>, pending: z
+  a callback waits: the job last of <barrier.Group 0x [0/2 done]>
+]], out)
+  end)
+
+  it("shows nothing of a barrier in which only arrivals are blocked", function()
+    succeeds [[
+      local drains = {}
+      local b = barrier.new(2, { schedule = function(drain) drains[#drains + 1] = drain end })
+      local a, c = b:wait(function() end), b:wait(function() end)
+      b:arrive()
+      assert(b.state == "draining" and barrier.stuck(b))
+      a:close()
+      c:close()
       assert(barrier.stuck() == nil)
+    ]]
+  end)
+
+  it("shows all awaits together", function()
+    local out = support.output_of [[
+      local kept = {}
+      for i = 1, 3 do
+        coroutine.wrap(function() barrier.await(function(f) kept[i] = f end) end)()
+      end
+      print(barrier.stuck())
+    ]]
+    assert.is_truthy(out:find "^barrier%.await\n  3 coroutines await:\n    [^\n]+\n$", out)
+  end)
+
+  it("shows the barrier, the group, or what the coroutine waits at, alone", function()
+    succeeds [[
+      local a, b, group, idle = barrier.new(2), barrier.new(2), barrier.group(), barrier.new(2)
+      a:wait(function() end)
+      local c = co(function() b:wait() end)
+      group:add "g"
+      assert(barrier.stuck(group) == nil and barrier.stuck(idle) == nil)
+      group:wait(function() end)
+      local function only(what, text, ...)
+        local report = barrier.stuck(what)
+        assert(report:find(text, 1, true), report)
+        for _, other in ipairs { ... } do assert(not report:find(other, 1, true), report) end
+      end
+      only(a, tostring(a), tostring(b), tostring(group))
+      only(b, tostring(b), tostring(a), tostring(group))
+      only(c, tostring(b), tostring(a), tostring(group))
+      only(group, tostring(group), tostring(a), tostring(b))
+      assert(barrier.stuck(coroutine.create(function() end)) == nil)
+      for _, bad in ipairs { 1, "b", {}, print, true, io.stdout } do
+        local ok, err = pcall(function() barrier.stuck(bad) end)
+        assert(err:find("command line%):%d+: bad argument #1 to 'stuck' %(barrier, group or "
+          .. "coroutine expected, got " .. type(bad)), err)
+      end
     ]]
   end)
 
@@ -158,15 +329,15 @@ describe("barrier.stuck", function()
   it("keeps nobody alive, and forgets barriers that are collected", function()
     succeeds [[
       local seen = setmetatable({}, { __mode = "k" })
-      do
-        for _ = 1, 10 do
-          local b = barrier.new(2)
-          seen[b] = true
-          seen[co(function() b:wait() end)] = true
-          seen[b:await_trip(function() end)] = true
-        end
-        assert(barrier.stuck())
+      local kept = {}
+      for i = 1, 10 do
+        local b = barrier.new(2)
+        kept[i], seen[b] = b, true
+        seen[co(function() b:wait() end)] = true
+        seen[b:await_trip(function() end)] = true
       end
+      assert(barrier.stuck())
+      kept = nil
       if jit then jit.flush() end
       for _ = 1, 4 do collectgarbage() end
       assert(next(seen) == nil)
@@ -211,7 +382,7 @@ describe("barrier.stuck", function()
       for _ = 1, 500 do co(function() crowded_place() end) end
       local report = has(tostring(crowded), "2500")
       for i = 1, 300 do assert(report:find(tostring(barriers[i]), 1, true)) end
-      assert(select(2, report:gsub("crowded_place", "")) >= 500)
+      assert(report:find("  500 coroutines wait:\n    [^\n]*crowded_place"), report)
     ]]
   end)
 
@@ -224,6 +395,20 @@ describe("barrier.stuck", function()
       print(barrier.stuck())
     ]]
     assert.is_truthy(out:find("[filling, waiters:2/3]", 1, true), out)
-    assert.are.equal(2, select(2, out:gsub("worker", "")), out)
+    assert.is_truthy(out:find("  2 coroutines wait:\n    [^\n]*worker"), out)
+  end)
+
+  support.it_in_c("shows shared barriers", function()
+    succeeds [[
+      local b = barrier.shared("stuck", 7)
+      local function place() b:wait() end
+      co(function() place() end)
+      b:wait(function() end)
+      b:arrive()
+      local report = has(tostring(b) .. ", 4 missing\n  a coroutine waits:\n    ", "place",
+        "  a callback waits: ")
+      assert(barrier.stuck(b) == report)
+      b:reset()
+    ]]
   end)
 end)

@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1849119325"
+#define BARRIER_STAMP "3566249927"
 
 #endif

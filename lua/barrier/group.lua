@@ -32,6 +32,8 @@ local Group = {}
 function Group:add(key, stop) -- luacheck: ignore 212
 end
 
+jobs.methods = Group -- for debug mode
+
 local properties = {
   n_jobs = function(group) return group._n end,
   n_pending = jobs.n_pending,

@@ -8,6 +8,7 @@ local here = (...):gsub("health$", "")
 local health = vim.health or require "health"
 local start = health.start or health.report_start
 local ok = health.ok or health.report_ok
+local inform = health.info or health.report_info
 local warn = health.warn or health.report_warn
 local fail = health.error or health.report_error
 
@@ -45,9 +46,10 @@ local function trip(barrier)
 end
 
 ---@param on_ok fun(message: string)
+---@param on_information fun(message: string)
 ---@param on_warning fun(message: string)
 ---@param on_error fun(message: string)
-local function examine(on_ok, on_warning, on_error)
+local function examine(on_ok, on_information, on_warning, on_error)
   -- After a failure at startup `require` would only say that there was one.
   if type(package.loaded.barrier) ~= "table" then
     package.loaded.barrier = nil
@@ -79,17 +81,21 @@ local function examine(on_ok, on_warning, on_error)
   else
     on_ok "a barrier trips in Neovim's loop"
   end
+  local report = barrier.stuck()
+  on_information(report and "parties that wait:\n" .. report or "no party waits")
 end
 
 function M.check()
   start "barrier"
-  examine(ok, warn, fail)
+  examine(ok, inform, warn, fail)
 end
 
 ---Prints what `:checkhealth barrier` shows.
 function M.report()
   examine(function(message)
     print("OK " .. message)
+  end, function(message)
+    print("INFO " .. message)
   end, function(message)
     print("WARNING " .. message)
   end, function(message)

@@ -20,7 +20,6 @@
 ---@field GroupError table metatable of the error of a group whose jobs have failed
 ---@field implementation "C"|"Lua" which core is used
 ---@field core_problem? string why the first C core is not used, and how to build it
----@field stuck fun(): string? who waits in which barrier, and where; nil if there is nobody
 ---@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
 local M = { _VERSION = "luv-barrier 1.0.0" }
 
@@ -198,12 +197,30 @@ function M.close()
   return true
 end
 
----A report of every barrier of this Lua state at which somebody waits, for the end of a
----program: `uv.run()` has returned, and somebody still waits. It names who waits, with
----tracebacks, who watches, and how many are missing.
----@return string? report nil if nobody waits
-function M.stuck()
-  return require(here .. "stuck")(core)
+---A report of every barrier, group and await of this Lua state in which a party waits, or of
+---`what` alone: which parties wait, and where, and what is missing. In debug mode it says more. It
+---is for the end of a program, when `uv.run()` has returned and a party still waits.
+---@param what? any a barrier, a group, or a coroutine
+---@return string? report nil if there is no such party
+function M.stuck(what)
+  local report = require(here .. "stuck")(core, what)
+  return report
+end
+
+---Switches debug mode on or off. When it is on, each wait, arrival and job is noted, with when and
+---where it was made, and each barrier knows which parties were in the previous phase: then `stuck`
+---says how long each party has waited, which parties are absent, and where they are.
+---
+---The environment variable BARRIER_DEBUG=1 switches it on when the module is loaded.
+---@param on? boolean without it, nothing changes
+---@return boolean was_on
+function M.debug(on)
+  local was_on = require(here .. "debug")(on)
+  return was_on
+end
+
+if os.getenv "BARRIER_DEBUG" == "1" then
+  M.debug(true)
 end
 
 return M

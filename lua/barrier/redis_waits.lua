@@ -191,7 +191,7 @@ if coroutine.close then -- luacheck: ignore 143
       local guarded <close> = setmetatable(self, guard)
       wait(self.inner)
     end
-  ]], "=barrier.redis"))(guard, function(inner)
+  ]], debug.getinfo(1, "S").source))(guard, function(inner)
     return inner:wait()
   end)
 elseif jit or _VERSION ~= "Lua 5.1" then

@@ -500,7 +500,7 @@ end
 
 local Node -- the metatable of nodes that notice coroutine.close
 if coroutine.close then -- luacheck: ignore 143
-  suspend = assert(load [[
+  suspend = assert(load([[
     local yield, go_on, PASSED = ...
     return function(node)
       local guard <close> = node
@@ -510,7 +510,7 @@ if coroutine.close then -- luacheck: ignore 143
       end
       return go_on(node, token, result)
     end
-  ]])(yield, go_on, PASSED)
+  ]], debug.getinfo(1, "S").source))(yield, go_on, PASSED) -- the source's name is for `stuck`
   Node = { __close = function(node)
     if node.place then
       leave(node.machine, node)
@@ -926,6 +926,11 @@ function methods.waiters(self, ...)
 end
 
 M.waiters = methods.waiters
+
+---@return any # the callback of a Waiter; false if it was called or closed
+function M.callback_of(waiter)
+  return check_waiter(waiter, "callback_of").callback
+end
 
 function M.watchers(self)
   local m = check_barrier(self, "watchers")

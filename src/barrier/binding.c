@@ -302,6 +302,7 @@ static const luaL_Reg helpers[] = {
     {"check_with", check_with},
     {"waiters", inspect_waiters_of},
     {"watchers", inspect_watchers},
+    {"callback_of", waiter_callback},
 #if !COMPAT_YIELDK
     {"arrive_wait", arrive_wait},
     {"arrive_await_trip", arrive_await_trip},

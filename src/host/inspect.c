@@ -98,6 +98,7 @@ static bool is_inhabited(const struct room *r) {
 int inspect_rooms(lua_State *L) {
   const struct scheduler *s = (const struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
   compat_index count = 0;
+  bool all = lua_toboolean(L, 1) != 0;
   int bound;
   lua_settop(L, 0);
   lua_newtable(L);
@@ -106,7 +107,7 @@ int inspect_rooms(lua_State *L) {
     const struct room *r;
     lua_rawgeti(L, 2, i);
     r = room_at(L, -1);
-    if (r && is_inhabited(r))
+    if (r && (all || is_inhabited(r)))
       lua_rawseti(L, 1, ++count);
     else
       lua_pop(L, 1);

@@ -18,7 +18,7 @@ INTERNAL int inspect_waiters_of(lua_State *L);
 ** to come. Upvalue 1: the scheduler. */
 INTERNAL int inspect_pending(lua_State *L);
 
-/* () -> an array of the rooms at which a party waits. Upvalue 1: the scheduler. */
+/* ([all]) -> an array of the rooms at which a party waits, or of all. Upvalue 1: the scheduler. */
 INTERNAL int inspect_rooms(lua_State *L);
 
 #endif

@@ -107,6 +107,12 @@ static int waiter_tostring(lua_State *L) {
   return 1;
 }
 
+int waiter_callback(lua_State *L) {
+  check_waiter(L, "callback_of");
+  compat_getvalue(L, 1, WAITER_CALLBACK);
+  return 1;
+}
+
 static const luaL_Reg waiter_methods[] = {
     {"close", waiter_close}, {"is_closing", waiter_is_closing}, {NULL, NULL}};
 

@@ -28,4 +28,7 @@ INTERNAL struct waiter *waiter_at(lua_State *L, int i);
 ** false, or nil, if it was called or closed. [-0, +1, -] */
 INTERNAL void waiter_take_callback(lua_State *L, int i);
 
+/* (waiter) -> its callback, or false if it was called or closed. For barrier.stuck. */
+INTERNAL int waiter_callback(lua_State *L);
+
 #endif
