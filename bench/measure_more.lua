@@ -60,14 +60,16 @@ function measurements.latency_timer()
   end)
 end
 
----The longest time between two turns of the loop while N parties pass.
-local function pause(begin)
-  local idle, last, longest = uv.new_idle(), nil, 0
-  begin()
+---The longest time between two turns of the loop in a second; in the tenth turn it calls `f`.
+local function pause(f)
+  local idle, last, longest, turns = uv.new_idle(), nil, 0, 0
   idle:start(function()
     local now = uv.hrtime()
     longest = math.max(longest, now - (last or now))
-    last = now
+    last, turns = now, turns + 1
+    if turns == 10 then
+      f()
+    end
   end)
   later(1000, function()
     idle:stop()
@@ -76,28 +78,26 @@ local function pause(begin)
   return longest
 end
 
+---While N parties pass.
 function measurements.pause()
+  local b = lib.barrier(N)
+  for _ = 2, N do
+    coroutine.wrap(b.wait)(b)
+  end
   return pause(function()
-    local b = lib.barrier(N)
-    for _ = 2, N do
-      coroutine.wrap(b.wait)(b)
-    end
-    later(10, function()
-      coroutine.wrap(b.wait)(b)
-    end)
+    coroutine.wrap(b.wait)(b)
   end)
 end
 
----The same when all time out.
+---While they time out.
 function measurements.pause_expire()
-  return pause(function()
-    local b = lib.barrier(N + 1)
-    for _ = 1, N do
-      coroutine.wrap(function()
-        pcall(b.wait, b, 300)
-      end)()
-    end
-  end)
+  local b = lib.barrier(N + 1)
+  for _ = 1, N do
+    coroutine.wrap(function()
+      pcall(b.wait, b, 300)
+    end)()
+  end
+  return pause(function() end)
 end
 
 ---A trip of a shared barrier between N threads.
