@@ -205,6 +205,76 @@ describe("at each instruction of start", function()
   end)
 end)
 
+---What is called, and called in between: each notes in `log` how often it has called back.
+local calls = {
+  wait = function(group, log) group:wait(function() log.wait = log.wait + 1 end) end,
+  join = function(group, log) group:join(100000, function() log.join = log.join + 1 end) end,
+  coroutine = function(group, log)
+    coroutine.wrap(function()
+      group:wait()
+      log.coroutine = log.coroutine + 1
+    end)()
+  end,
+  abort = function(group) group:abort "stop" end,
+  done = function(_, log) log.done() end,
+  add = function(group, log)
+    local _, done = pcall(group.add, group, nil, function() log.stop = log.stop + 1 end)
+    table.insert(log, done)
+  end,
+  start = function(group, log)
+    group:start(function(done)
+      log.start = log.start + 1
+      done()
+    end)
+  end,
+}
+
+---Calls one, and another one in between, while two jobs are pending.
+local function call_both(outer, inner, options)
+  at_each_instruction(function()
+    local group = barrier.group(options)
+    local log = { wait = 0, join = 0, coroutine = 0, start = 0, stop = 0, stopped = 0 }
+    log.done = group:add("first", function() log.stopped = log.stopped + 1 end)
+    local last = group:add "last"
+    return function()
+      calls[outer](group, log)
+    end, function()
+      calls[inner](group, log)
+    end, function(n)
+      local function expected(name)
+        return (outer == name and 1 or 0) + (inner == name and 1 or 0)
+      end
+      log.done()
+      for _, done in ipairs(log) do
+        done()
+      end
+      last()
+      finish(group, "join")
+      for _, name in ipairs { "wait", "join", "coroutine" } do
+        assert.are.equal(expected(name), log[name], name .. n)
+      end
+      local aborts = expected "abort" > 0
+      assert.is_true(log.start <= expected "start" and log.stop <= expected "add", n)
+      assert.is_true(aborts or log.start == expected "start" and log.stop == 0, n)
+      assert.is_true(log.stopped <= 1 and (not aborts or expected "done" > 0 or log.stopped == 1))
+      assert.are.same({}, group:pending(), n)
+      assert.are.equal(0, group.n_running, n)
+    end
+  end)
+end
+
+describe("at each instruction of", function()
+  for outer in pairs(calls) do
+    support.it_in_c(outer .. " any other call does what it does", function()
+      for inner in pairs(calls) do
+        if not (jit and inner == "coroutine") then -- no coroutine of LuaJIT yields in a hook
+          call_both(outer, inner, { limit = 1, timeout = 1000000 })
+        end
+      end
+    end)
+  end
+end)
+
 describe("a finalizer", function()
   if _VERSION == "Lua 5.1" then
     return -- where tables have none

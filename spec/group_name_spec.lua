@@ -128,6 +128,7 @@ describe("the option name", function()
     for _, expect in ipairs { {}, { "a" }, { "a", "c" }, { "a", "b", "c" } } do
       raises("another option 'expect'", barrier.group, { name = "options", expect = expect })
     end
+    assert.are.equal(group, barrier.group { name = "options", stop_on_result = false })
     options.limit = 5 -- its own copy counts
     assert.are.equal(group, barrier.group { name = "options", limit = 2 })
     group:abort()

@@ -124,7 +124,11 @@ describe("barrier.group", function()
     raises("an array of keys, none of them nil or NaN", barrier.group, { expect = { key = 1 } })
     raises("an array of keys, none of them nil or NaN", barrier.group, { expect = { 0 / 0 } })
     raises("each of them once; it has 'a' twice", barrier.group, { expect = { "a", "a" } })
-    barrier.group {}
+    local odd = setmetatable({}, { __tostring = function() error "no text" end })
+    raises("must be an integer >= 1, got table", barrier.group, { limit = odd })
+    raises("must be an integer >= 0, in milliseconds, got table", barrier.group, { timeout = odd })
+    raises("unknown option 'table'", barrier.group, { [odd] = 1 })
+    raises("it has 'table' twice", barrier.group, { expect = { odd, odd } })
     local line = debug.getinfo(1, "l").currentline + 1
     local _, err = pcall(function() barrier.group(false) end)
     assert.is_truthy(err:find("group_spec.lua:" .. line .. ": bad argument", 1, true), err)
@@ -523,7 +527,7 @@ describe("wait", function()
     local group = barrier.group()
     for _, name in ipairs { "wait", "join" } do
       local wait = group[name]
-      for _, timeout in ipairs { -1, 1.5, math.huge, 0 / 0, 1e300, "10", {}, true } do
+      for _, timeout in ipairs { -1, 1.5, math.huge, 0 / 0, 1e300, 2 ^ 63, "10", {}, true } do
         raises("bad argument #1 to '" .. name .. "' (", wait, group, timeout)
         co(function()
           raises("bad argument #1 to '" .. name .. "' (", wait, group, timeout)

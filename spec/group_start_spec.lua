@@ -51,6 +51,17 @@ describe("start", function()
     assert.are.same({ c = 1, d = true, e = true }, group.results)
   end)
 
+  it("says why a table that it returns after nil is an error", function()
+    local group = barrier.group()
+    group:start("stat", function() return nil, { size = 1 } end)
+    group:start("named", function()
+      return nil, setmetatable({}, { __tostring = function() return "an error" end })
+    end)
+    local err = finish(group)
+    assert.is_truthy(err.message:find("^2 of 2 jobs failed: stat: table: %S+ %(what comes after "
+      .. "nil or false is an error%); named: an error$"), err.message)
+  end)
+
   it("keeps what it returns as the job's stop", function()
     local group, log = barrier.group(), {}
     local dones = {}

@@ -234,11 +234,17 @@ describe("a stop", function()
     group:add(4, object "close")
     local timer = uv.new_timer()
     group:add(5, timer)
+    group:add(6, setmetatable({}, { __call = function(...)
+      add(log, "callable" .. select("#", ...))
+    end }))
+    local odd = object "close"
+    odd.kill, odd.cancel = 5, true
+    group:add(7, odd)
     group:abort()
     assert.are.same({ "function0", { "kill", true, "sigterm" }, { "cancel", true },
-      { "close", true } }, log)
+      { "close", true }, "callable1", { "close", true } }, log)
     assert.is_true(timer:is_closing())
-    for _, wrong in ipairs { 1, "text", true, {} } do
+    for _, wrong in ipairs { 1, "text", true, {}, { kill = 5 } } do
       raises("bad argument #2 to 'add' (stop must be a function, or have a method kill, cancel or "
         .. "close, got " .. type(wrong) .. ")", group.add, barrier.group(), "key", wrong)
     end
@@ -359,22 +365,35 @@ describe("a group that was stopped", function()
     group:abort "stop"
     run_loop()
     assert.are.same({ "wait" }, log)
-    group:join(1, function(err)
-      add(log, err.name)
-    end)
-    run_loop()
-    assert.are.same({ "wait", "BrokenBarrierError" }, log)
     first()
     run_loop()
     second "late"
-    assert.are.equal(2, #log)
+    assert.are.equal(1, #log)
     run_loop()
-    assert.are.same({ "wait", "BrokenBarrierError", "join stop", "coroutine 2" }, log)
+    assert.are.same({ "wait", "join stop", "coroutine 2" }, log)
     group:join(function()
       add(log, "at once")
     end)
     run_loop()
-    assert.are.equal("at once", log[5])
+    assert.are.equal("at once", log[4])
+  end)
+
+  it("lets a join time out while a job is pending, also after a result has stopped it", function()
+    local group, log = barrier.group { stop_on_result = true, limit = 2 }, {}
+    local slow
+    group:start("slow", function(done) slow = done end)
+    group:add "quick"()
+    group:join(1, support.recorder(log))
+    run_loop()
+    local err = log[1].err
+    assert.are.equal("TimeoutError", err.name)
+    assert.are.equal("wait timed out after 1 ms, 1 of 2 jobs were done, pending: slow", err.message)
+    assert.are.equal(1, err.timeout)
+    slow()
+    group:join(1, support.recorder(log))
+    run_loop()
+    assert.are.equal(2, #log)
+    assert.is_nil(log[2].err)
   end)
 
   it("joins as it waits if it was not stopped", function()

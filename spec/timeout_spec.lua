@@ -24,6 +24,17 @@ local function handles()
 end
 
 describe("a timeout", function()
+  it("is named in the error, in milliseconds", function()
+    local b, log = barrier.new(4), {}
+    for _, name in ipairs { "wait", "await_trip" } do
+      b[name](b, 3, function(err)
+        add(log, err.timeout)
+      end)
+    end
+    run_loop()
+    assert.are.same({ 3, 3 }, log)
+  end)
+
   it("never passes early, in whichever part of a millisecond it begins", function()
     local early = {}
     for i = 1, 60 do

@@ -5,7 +5,9 @@ local core = environment.core()
 local neovim = type(vim) == "table" and vim.schedule and require(prefix .. "neovim") or nil
 
 local isyieldable = core.isyieldable or coroutine.isyieldable -- luacheck: ignore 143
+---@diagnostic disable-next-line: deprecated
 local unpack = table.unpack or unpack -- luacheck: ignore 113 143
+local is_5_1 = _VERSION == "Lua 5.1" and not jit
 
 ---The group or await of each barrier that one has made for itself.
 local owners = core.owners or setmetatable({}, { __mode = "kv" })
@@ -63,7 +65,7 @@ end
 ---Raises the error in a turn, if the next wait of the running coroutine was cancelled.
 function M.check()
   if M.has_stopped and core.cancel_next((coroutine.running())) then
-    M.take():await_trip()
+    M.take(M):await_trip()
   end
 end
 
@@ -82,16 +84,27 @@ end
 
 -- {=== barriers to use for a while ===
 
--- They trip in a turn of the loop, never at once.
-local new = core.make_new(neovim and neovim.schedule, function()
+local function always()
   return true
-end)
+end
+
+local new = core.make_new(neovim and neovim.schedule, always)
 
 local idle = {}
 
----@return barrier.Barrier b of one party
-function M.take()
-  return table.remove(idle) or new(1)
+---Makes a barrier of one party, which trips in a turn of the loop, never at once.
+---@param owner table see `owners`
+---@param schedule? function|false where parties go on; without it, the barrier may be used again
+---@return barrier.Barrier
+function M.take(owner, schedule)
+  local b
+  if schedule == nil then
+    b = table.remove(idle) or new(1)
+  else
+    b = core.make_new(schedule or nil, always)(1)
+  end
+  owners[b] = owner
+  return b
 end
 
 ---Nothing but the parties of a trip that has come may be at the barrier.
@@ -101,7 +114,61 @@ function M.give(b)
   end
 end
 
+---The generation of each barrier that was last asked to trip.
+---@type table<barrier.Barrier, integer>
+local asked = setmetatable({}, { __mode = "k" })
+
+---Will the barrier trip in the next turn?
+---@return boolean
+function M.is_asked(b)
+  return asked[b] == b.generation
+end
+
+---Has a barrier trip in the next turn, once.
+function M.ask(b)
+  local generation = b.generation
+  if generation and asked[b] ~= generation then -- otherwise collected, or asked already
+    b:arrive()
+    asked[b] = generation
+  end
+end
+
+---Calls `f` in a turn of the loop. If it raises an error, that is reported as uncaught.
+function M.turn(owner, schedule, f)
+  local b = M.take(owner, schedule)
+  b:await_trip(function()
+    if schedule == nil then
+      M.give(b)
+    end
+    f()
+  end)
+  M.ask(b)
+end
+
+---Waits in a coroutine for the barrier's trip. PUC Lua 5.1 can't wait inside pcall: there a
+---callback notices that the time has passed.
+---@return barrier.Error|string|nil err of the wait
+function M.suspend(b, timeout)
+  if not is_5_1 then
+    local ok, err = pcall(b.await_trip, b, timeout)
+    return not ok and err or nil
+  elseif timeout == nil then
+    b:await_trip()
+    return nil
+  end
+  local own, problem = M.take(owners[b]), nil
+  b:await_trip(timeout, function(err)
+    problem = err
+    own:arrive()
+  end)
+  own:await_trip()
+  M.give(own)
+  return problem
+end
+
 -- }===
+
+-- {=== await ===
 
 local function pack(...)
   return { n = select("#", ...), ... }
@@ -109,8 +176,7 @@ end
 
 ---Suspends the coroutine until `state.values` are there.
 local function suspend(state)
-  local b = M.take()
-  owners[b] = M
+  local b = M.take(M)
   state.b = b
   if not state.values then -- or a finalizer has called back meanwhile
     b:await_trip()
@@ -164,5 +230,7 @@ function M.await(f, ...)
   end
   return unpack(state.values, 1, state.values.n)
 end
+
+-- }===
 
 return M

@@ -3,8 +3,7 @@
 local prefix = (...):gsub("[^.]+$", "")
 local environment = require(prefix .. "environment")
 local frames = require(prefix .. "frames")
-local adding = require(prefix .. "group_add")
-local starting = require(prefix .. "group_start")
+local adding = require(prefix .. "group_start")
 local jobs = require(prefix .. "group_jobs")
 require(prefix .. "group")
 local is_callable = require(prefix .. "await").is_callable
@@ -282,15 +281,15 @@ local function raise(ok, ...)
   return ...
 end
 
-function make.coroutine_job(original)
+function make.body_of()
   return function(group, number, body)
-    return original(group, number, function()
+    return function()
       local place = (rawget(group, "_places") or {})[group._keys[number]]
       if place then
         place.co = running()
       end
       return raise(xpcall(body, add_traceback))
-    end)
+    end
   end
 end
 
@@ -356,11 +355,10 @@ local function exchange_methods()
 end
 
 ---What was exchanged in the files of this copy; nil if the mode is off.
-local adds, starts, methods
+local adds, methods
 
 local function exchange_groups()
-  adds = exchange(adding, "new_add", "expect")
-  starts = exchange(starting, "coroutine_job")
+  adds = exchange(adding, "new_add", "expect", "body_of")
   methods = exchange(jobs.methods, "start", "run")
   for _, group in pairs(core.owners) do
     if getmetatable(group) == "barrier.Group" then
@@ -389,7 +387,6 @@ return function(on)
     exchange_groups()
   elseif on == false and adds then
     restore(adds)
-    restore(starts)
     restore(methods)
     adds = nil
   end

@@ -1,53 +1,148 @@
----What a group knows of its jobs: how they end and are stopped. group_turns.lua says what each
----change has to be, so that a finalizer or a debug hook may call a group's functions at any moment.
+---What a group knows of its jobs: how they end and are stopped; and its barriers, at which parties
+---wait and which give turns of the loop.
+---
+---A finalizer or a debug hook may call any function of a group while another one runs, between
+---any two instructions, and has returned before that goes on. So every change is one of these:
+---
+--- - One store that no other call makes.
+--- - A claim: read, erase, then look whether a call in between has done it all. A call after
+---   the erasure finds nothing to claim.
+--- - A number that is taken, and then looked at: if a call in between has taken it, the next one.
+--- - A count, which is made anew if a call in between has counted too.
 local prefix = (...):gsub("[^.]+$", "")
-local turns = require(prefix .. "group_turns")
-
-local count = turns.count
+local waits = require(prefix .. "await")
+local given = require(prefix .. "group_options")
 
 local M = {}
 
 ---Tells when the Lua state closes. The functions that refer to it keep it alive.
 local life = { closes = false }
+local function note_end()
+  life.closes = true
+end
+---@diagnostic disable: deprecated
 if newproxy then -- luacheck: ignore 113
   life.proxy = newproxy(true) -- luacheck: ignore 113
-  getmetatable(life.proxy).__gc = function()
-    life.closes = true
-  end
+  getmetatable(life.proxy).__gc = note_end
 else
-  setmetatable(life, { __gc = function()
-    life.closes = true
-  end })
+  setmetatable(life, { __gc = note_end })
+end
+---@diagnostic enable: deprecated
+
+-- {=== barriers ===
+
+local is_making = false -- is a call about to store a barrier?
+local has_more = false -- whether another call has ever come meanwhile
+
+---The group's barrier for one purpose. A party that comes before it trips passes.
+---@param purpose "_wait"|"_join"
+---@return barrier.Barrier
+function M.barrier(group, purpose)
+  local b = group[purpose]
+  if b then
+    return b
+  end
+  b = waits.take(group, group._options.schedule)
+  if is_making then
+    has_more = true
+    rawset(group, b, purpose)
+  else
+    is_making = true
+    b = rawget(group, purpose) or b
+    rawset(group, purpose, b)
+    is_making = false
+  end
+  return b
 end
 
----In the place of the key of a job that is done.
-local DONE = {}
+---A party is let go by a trip of this barrier of a complete group: another group may have it,
+---unless a further trip was asked for.
+function M.release(group, purpose, b)
+  if group[purpose] == b and not waits.is_asked(b) then
+    group[purpose] = false
+    if group._options.schedule == nil then
+      waits.give(b)
+    end
+  end
+end
 
--- {=== what is pending ===
+---Has the barriers for one purpose trip in the next turn.
+local function trip(group, purpose)
+  local b = rawget(group, purpose)
+  if b then
+    waits.ask(b)
+  end
+  if has_more then
+    for key, value in next, group do
+      if value == purpose then
+        waits.ask(key)
+      end
+    end
+  end
+end
 
-local n_calls = 0 -- of `set_done`
+---Calls `f` in a turn of the loop, where waiting parties go on.
+local function turn(group, f)
+  waits.turn(group, group._options.schedule, f)
+end
+M.turn = turn
 
----Counts the jobs that are done, when a call in between may have counted too.
+---Reports the error as uncaught, in a turn.
+function M.report(group, err)
+  turn(group, function()
+    error(err, 0)
+  end)
+end
+
+-- }===
+
+-- {=== counting ===
+
+-- In the place of the key of a job that has ended: how.
+local DONE, FAILED, DROPPED = {}, {}, {}
+local ENDED = { [DONE] = true, [FAILED] = true, [DROPPED] = true }
+
+local n_calls = 0 -- of the functions that count
+
+---Counts the jobs of each kind, when a call in between may have counted too.
 local function recount(group)
-  local keys = group._keys
+  local keys, started = group._keys, group._started or {}
   local call
   repeat
-    local done = 0
+    local done, failed, active = 0, 0, 0
     call = n_calls
-    for i = 1, group._n do
-      done = done + (keys[i] == DONE and 1 or 0)
+    for number = 1, group._n do
+      local key = keys[number]
+      done = done + (key ~= nil and ENDED[key] and 1 or 0)
+      failed = failed + (key == FAILED and 1 or 0)
+      active = active + (started[number] and 1 or 0)
     end
-    group._done = done
+    group._done, group._failed, group._active = done, failed, active
   until n_calls == call
 end
 
----A job is done.
-local function set_done(group, number)
-  local keys = group._keys
-  keys[number] = DONE
+---A job has ended.
+---@param how table DONE, FAILED or DROPPED
+local function end_job(group, number, how)
   local call = n_calls + 1
   n_calls = call
+  group._keys[number] = how
   group._done = group._done + 1
+  if how == FAILED then
+    group._failed = group._failed + 1
+  end
+  if n_calls ~= call then
+    recount(group)
+  end
+end
+
+---A job takes room within the limit, or gives it back.
+---@param value true?
+function M.set_started(group, number, value)
+  local call = n_calls + 1
+  n_calls = call
+  group._started[number] = value
+  group._active = group._active + (value and 1 or -1)
   if n_calls ~= call then
     recount(group)
   end
@@ -61,14 +156,14 @@ M.n_pending = n_pending
 
 local function is_pending(group, number)
   local key = group._keys[number]
-  return key ~= nil and key ~= DONE
+  return key ~= nil and not ENDED[key]
 end
 M.is_pending = is_pending
 
 ---@return integer[] numbers of the jobs that are not done, in order of adding
 local function pending_numbers(group)
   local keys, numbers = group._keys, {}
-  while keys[group._first] == DONE do
+  while ENDED[keys[group._first]] do
     group._first = group._first + 1
   end
   for number = group._first, group._n do
@@ -88,6 +183,15 @@ function M.pending(group)
   return list
 end
 
+---@return integer n how many jobs were done, without those that never began
+function M.n_done(group)
+  local n = group._done
+  for number = 1, group._cause and group._n or 0 do
+    n = n - (group._keys[number] == DROPPED and 1 or 0)
+  end
+  return n
+end
+
 ---@return integer n_running how many jobs have begun and are not done
 function M.n_running(group)
   local n = n_pending(group)
@@ -101,8 +205,22 @@ end
 
 -- {=== the end of a group ===
 
+---A job has ended, or a party has come: lets the waiting parties go, if nothing is pending.
+local function settle(group)
+  if n_pending(group) > 0 then
+    return
+  end
+  M.disarm(group)
+  if group._complete or group._waited and not group._cause and group._n > 0 then
+    group._complete, group._is_open = true, false
+    trip(group, "_wait")
+    trip(group, "_join")
+  end
+end
+M.settle = settle
+
 ---The time of the group no longer counts, for now.
-local function disarm(group)
+function M.disarm(group)
   local alarm = group._alarm
   if alarm then
     group._alarm = false
@@ -110,71 +228,19 @@ local function disarm(group)
   end
 end
 
----A job has ended, or a party has come: lets the waiting parties go, if nothing is pending.
-local function settle(group)
-  if n_pending(group) > 0 then
-    return
-  end
-  disarm(group)
-  if group._complete or group._waited and not group._cause and group._n > 0 then
-    group._complete, group._is_open = true, false
-    turns.trip(group, "_wait")
-    turns.trip(group, "_join")
-  end
-end
-M.settle = settle
-
 ---A job never begins.
 local function drop(group, number)
   if is_pending(group, number) then
-    count(group, "_dropped", 1)
-    set_done(group, number)
+    end_job(group, number, DROPPED)
   end
 end
 M.drop = drop
 
--- }===
-
--- {=== stops ===
-
-local function method_of(value, name)
-  return value[name]
-end
-
----@return function? call what stops the job
----@return string? method its name, if it is one
-local function stop_of(value)
-  local kind = type(value)
-  if kind == "function" then
-    return value
-  elseif kind == "string" then
-    return nil
-  end
-  for _, name in ipairs { "kill", "cancel", "close" } do
-    local ok, method = pcall(method_of, value, name)
-    if ok and method ~= nil then
-      return method, name
-    end
-  end
-end
-M.stop_of = stop_of
-
-local function try_stop(stop)
-  local f, name = stop_of(stop)
-  if not name then
-    f()
-  elseif name == "kill" then
-    f(stop, "sigterm")
-  elseif not (name == "close" and stop.is_closing and stop:is_closing()) then -- an error in luv
-    f(stop)
-  end
-end
-
----Calls a stop. If it raises an error, that is reported.
+---Calls a stop. If it raises an error, that is reported as uncaught.
 function M.call_stop(group, stop)
-  local ok, err = pcall(try_stop, stop)
+  local ok, err = pcall(given.call_stop, stop)
   if not ok then
-    turns.report(group, err)
+    M.report(group, err)
   end
 end
 
@@ -206,7 +272,8 @@ function M.give_stop(group, number, stop)
 end
 
 ---Stops the group, unless it was stopped or is complete.
----@param cause { kind: "error"|"result"|"timeout"|"abort", reason: any }
+---@param group barrier.GroupInternals
+---@param cause barrier.GroupCause
 local function stop_group(group, cause)
   local may = group._may_stop
   if group._complete then
@@ -228,8 +295,8 @@ local function stop_group(group, cause)
     call_stops(group, number)
   end
   group._complete = true
-  disarm(group)
-  turns.trip(group, "_wait")
+  M.disarm(group)
+  trip(group, "_wait")
   settle(group)
 end
 M.stop = stop_group
@@ -258,11 +325,10 @@ end
 local function follow(group, number, err, stops)
   local options, started = group._options, group._started
   if started and started[number] then
-    started[number] = nil
-    count(group, "_active", -1)
+    M.set_started(group, number, nil)
     local queue = group._queue
     if queue.first <= queue.n and not group._pumps then
-      turns.turn(group, function()
+      turn(group, function()
         group._pumps = false
         M.pump(group)
       end)
@@ -276,7 +342,7 @@ local function follow(group, number, err, stops)
   end
 end
 
----The same for a group that was stopped, or has options.
+---The same for a job that has failed, and in a group that was stopped or has options.
 local function finish_with_options(group, number, key, err, value)
   local stops = group._keys[-number]
   group._keys[-number] = nil
@@ -286,11 +352,10 @@ local function finish_with_options(group, number, key, err, value)
     end
   elseif err then
     group._errors[key] = err
-    count(group, "_failed", 1)
   else
     group._results[key] = value
   end
-  set_done(group, number)
+  end_job(group, number, err and not group._cause and FAILED or DONE)
   if group._follows then
     follow(group, number, err, stops)
   end
@@ -298,53 +363,21 @@ local function finish_with_options(group, number, key, err, value)
 end
 
 ---A job has ended: what luv's callback got is the error and the value.
-local function finish(group, number, err, value)
-  local keys = group._keys
-  local key = keys[number]
-  if key == DONE or life.closes then
+function M.finish(group, number, err, value)
+  local key = group._keys[number]
+  if ENDED[key] or life.closes then
     return
   elseif err or not group._is_plain then
     finish_with_options(group, number, key, err, value)
     return
   end
   group._results[key] = value
-  keys[number] = DONE
-  local call = n_calls + 1
-  n_calls = call
-  group._done = group._done + 1
-  if n_calls ~= call then
-    recount(group)
-  end
+  end_job(group, number, DONE)
   if group._waited and group._n == group._done then
     settle(group)
   end
 end
 
-local function pack(_, ...)
-  return { n = select("#", ...), ... }
-end
-
----@return fun(err?: any, ...: any) done
-local function new_done(group, number)
-  return function(...)
-    local claimed, n, err, value = number, select("#", ...), ...
-    number = nil -- from here on another call is ignored
-    if claimed then
-      if n ~= 2 then
-        value = n < 2 or pack(...)
-      end
-      finish(group, claimed, err, value)
-    end
-  end
-end
-M.new_done, M.finish, M.pack, M.set_done = new_done, finish, pack, set_done
-
 -- }===
-
----@return string text of a key or an error, in messages
-function M.text_of(value)
-  local ok, text = pcall(tostring, value)
-  return ok and type(text) == "string" and text or type(value)
-end
 
 return M

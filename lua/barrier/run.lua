@@ -5,6 +5,7 @@ local is_callable = require(prefix .. "await").is_callable
 
 -- PUC Lua 5.1 can't wait inside pcall.
 local is_5_1 = _VERSION == "Lua 5.1" and not jit
+---@diagnostic disable-next-line: deprecated
 local unpack = table.unpack or unpack -- luacheck: ignore 113 143
 local in_fast_event = type(vim) == "table" and vim.in_fast_event or nil
 
