@@ -2,6 +2,7 @@
 # make test    runs the specs under every Lua there is, and inside Neovim
 # make build   builds the module for every Lua there is
 # make check   runs the linters, and the compilers with all warnings
+# make docs    makes the help and README's tables of members from the annotations
 # make stamp   marks the core and the Lua files as belonging together, after a change in src
 # make soak    runs random scripts against a model of the contract for ten minutes
 # make soak-redis  storms a barrier of many processes for five minutes (see test/redis_storm.lua)
@@ -27,7 +28,7 @@ SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.
 EACH = $(MAKE) --no-print-directory --keep-going \
   $(if $(filter output-sync,$(.FEATURES)),--output-sync --jobs=$(JOBS))
 
-.PHONY: build demo test install check stamp soak soak-redis load portability bench bench-check \
+.PHONY: build demo test install check docs stamp soak soak-redis load portability bench bench-check \
   release dist check-dist clean FORCE
 .PRECIOUS: .rocks/%/built
 
@@ -104,13 +105,16 @@ install: .build/install/$(LUA_VERSION)/core.so
 	$(INSTALL) -d "$(DESTDIR)$(LUA_LUADIR)/barrier" "$(DESTDIR)$(LUA_LIBDIR)/barrier"
 	$(INSTALL) -m 644 lua/barrier/*.lua "$(DESTDIR)$(LUA_LUADIR)/barrier"
 	$(INSTALL) -m 644 $< "$(DESTDIR)$(LUA_LIBDIR)/barrier"
-	@for file in LICENSE README.md CHANGELOG.md $$(find doc examples -type f ! -name tags); do \
+	@for file in LICENSE README.md CHANGELOG.md $$(find doc examples -type f ! -name tags ! -name '*.in'); do \
 	  to="$(DESTDIR)$(DOCDIR)/$${file#doc/}"; \
 	  $(INSTALL) -d "$${to%/*}" && $(INSTALL) -m 644 $$file "$$to" || exit; \
 	done
 
 check:
 	@tools/check
+
+docs:
+	@. tools/common.sh && "$$(any_lua)" tools/docs.lua
 
 stamp:
 	@tools/stamp write

@@ -48,7 +48,6 @@ build = {
     ["barrier.redis"] = "lua/barrier/redis.lua",
     ["barrier.redis_client"] = "lua/barrier/redis_client.lua",
     ["barrier.redis_connection"] = "lua/barrier/redis_connection.lua",
-    ["barrier.redis_protocol"] = "lua/barrier/redis_protocol.lua",
     ["barrier.redis_script"] = "lua/barrier/redis_script.lua",
     ["barrier.redis_waits"] = "lua/barrier/redis_waits.lua",
     ["barrier.run"] = "lua/barrier/run.lua",

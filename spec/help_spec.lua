@@ -46,7 +46,7 @@ local NO_MESSAGES = {
   "Nn]o such file", "' file not found", "barrier%.core built for", "barrier.core built for",
   " is loaded", "luv is Neovim's own (", "a barrier trips in Neovim's loop", " object at ",
   ", this is ", "was built for", ", and this is", "  winget install", " install luv",
-  "in a folder of", "unknown command", "<barrier.Group ", "callback, defined at ",
+  "in a folder of", "LOADING BUSY", "unknown command", "<barrier.Group ", "callback, defined at ",
   "call of arrive at ", "parties that wait:", "no party waits",
 }
 

@@ -185,6 +185,8 @@ describe("barrier.redis, when something goes wrong:", function()
         passed = passed + (err and 0 or 1)
         if passed == rounds or checker.over then
           done()
+        elseif err and err.reason == "the barrier is closed" then
+          return -- with the spec
         elseif rounds == math.huge then
           local timer = uv.new_timer() -- a crowd takes its time
           timer:start(5, 0, function()

@@ -3,7 +3,7 @@ local redis = require "spec.redis_support"
 local uv = require "luv"
 
 require "barrier"
-local protocol = require "barrier.redis_protocol"
+local protocol = require "barrier.redis_connection"
 local script = require "barrier.redis_script"
 
 local NAMES = { "a", "b", "c", "d" }
@@ -111,7 +111,7 @@ local function connect(server)
     end)
     local reply = table.remove(replies, 1)
     assert(type(reply) ~= "table" or not reply.error, type(reply) == "table" and reply.error)
-    return type(reply) == "string" and protocol.outcome(reply) or reply
+    return reply
   end
 end
 
@@ -146,8 +146,8 @@ describe("the script of barrier.redis", function()
     local log = {}
     local function call(member, request, number, ...)
       log[#log + 1] = table.concat({ member.name, request, number, ... }, " ")
-      return command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", member.name, member.instance, 100000, request, epoch, member.known, number,
+      return command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
+        member.name, member.instance, 100000, request, epoch, member.known, number,
         member.low, ... }
     end
     local function same(expected, actual, what)
@@ -307,7 +307,7 @@ describe("the script of barrier.redis", function()
       same(tostring(arrivals(model)), held[2], "the number that have arrived")
       same(tostring(model.failed), held[3], "the last that failed")
     end
-    command { "DEL", key, key .. ":leases", key .. ":arrivals", key .. ":free", key .. ":gone" }
+    command { "DEL", key, key .. ":leases", key .. ":records" }
   end
 
   redis.it("does what the model does", function()
@@ -316,19 +316,133 @@ describe("the script of barrier.redis", function()
     end
   end)
 
-  redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
-    local key = "barrier:{clock}"
-    local function call(request, number, ...)
-      return command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", "a", "i", 900, request, 0, 0, number, 1, ... }
+  ---Calls of one member of a barrier for the spec.
+  local function caller(name, member)
+    local key = "barrier:{" .. name .. "}"
+    local self = { key = key, epoch = 0, known = 0, low = 1, ttl = 900 }
+    function self.call(request, number, ...)
+      local reply = command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
+        member or "a", "i", self.ttl, request, self.epoch, self.known, number, self.low, ... }
+      self.epoch = reply[1] == "state" and reply[2] or self.epoch
+      return reply
     end
-    local epoch = call("join", 0, 1, "", 1)[2]
+    return self
+  end
+
+  redis.it("does nothing again for what is sent again", function()
+    local a = caller "again"
+    a.call("join", 0, 3, "", 1)
+    a.call("wait", 1, 0)
+    a.call("reset", 2, 0)
+    a.known = 1
+    local counted = { "counted", a.epoch, 1, 0, 1, 1 }
+    assert.are.same(counted, a.call("wait", 3, 1))
+    assert.are.same({ "done" }, a.call("reset", 2, 0))
+    assert.are.same(counted, a.call("wait", 3, 1))
+    a.call("abort", 4, "as")
+    a.call("reset", 5, 0)
+    a.call("abort", 4, "as")
+    assert.are.same({ "counted", a.epoch, 2, 0, 1, 1 }, a.call("wait", 6, 2))
+    a.call("abort", 7, "as")
+    a.call("reset", 5, 0)
+    assert.are.equal(1, a.call("beat", 0, 0)[6])
+  end)
+
+  redis.it("notices without a new connection that the generation is an older one", function()
+    local a = caller "older"
+    local epoch = a.call("join", 0, 1, "", 1)[2]
+    a.call("wait", 1, 0)
+    a.known, a.low = 1, 2
+    command { "HSET", a.key, "generation", 0 }
+    assert.are.same({ "join" }, a.call("beat", 0, 0))
+    local reply = a.call("join", 1, 1, "", 0)
+    assert.is_true(reply[2] > epoch)
+    assert.are.equal(2, reply[3])
+    assert.are.same({ "failed", a.epoch, 1, "bRedis has lost the barrier" }, a.call("wait", 2, 1))
+  end)
+
+  redis.it("notices that it has forgotten a request within a generation", function()
+    local a = caller "forgotten"
+    local epoch = a.call("join", 0, 3, "", 1)[2]
+    a.call("wait", 1, 0)
+    local record = command { "HGET", a.key .. ":records", "a" }
+    a.call("arrive", 2, 0)
+    command { "HSET", a.key .. ":records", "a", record }
+    assert.is_true(a.call("join", 2, 3, "", 0)[2] > epoch)
+    for _, number in ipairs { 1, 3 } do -- 2 was answered
+      assert.are.same({ "failed", a.epoch, 0, "bRedis has lost the barrier" },
+        a.call("wait", number, 0))
+    end
+    assert.are.same({ "join" }, a.call("wait", 5, 0))
+    command { "HDEL", a.key .. ":records", "a" }
+    epoch = a.epoch
+    assert.is_true(a.call("join", 4, 3, "", 0)[2] > epoch)
+  end)
+
+  redis.it("numbers on above all that any member has heard of, in a new epoch", function()
+    local a, b = caller "epochs", caller("epochs", "b")
+    a.call("join", 0, 2, "", 1)
+    b.call("join", 0, 2, "", 1)
+    a.known, b.known = 3, 5
+    command { "DEL", a.key }
+    assert.are.equal(4, a.call("join", 0, 2, "", 0)[3])
+    assert.are.equal(6, b.call("join", 0, 2, "", 0)[3])
+    assert.are.same({ "failed", b.epoch, 5, "bRedis has lost the barrier" }, b.call("wait", 1, 5))
+  end)
+
+  redis.it("gives no seat back to a member that is gone and refused", function()
+    local a, b = caller "seats", caller("seats", "b")
+    a.call("join", 0, 1, "", 1)
+    command { "HSET", a.key .. ":records", "a", "-i 0" }
+    command { "ZADD", a.key .. ":leases", -1e15, "a" }
+    assert.are.equal("state", b.call("join", 0, 1, "", 1)[1])
+    assert.are.same({ "refused", "all 1 seats are taken" }, a.call("join", 0, 1, "", 0))
+    assert.are.equal(0, b.call("beat", 0, 0)[7])
+  end)
+
+  redis.it("knows who has arrived, also when the answer was all that was wanted", function()
+    local a = caller "silent"
+    local function standing(reply)
+      return { reply[4], reply[5], reply[8] } -- arrived, waiting, missing
+    end
+    a.call("join", 0, 3, "", 1)
+    a.call("arrive", 1, 0)
+    a.low = 2
+    a.call("wait", 2, 0)
+    assert.are.same({ 1, 0, 0 }, standing(a.call("withdraw", 3, 0, 2, "wait")))
+    a.call("arrive", 4, 0)
+    assert.are.same({ 1, 0, 0 }, standing(a.call("withdraw", 5, 0, 4, "arrive")))
+  end)
+
+  redis.it("keeps for a while which members of a crowd are missing", function()
+    local members = {}
+    for i = 1, 66 do
+      members[i] = caller("crowd", "m" .. i)
+      members[i].ttl = 100000
+      members[i].call("join", 0, 66, "", 1)
+    end
+    local function absent()
+      local standing = members[1].call("beat", 0, 1)
+      assert.are.equal(9, #standing - 8)
+      return standing[8]
+    end
+    command { "HINCRBY", members[1].key, "clock", 10000 } -- what joining has listed is old
+    members[1].call("wait", 1, 0)
+    assert.are.equal(65, absent())
+    members[2].call("wait", 1, 0)
+    assert.are.equal(65, absent())
+    command { "HINCRBY", members[1].key, "clock", 10000 }
+    assert.are.equal(64, absent())
+  end)
+
+  redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
+    local a = caller "clock"
+    a.call("join", 0, 1, "", 1)
     local function clock_after(seen)
-      local before = tonumber(command { "HGET", key, "clock" })
-      command { "HSET", key, "seen", ("%.0f"):format(seen) }
-      command { "EVALSHA", sha, 5, key, key .. ":leases", key .. ":arrivals", key .. ":free",
-        key .. ":gone", "a", "i", 900, "beat", epoch, 0, 0, 1, 0 }
-      return tonumber(command { "HGET", key, "clock" }) - before
+      local before = tonumber(command { "HGET", a.key, "clock" })
+      command { "HSET", a.key, "seen", ("%.0f"):format(seen) }
+      a.call("beat", 0, 0)
+      return tonumber(command { "HGET", a.key, "clock" }) - before
     end
     local now = os.time() * 1000
     assert.are.equal(300, clock_after(now - 3600000))

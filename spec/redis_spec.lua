@@ -481,6 +481,52 @@ describe("barrier.redis", function()
       { process.out, process.err, process.code })
   end)
 
+  it_redis("leaves no signal handler and no handle once it and the module are closed", function()
+    local process = run [[
+      local b = barrier.redis(NAME, 1, { url = URL })
+      b:wait(function() b:close() end)
+      uv.run()
+      print(barrier.close())
+      uv.run()
+      print(uv.loop_close())
+    ]]
+    assert.are.same({ "true\n0\n", "" }, { process.out, process.err })
+  end)
+
+  it_redis("keeps the loop alive no longer once Redis has not answered", function()
+    local process = run [[
+      local b = barrier.redis(NAME, 2, { url = "redis://127.0.0.1:1", ttl = 100 })
+      b:wait(10, function(err) print(err.name) end)
+      b:arrive(function(err) print(err.name) end)
+      b:abort()
+      uv.run()
+    ]]
+    assert.are.same({ "TimeoutError\nBrokenBarrierError\n", "", 0 },
+      { process.out, process.err, process.code })
+  end)
+
+  it_redis("outlives a connection that is lost under a write", function()
+    local process = run [[
+      local broken = 0
+      local b = barrier.redis(NAME, 1, { url = URL, connect = function(callback)
+        local fds = uv.pipe and uv.pipe({}, {})
+        if not fds or broken > 0 then return callback "ECONNREFUSED" end
+        broken = broken + 1
+        local output = uv.new_pipe(false)
+        output:open(fds.write)
+        uv.fs_close(fds.read)
+        callback(nil, {
+          read_start = function() end,
+          write = function(_, data) return output:write(data) end,
+          close = function() output:close() end,
+        })
+      end })
+      b:wait(100, function(err) print(err.name) end)
+      uv.run()
+    ]]
+    assert.are.same({ "TimeoutError\n", "", 0 }, { process.out, process.err, process.code })
+  end)
+
   it_redis("reports an error that no coroutine catches, and not that of a cancel", function()
     local process = run [[
       local b = barrier.redis(NAME, 2, { url = URL })
@@ -494,7 +540,7 @@ describe("barrier.redis", function()
 
   it_redis("is found under another name", function()
     local process = run [[
-      for _, name in ipairs { "", ".redis", ".redis_client", ".redis_protocol", ".redis_script",
+      for _, name in ipairs { "", ".redis", ".redis_client", ".redis_script",
           ".redis_connection", ".redis_waits" } do
         package.preload["vendor" .. name] = package.searchpath and function(...)
           return assert(loadfile(package.searchpath("barrier" .. name, package.path)))(...)
@@ -533,9 +579,9 @@ describe("barrier.redis", function()
 
     it_redis("names the missing, with exit status 1", function()
       joined(member("absent", 3, { name = "meet " .. count }))
-      local process = redis.run_out(meet({ TIMEOUT = "50" }, "meet " .. count, "3"))
+      local process = redis.run_out(meet({ TIMEOUT = "1000" }, "meet " .. count, "3"))
       assert.are.same({
-        "", 1, "meet.lua: wait timed out after 50 ms, 1 of 3 had arrived, missing: absent; "
+        "", 1, "meet.lua: wait timed out after 1000 ms, 1 of 3 had arrived, missing: absent; "
           .. "1 seat is empty\n",
       }, { process.out, process.code, process.err })
     end)

@@ -236,7 +236,8 @@ function Checker:callback(b, after)
   return function(err, position)
     local mine = err and (err.name ~= "BrokenBarrierError"
       or tostring(err.reason):find "^Redis has not answered" or tostring(err.reason):find "seats"
-      or tostring(err.reason):find "^another process")
+      or tostring(err.reason):find "^another process"
+      or err.reason == "the barrier is closed")
     if not mine then
       local epoch = err and err.epoch or b.epoch
       local generation = err and err.generation or b.generation

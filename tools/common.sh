@@ -27,6 +27,15 @@ lua_program() {
   return 1
 }
 
+# For scripts that run on each of them.
+any_lua() {
+  for tag in $TAGS; do
+    lua_program "$tag" && return
+  done
+  echo "there is no Lua" >&2
+  return 1
+}
+
 # has_version DIR VERSION: are the headers in DIR those of PUC Lua VERSION?
 has_version() {
   [ ! -f "$1/luajit.h" ] && printf '%s\n' '#include <lua.h>' \

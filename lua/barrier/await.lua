@@ -34,10 +34,9 @@ local is_callable = M.is_callable
 ---@type table<thread, boolean>
 local cancelled = setmetatable({}, { __mode = "k" })
 
----Takes the coroutine out of wherever it waits in this module: its wait raises a CancelledError
----in the next turn of the loop.
+---What barrier.cancel calls.
 ---@param co thread
----@return boolean found did it wait?
+---@return boolean found
 function M.cancel(co)
   if type(co) ~= "thread" then
     local waiter = tostring(co):find("^<barrier%.Waiter") and " (it has a method close)" or ""
@@ -200,14 +199,10 @@ local function new_callback(state)
   end
 end
 
----Calls `f(..., callback)` and suspends the coroutine until `callback` is called.
----
----```lua
----local err, stat = barrier.await(uv.fs_stat, path)
----```
----@param f fun(...: any): any of luv, or any function whose last argument is a callback
----@param ... any arguments of `f`
----@return any ... what `callback` was called with, or the error that `f` returned after nil
+---What barrier.await calls.
+---@param f fun(...: any): any, any
+---@param ... any
+---@return any ...
 function M.await(f, ...)
   if not isyieldable() then
     local co, is_main = coroutine.running()

@@ -12,15 +12,24 @@ local isyieldable = core.isyieldable or coroutine.isyieldable -- luacheck: ignor
 local MOST = math.maxinteger or (2 ^ 53) -- luacheck: ignore 143
 local is_5_1 = _VERSION == "Lua 5.1" and not jit
 
----Jobs that run at the same time. Its fields are read-only.
+---Jobs that run at the same time. Its fields can be read, not assigned.
 ---@class (exact) barrier.Group
----@field n_jobs integer how many jobs it has had
----@field n_pending integer how many of them are not done
----@field n_running integer how many have begun and are not done
----@field n_errors integer how many have failed
----@field results table<any, any> by key
----@field errors table<any, any> by key
----@field late table<any, any> by key: errors of jobs that ended after the group was stopped
+---The number of jobs the group has had.
+---@field n_jobs integer
+---The number of jobs that are not done.
+---@field n_pending integer
+---The number of jobs that have begun and are not done.
+---@field n_running integer
+---The number of jobs that have failed.
+---@field n_errors integer
+---The results, by key. A job with several results has a table of them, packed as by `table.pack`; a
+---job without any has true.
+---@field results table<any, any>
+---The errors of the jobs that have failed, by key.
+---@field errors table<any, any>
+---The errors, by key, of jobs that ended after the group was stopped, but for a CancelledError that
+---the stop caused.
+---@field late table<any, any>
 local Group = {}
 
 jobs.methods = Group -- for debug mode
@@ -57,10 +66,16 @@ end
 
 -- {=== adding jobs ===
 
----Adds a job that runs already. It is done when `done` is called, as luv calls its callbacks: with
----an error, or with nil and the result. A second call is ignored.
----@param key? any without one, the job's number: 1, 2, ...
----@param stop? function|table|userdata called when the group is stopped while the job runs
+---Adds a job that runs already; returns `done(err, ...)`, a callback that ends it.
+---
+---`done` is called once, from anywhere, as luv calls its callbacks: with an error, or with nil or
+---false and the result. A second call is ignored. A key that the group has had already is an error
+---(but see the option `expect`).
+---
+---A job may add others before it is done; once the group is complete, adding is an error. On a
+---stopped group, `add` calls the `stop` it is given, and returns a `done` that does nothing.
+---@param key? any anything but nil and NaN; default: the job's number, from 1 on
+---@param stop? function|table|userdata what stops the job, see |barrier-group-stop|
 ---@return fun(err?: any, ...: any) done
 function Group:add(key, stop)
   check_self(self, "add", 4)
@@ -72,6 +87,11 @@ end
 
 ---Adds a job, and calls `start(done)` when there is room for it.
 ---
+---That is at once, or in a turn of the loop after another job has ended. If `start` raises an
+---error, or returns nil or false and an error as luv's functions do, the job has failed. Anything
+---else that it returns stops the job, if it can, see |barrier-group-stop|. On a stopped group it
+---does nothing.
+---
 ---```lua
 ---group:start("ls", function(done)
 ---  return uv.spawn("ls", {}, function(status)
@@ -79,8 +99,8 @@ end
 ---  end)
 ---end)
 ---```
----@param key? any
----@param start fun(done: fun(err?: any, ...: any)): any, any returns what stops the job
+---@param key? any as for `group:add()`
+---@param start fun(done: fun(err?: any, ...: any)): any, any
 ---@overload fun(self: barrier.Group, start: fun(done: fun(err?: any, ...: any)): any, any)
 function Group:start(key, start)
   check_self(self, "start")
@@ -94,8 +114,13 @@ function Group:start(key, start)
   adding.start(self, key, start, 3)
 end
 
----Adds a job that is a coroutine. What `body` returns is its result, what it raises its error.
----@param key? any
+---Adds a job that is a coroutine; it begins as with `group:start()`.
+---
+---The values that `body` returns are its result. The value that it raises is its error, and so is a
+---value that it returns after nil or false. So don't return what an await returns, nil and the
+---result: that result would be the error. The job is stopped with `barrier.cancel()`; if it waits
+---nowhere at that moment, its next wait fails. PUC Lua 5.1 has no `run`.
+---@param key? any as for `group:add()`
 ---@param body fun(): ...
 ---@overload fun(self: barrier.Group, body: fun(): ...)
 function Group:run(key, body)
@@ -110,7 +135,8 @@ function Group:run(key, body)
   adding.run(self, key, body, 3)
 end
 
----@return any[] keys of the jobs that are not done, in order of adding
+---Lists the keys of the jobs that are not done, begun or not, in order of adding.
+---@return any[] keys a new array
 function Group:pending()
   check_self(self, "pending")
   return jobs.pending(self)
@@ -219,29 +245,42 @@ local function wait_for(group, name, timeout, callback, extra)
   return outcome(group, name, has_timed_out(err) and timeout)
 end
 
----Waits until all jobs are done, or the group is stopped: suspends the coroutine, or calls back
----and returns a Waiter. It raises nothing but the CancelledError of a coroutine that is cancelled.
----@param timeout? integer milliseconds, >= 0, from this call on
+---Waits until all jobs are done or the group is stopped, then gives an error, the results and the
+---errors.
+---
+---In a coroutine it suspends the coroutine, and returns them. With a callback it works anywhere: it
+---returns a Waiter at once, and calls `callback(err, results, errors)` exactly once, later, from
+---the loop. A group without a job is complete in the turn after the call.
+---
+---The error is nil if every job was done without an error, or if a result stopped the group.
+---Otherwise it is a `barrier.GroupError` if jobs failed, a `barrier.TimeoutError`, or, after
+---`group:abort()`, a `barrier.BrokenBarrierError`. After the timeout of a wait the group goes on.
+---
+---The outcome of the jobs is never raised. The only error raised is the `barrier.CancelledError` of
+---a coroutine that is cancelled; the jobs go on then.
+---
+---@param timeout? integer milliseconds from the call, >= 0
 ---@param callback? nil
 ---@return barrier.GroupError? err
----@return table<any, any> results by key
----@return table<any, any> errors by key
+---@return table<any, any> results the group's own table, by key
+---@return table<any, any> errors the group's own table, by key
 ---@overload fun(self: barrier.Group, callback: barrier.on_group): barrier.Waiter
----@overload fun(self: barrier.Group, timeout: integer?, cb: barrier.on_group): barrier.Waiter
+---@overload fun(self: barrier.Group, timeout: integer?, callback: barrier.on_group): barrier.Waiter
 function Group:wait(timeout, callback, ...)
   check_self(self, "wait")
   local err, results, errors = wait_for(self, "wait", timeout, callback, (...))
   return err, results, errors
 end
 
----As `wait`. If the group was stopped, it waits until the jobs that ran then are done.
----@param timeout? integer milliseconds, >= 0, from this call on
+---As `group:wait()`, but after a stop it waits until the jobs that were running are done, too.
+---
+---@param timeout? integer milliseconds from the call, >= 0
 ---@param callback? nil
 ---@return barrier.GroupError? err
----@return table<any, any> results by key
----@return table<any, any> errors by key
+---@return table<any, any> results the group's own table, by key
+---@return table<any, any> errors the group's own table, by key
 ---@overload fun(self: barrier.Group, callback: barrier.on_group): barrier.Waiter
----@overload fun(self: barrier.Group, timeout: integer?, cb: barrier.on_group): barrier.Waiter
+---@overload fun(self: barrier.Group, timeout: integer?, callback: barrier.on_group): barrier.Waiter
 function Group:join(timeout, callback, ...)
   check_self(self, "join")
   local err, results, errors = wait_for(self, "join", timeout, callback, (...))
@@ -252,15 +291,21 @@ end
 
 -- {=== stopping ===
 
----Stops the group, unless it is complete: calls the stop of each job that runs. Each wait gets a
----BrokenBarrierError with the reason.
----@param reason? any
+---Stops the group, unless it is complete: each wait gives a `barrier.BrokenBarrierError`.
+---@param reason? any becomes `err.reason` of these errors
 function Group:abort(reason)
   check_self(self, "abort")
   jobs.stop(self, { kind = "abort", reason = reason })
 end
 
----Stops the group, unless it is complete, with the reason "closed".
+---Stops the group with the reason "closed", unless it is complete.
+---
+---So a group can be the stop of a job of another group, and Lua 5.4 can close it at the end of a
+---block: `local group <close> = barrier.group()`.
+---
+---```lua
+---inner:join(outer:add("inner", inner))
+---```
 ---@param on_close? fun() called from the loop
 function Group:close(on_close)
   check_self(self, "close")
@@ -272,7 +317,8 @@ function Group:close(on_close)
   end
 end
 
----@return boolean closing is it stopped or complete?
+---True once the group is stopped or complete.
+---@return boolean is_closing
 function Group:is_closing()
   check_self(self, "is_closing")
   ---@cast self barrier.GroupInternals

@@ -6,21 +6,25 @@ local core = environment.core()
 
 ---Each option may be left out.
 ---@class (exact) barrier.GroupOptions
----How many of the jobs that the group starts run at a time, >= 1.
+---An integer >= 1: this many of the jobs that the group starts (`start`, `run`) run at a time.
 ---@field limit? integer
----The first error stops the group.
+---True: the first error stops the group.
 ---@field stop_on_error? boolean
----The first job that is done without an error stops the group.
+---True: the first job that is done without an error stops the group.
 ---@field stop_on_result? boolean
----Milliseconds, >= 0, from the making of the group: if not all jobs are done by then, the group is
----stopped.
+---Milliseconds, an integer >= 0, counted from the making of the group: if not all jobs are done by
+---then, the group is stopped. While a job is pending, the timeout keeps the loop alive.
 ---@field timeout? integer
----As for barrier.new: where waiting parties go on, and where jobs that had to queue start.
+---As for `barrier.new()`: where waiting parties go on, and where queued jobs start. With false,
+---`vim.wait()` with {fast_only} notices that a group is complete.
 ---@field schedule? fun(drain: fun())|false
----Keys of jobs that exist from the start; `add`, `start` and `run` begin them.
+---An array of keys: these jobs exist from the start, and each is pending until it is done. `add`,
+---`start` and `run` with such a key begin that job. `add` may be called again at any time.
 ---@field expect? any[]
----All who ask for a group of this name get the same.
+---A string: every caller that asks for a group of this name gets the same group, through whichever
+---copy of the module, as long as anything holds it. Every caller must give the same options.
 ---@field name? string
+---Any other key is an argument error, so no value has this type.
 ---@field [string] "no such option"
 
 ---A group, with the fields that are none of its users' business. Those that it does not have yet

@@ -41,7 +41,7 @@ local function trip(barrier)
     return problem
   end
   if not (positions[0] and positions[1] and positions[2]) then
-    return "not everybody was let through within 10 seconds: " .. tostring(b)
+    return "not all parties were let through within 10 seconds: " .. tostring(b)
   end
 end
 

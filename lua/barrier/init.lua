@@ -13,14 +13,23 @@
 ---uv.run()
 ---```
 ---@class barrier
+---"luv-barrier" and the version.
 ---@field _VERSION string
----@field BrokenBarrierError table metatable of the errors of a broken or reset barrier
----@field CancelledError table metatable of the errors of a wait that was cancelled
----@field TimeoutError table metatable of the errors of a wait that timed out
----@field GroupError table metatable of the error of a group whose jobs have failed
----@field implementation "C"|"Lua" which core is used
----@field core_problem? string why the first C core is not used, and how to build it
----@field close fun(): true?, string? closes the luv handles of this Lua state, for uv.loop_close()
+---The metatable of the errors of a broken or reset barrier.
+---@field BrokenBarrierError table
+---The metatable of the errors of a cancelled wait: by `barrier.cancel()`, or because something
+---other than the barrier resumed the coroutine.
+---@field CancelledError table
+---The metatable of the errors of a wait whose time has passed.
+---@field TimeoutError table
+---The metatable of the error of a group whose jobs have failed.
+---@field GroupError table
+---"C", or "Lua" where the C core is not there or can't be used. The core in Lua does everything but
+---`barrier.shared()`. The environment variable BARRIER_CORE ("c" or "lua") chooses the core.
+---@field implementation "C"|"Lua"
+---nil, or a string: why the first C core that was found is not used. It names the file, and says
+---how to build it again.
+---@field core_problem? string
 local M = { _VERSION = "luv-barrier 1.0.0" }
 
 local here = (...):gsub("%.init$", "") .. "." -- a copy of these files may have another name
@@ -54,26 +63,22 @@ if not core.GroupError then
 end
 M.GroupError = core.GroupError
 
----Makes an empty barrier for `parties` >= 1. In Neovim waiters resume where vim.api may be
----called. The options are described at barrier.Options.
----@type fun(parties: integer, options?: barrier.Options): barrier.Barrier
 M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
 
----The barrier of that name, which the Lua states of all threads of this process share. The
----first call makes it; the others have to give the same number of parties.
----@type fun(name: string, parties: integer): barrier.Shared
 M.shared = core.make_shared and core.make_shared(neovim and neovim.schedule,
   neovim and neovim.in_fast_event) or function()
   error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
 end
 
----The barrier of that name in a Redis server, for processes on many machines.
----@param name string
----@param parties integer >= 1
+---Returns the barrier of a name that processes on any machine share through a Redis server.
+---
+---Redis has to be 6.0 or newer. doc/redis.md is the page about these barriers.
+---@param name string 1 to 1000 bytes
+---@param parties integer >= 1, the same in all processes
 ---@param options? barrier.RedisOptions
----@return barrier.Redis
+---@return barrier.Redis b
 function M.redis(name, parties, options)
-  M.redis = require("barrier.redis").new -- loaded when it is needed
+  M.redis = require(here .. "redis").new -- loaded when it is needed
   return M.redis(name, parties, options)
 end
 
@@ -122,7 +127,7 @@ end
 
 -- The functions of the other files are loaded when they are needed.
 
----Makes a group: jobs that run at the same time, and the parties that wait until all are done.
+---Makes a group: jobs that run at the same time, and waits that end when all of them are done.
 ---
 ---```lua
 ---local group = barrier.group { limit = 8 }
@@ -132,36 +137,47 @@ end
 ---local err, results, errors = group:wait()
 ---```
 ---@param options? barrier.GroupOptions
----@return barrier.Group
+---@return barrier.Group group
 function M.group(options)
   M.group = require(here .. "group")
   return M.group(options)
 end
 
----Calls `f(..., callback)` and suspends the coroutine until `callback` is called.
+---In a coroutine: calls `f(..., callback)` and returns what the callback is called with.
+---
+---The coroutine is suspended until then. If `f` returns nil or false and an error, without having
+---called back, `await` returns that error. If `f` raises an error, so does `await`.
 ---
 ---```lua
 ---local err, stat = barrier.await(uv.fs_stat, path)
 ---```
 ---@param f fun(...: any): any, any of luv, or any function whose last argument is a callback
----@param ... any arguments of `f`
----@return any ... what `callback` was called with, or the error that `f` returned after nil
+---@param ... any the arguments before the callback
+---@return any ... the values the callback was called with, or the error that `f` returned
 function M.await(f, ...)
   M.await = require(here .. "await").await
   return M.await(f, ...)
 end
 
----Takes a coroutine out of wherever it waits in this module: its wait raises a CancelledError in
----the next turn of the loop.
+---Takes a coroutine out of wherever it waits: its wait raises a `barrier.CancelledError`.
+---
+---That happens in the next turn of the loop. The coroutine may wait at a barrier, for a group, in
+---an await, or at a shared barrier. The call takes time in proportion to the number of barriers;
+---`b:cancel()` doesn't.
 ---@param co thread
----@return boolean found did it wait?
+---@return boolean found true if it was waiting
 function M.cancel(co)
   M.cancel = require(here .. "await").cancel
   return M.cancel(co)
 end
 
----Runs `main` in a coroutine, and the loop until that has ended. Raises what `main` raises, and an
----error with the report of `stuck` if `main` can't end or the time has passed.
+---Runs `main` in a coroutine, and the loop until it has ended; returns what `main` returned.
+---
+---Raises the error of `main`, a string with its traceback (in PUC Lua 5.1, the loop reports an
+---error that comes after a wait). If `main` waits and the loop has nothing left to do, or if the
+---timeout passes, it raises an error with the report of `barrier.stuck()`. In Neovim it runs the
+---loop with `vim.wait()`, so give it a timeout there. It can't be called in a coroutine or in a
+---fast event. It is the counterpart of Python's asyncio.run.
 ---
 ---```lua
 ---barrier.run(function()
@@ -177,13 +193,13 @@ function M.run(timeout, main)
   return M.run(timeout, main)
 end
 
----Closes the luv handles of this module, which otherwise stay for the next wait, so that
----`uv.loop_close()` succeeds after one more run of the loop. Later waits make new ones.
+---Closes the module's luv handles, unless a party or a timeout still needs them.
 ---
----While a party has yet to be let out or notified, or a timeout is yet to come, it closes nothing,
----as a plugin that shares the module may be waiting.
+---The handles otherwise stay for the next wait. Once they are closed, uv.loop_close() succeeds
+---after one more run of the loop; later waits make new handles. While a party has yet to be let out
+---or notified, or a timeout is yet to come, nothing is closed.
 ---@return true? closed
----@return string? why_not
+---@return string? problem the numbers of these parties and timeouts
 function M.close()
   local parties, timeouts = core.pending()
   if parties + timeouts > 0 then
@@ -191,29 +207,43 @@ function M.close()
       .. "that are yet to come: %d"):format(parties, timeouts)
   end
   core.close()
+  local redis = package.loaded[here .. "redis"]
+  if redis then
+    redis.release()
+  end
   if neovim then
     neovim.close()
   end
   return true
 end
 
----A report of every barrier, group and await of this Lua state in which a party waits, or of
----`what` alone: which parties wait, and where, and what is missing. In debug mode it says more. It
----is for the end of a program, when `uv.run()` has returned and a party still waits.
----@param what? any a barrier, a group, or a coroutine
----@return string? report nil if there is no such party
+---Returns a report of the parties that wait, and where; nil if no party waits.
+---
+---It covers every barrier, group and await of this Lua state, or `what` alone: a barrier, a group,
+---or what a coroutine waits at. It says how many parties are missing, and which jobs of a group are
+---pending. A coroutine is shown by its traceback, from the line that called the module; a callback
+---by the file and line of its definition; a group that is a job of another one by that group and the
+---key. Equal entries are shown once, with their number. `:checkhealth barrier` has the report, too.
+---
+---```lua
+---print(barrier.stuck())
+---```
+---@param what? barrier.Barrier|barrier.Group|barrier.Shared|barrier.Redis|thread default: all
+---@return string? report nil if no party waits
 function M.stuck(what)
   local report = require(here .. "stuck")(core, what)
   return report
 end
 
----Switches debug mode on or off. When it is on, each wait, arrival and job is noted, with when and
----where it was made, and each barrier knows which parties were in the previous phase: then `stuck`
----says how long each party has waited, which parties are absent, and where they are.
+---Switches debug mode on or off, in which the report of `barrier.stuck()` says more.
 ---
----The environment variable BARRIER_DEBUG=1 switches it on when the module is loaded.
----@param on? boolean without it, nothing changes
----@return boolean was_on
+---It then also says how long each party has waited, where each pending job was added, and which
+---parties were in the previous phase and are absent now: a coroutine with its traceback, which
+---shows where it hangs, a callback by its definition, an arrival by its line. A string that a
+---coroutine of `group:run()` dies of has its traceback in `errors`. Parties are remembered weakly.
+---When it is off, debug mode costs nothing. It follows asyncio's debug mode.
+---@param on? boolean default: nothing changes
+---@return boolean was_on true if it was on before
 function M.debug(on)
   local was_on = require(here .. "debug")(on)
   return was_on

@@ -16,24 +16,26 @@
 local M = {}
 
 ---@class barrier.List
----@field first barrier.Node?
----@field last barrier.Node?
+---@field first barrier.Node|false
+---@field last barrier.Node|false
 ---@field count integer
 
 ---@class barrier.Node false stands for what is absent
 ---@field machine barrier.Machine
----@field co thread? the coroutine that waits
----@field waiter barrier.Waiter? what a wait with a callback returned
----@field callback function? of the Waiter, or an on_close
----@field place barrier.List? the list that it is in
+---@field co thread|false the coroutine that waits
+---@field waiter barrier.Waiter|false what a wait with a callback returned
+---@field callback function|false of the Waiter, or an on_close
+---@field next barrier.Node|false in that list
+---@field prev barrier.Node|false in that list
+---@field place barrier.List|false the list that it is in
 ---@field since integer leaving, told: the turn in which it became ready
----@field outcome string leaving: what it gets; inside: "failed" if its action did
+---@field outcome string|false leaving: what it gets; inside: "failed" if its action did
 ---@field value any leaving, and failed: its error; told: the generation
 ---@field ticket integer its rank among all arrivals
 ---@field listed boolean a party that waits, as waiters() lists them
 ---@field gap integer how many parties in front of it left between the trip and their turn
 ---@field arrivals integer blocked: so many parties that do not wait, and nothing else
----@field deadline table? of its timeout
+---@field deadline table|false of its timeout
 
 ---@class barrier.Machine
 ---@field parties integer
@@ -42,10 +44,11 @@ local M = {}
 ---@field arrived integer so many have arrived in this phase without waiting
 ---@field held boolean all parties are there, and the action runs or will run
 ---@field due boolean held, and the action runs in a turn to come
----@field verdict string? held: "reset" or "aborted" if that happened meanwhile
----@field last barrier.Node? held: the last arrival, if it waits
----@field runner barrier.Node? held: the last arrival, if its own call runs the action
+---@field verdict string|false held: "reset" or "aborted" if that happened meanwhile
+---@field last barrier.Node|false held: the last arrival, if it waits
+---@field runner barrier.Node|false held: the last arrival, if its own call runs the action
 
+---@return barrier.List
 function M.list()
   return { first = false, last = false, count = 0 }
 end
@@ -61,8 +64,10 @@ local function append(list, node)
   list.last, list.count = node, list.count + 1
 end
 
+---@param node barrier.Node
 local function unlink(node)
   local list, prev, next_node = node.place, node.prev, node.next
+  ---@cast list barrier.List
   if prev then
     prev.next = next_node
   else
@@ -275,7 +280,7 @@ function M.defer(m, last, since)
 end
 
 ---@return boolean is_on the trip, which was neither reset nor aborted
----@return barrier.Node? last the last arrival, if it waits still
+---@return barrier.Node|false last the last arrival, if it waits still
 function M.release(m, turn)
   local last = m.last
   m.held, m.due, m.runner, m.last = false, false, false, false
@@ -357,6 +362,7 @@ end
 local function next_passing(m, turn)
   local list = m.inside
   local node, position = list.first, m.position
+  ---@cast node barrier.Node
   local following, gap = node.next, node.gap
   if gap > 0 then
     position, node.gap = position + gap, 0
@@ -382,6 +388,7 @@ end
 
 ---The first of those inside of a barrier that was reset or aborted.
 local function next_failing(m, node, turn)
+  ---@type string|false, any
   local outcome, value = m.state == "resetting" and "reset" or "aborted", nil
   if m.last == node then
     m.last = false
@@ -412,7 +419,7 @@ end
 ---Takes out the next node that leaves in this turn: first those that left early, then those
 ---inside, then the blocked of a broken barrier, then those that were told.
 ---@return barrier.Node? node
----@return string outcome
+---@return string|false|nil outcome
 ---@return any value its position, its error, or the generation
 function M.next(m, turn)
   local node = m.leaving.first and first_ready(m, m.leaving)

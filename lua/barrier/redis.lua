@@ -1,26 +1,20 @@
 ---A barrier for processes on many machines, which Redis keeps: `barrier.redis(name, parties)`.
----Each wait is a wait at a local barrier of two, whose other party is what Redis answers.
-local prefix = (...):match "^(.*%.)[^.]*$" or ""
+local prefix = (...):gsub("[^.]+$", "")
 local barrier = require(prefix:sub(1, -2))
-local protocol = require(prefix .. "redis_protocol")
 local Client = require(prefix .. "redis_client")
 local waits = require(prefix .. "redis_waits")
 
-local M = {}
+local M = { release = Client.release }
 
-local PRIVATE = {} -- the key of what a barrier is made of
-
-local MAX_BYTES, MAX_REASON = 1000, 10000
-local MAX_PARTIES, MAX_TIMEOUT = 2 ^ 31 - 1, 2 ^ 53
+local PRIVATE = {} -- the key of what an object is made of: a Client, or a wait
 
 -- {=== arguments ===
 
+local MAX_BYTES, MAX_REASON, MAX_INTEGER = 1000, 10000, 2 ^ 31 - 1
+
 local function is_callable(value)
-  if type(value) == "function" then
-    return true
-  end
   local metatable = (debug and debug.getmetatable or getmetatable)(value)
-  return type(metatable) == "table" and metatable.__call ~= nil
+  return type(value) == "function" or type(metatable) == "table" and metatable.__call ~= nil
 end
 
 local function is_integer(value, least, most)
@@ -38,7 +32,13 @@ local function check(holds, position, method, rule, ...)
   end
 end
 
----@return table private
+local function check_callback(callback, position, method)
+  if callback ~= nil and not is_callable(callback) then
+    error(("bad argument #%d to '%s' (callback must be callable, got %s)"):format(position, method,
+      type(callback)), 3)
+  end
+end
+
 local function private(self, method)
   local found = type(self) == "table" and rawget(self, PRIVATE)
   if not found then
@@ -46,13 +46,6 @@ local function private(self, method)
       type(self)), 3)
   end
   return found
-end
-
-local function check_callback(callback, position, method)
-  if callback ~= nil and not is_callable(callback) then
-    error(("bad argument #%d to '%s' (callback must be callable, got %s)"):format(position, method,
-      type(callback)), 3)
-  end
 end
 
 -- }===
@@ -71,41 +64,76 @@ function Waiter:close(on_close)
   waits.leave(wait)
 end
 
----@return boolean
+---@return boolean is_closing
 function Waiter:is_closing()
   return private(self, "is_closing").waiter:is_closing()
 end
 
+---A barrier that processes share through a Redis server. Its fields can be read, not assigned.
 ---@class barrier.Redis
+---The name that it was given.
 ---@field name string
+---What this process is called in messages.
 ---@field member string
+---The number of parties that have to arrive.
 ---@field parties integer
----@field n_waiting integer how many wait, as last heard
----@field n_arrived integer how many have arrived, waiting or not, as last heard
----@field broken boolean was it aborted, and not reset since, as last heard?
----@field generation integer how many generations are over, tripped or failed; as of the last wait
----@field epoch integer grows when Redis has lost the barrier: together they never repeat
+---The number of parties that wait, as last heard from Redis.
+---@field n_waiting integer
+---The number of parties that have arrived, waiting or not, as last heard from Redis.
+---@field n_arrived integer
+---True after `abort`, until `reset`, as last heard from Redis.
+---@field broken boolean
+---The number of generations that are over, tripped or failed, as of the last wait.
+---@field generation integer
+---Grows when Redis has lost the barrier. Epoch and generation together never repeat.
+---@field epoch integer
 local Redis = {}
 
+local function submit(client, request)
+  local refused = client.closing and "the barrier is closed" or client.replaced
+  if not refused then
+    client:submit(request)
+    waits.rest(client)
+  elseif request.refuse then
+    barrier.new(1):wait(function() -- in a turn of the loop
+      request.refuse(refused, true)
+    end)
+  end
+end
+
 ---Waits until all parties have arrived, in whatever process.
----@param timeout? integer milliseconds, >= 0, from this call on
----@param callback? barrier.callback
----@return integer position
+---
+---Each member holds a lease. If a member dies, is closed or is restarted, the wait fails with a
+---`barrier.BrokenBarrierError` that names it. The timeout is decided by Redis: its error names the
+---members that are missing. In all else it is as `b:wait()`.
+---@param timeout? integer milliseconds from the call, >= 0
+---@param callback? nil
+---@return integer position 0 to parties - 1, different for each party
 ---@overload fun(self: barrier.Redis, callback: barrier.callback): barrier.Waiter
----@overload fun(self: barrier.Redis, timeout: integer?, cb: barrier.callback): barrier.Waiter
+---@overload fun(self: barrier.Redis, timeout: integer?, callback: barrier.callback): barrier.Waiter
 function Redis:wait(timeout, callback, ...)
-  local p = private(self, "wait")
+  local client = private(self, "wait")
   if timeout ~= nil and type(timeout) ~= "number" then
     check(is_callable(timeout), 1, "wait", "timeout or callback expected, got %s", type(timeout))
     check(callback == nil, 2, "wait", "nothing comes after the callback")
     timeout, callback = nil, timeout
   end
-  check(timeout == nil or is_integer(timeout, 0, MAX_TIMEOUT), 1, "wait",
+  check(timeout == nil or is_integer(timeout, 0, 2 ^ 53), 1, "wait",
     "timeout must be an integer >= 0, in milliseconds, got %s", shown(timeout))
   check_callback(callback, 2, "wait")
   check(select("#", ...) == 0 or (...) == nil, 3, "wait", "nothing comes after the callback")
-  local wait = waits.new(p, timeout)
-  p.submit(wait.request)
+  local wait = waits.new(client, "wait")
+  function wait.request.dropped()
+    if wait.inner.n_waiting == 0 then -- it could not suspend, or has left again
+      waits.leave(wait)
+    end
+    return wait.settled
+  end
+  client.waits[wait] = true
+  if timeout then
+    waits.start_timer(wait, timeout)
+  end
+  submit(client, wait.request)
   if callback ~= nil then
     wait.waiter = wait.inner:wait(function()
       callback(waits.deliver(wait))
@@ -121,7 +149,9 @@ function Redis:wait(timeout, callback, ...)
   return position
 end
 
+---Waits, then calls `body` with the position.
 ---@param body fun(position: integer): ...
+---@return any ... what `body` returned
 function Redis:with(body)
   private(self, "with")
   check(is_callable(body), 1, "with", "body must be callable, got %s", type(body))
@@ -129,50 +159,55 @@ function Redis:with(body)
 end
 
 ---One party arrives and does not wait.
----@param callback? fun(err?: barrier.Error) when Redis has counted it, or has not
+---
+---It is a request to Redis, so its outcome comes later.
+---@param callback? fun(err?: barrier.Error) called from the loop when Redis has answered
 function Redis:arrive(callback)
-  local p = private(self, "arrive")
+  local client = private(self, "arrive")
   check_callback(callback, 1, "arrive")
-  local wait = waits.new(p)
-  p.waits[wait] = nil
-  wait.request.kind, wait.request.dropped = "arrive", nil
+  local wait = waits.new(client, "arrive")
   wait.inner:wait(function()
-    local kind = wait.settled[1]
-    local err = kind ~= "counted" and waits.deliver(wait) or nil
+    local err = wait.settled[1] ~= "counted" and waits.deliver(wait) or nil
     if callback ~= nil then
       callback(err)
     end
   end)
-  p.submit(wait.request)
+  submit(client, wait.request)
 end
 
----Breaks the barrier until `reset`: all waits fail, in whatever process.
----@param reason? string|number|boolean
+---Breaks the barrier: until it is reset, every wait, in whatever process, fails with a
+---`barrier.BrokenBarrierError`.
+---@param reason? string|number|boolean it goes to other processes; at most 10000 bytes
 function Redis:abort(reason)
-  local p = private(self, "abort")
-  local kind = type(reason)
+  local client = private(self, "abort")
+  local kind, text = type(reason), reason ~= nil and tostring(reason) or ""
   check(kind == "string" or kind == "number" or kind == "boolean" or kind == "nil", 1, "abort",
     "the reason goes to other processes: a string, number or boolean expected, got %s", kind)
-  check(#tostring(reason) <= MAX_REASON, 1, "abort",
-    "the reason must have at most %d bytes, not %d", MAX_REASON, #tostring(reason))
-  p.submit { kind = "abort", reason = waits.encode_reason(reason), done = p.rest }
+  check(#text <= MAX_REASON, 1, "abort", "the reason must have at most %d bytes, not %d",
+    MAX_REASON, #text)
+  submit(client, {
+    kind = "abort", reason = "a" .. (reason ~= nil and kind:sub(1, 1) or "") .. text,
+    done = function() end,
+  })
 end
 
----Back to the empty state, in whatever process.
+---Returns the barrier to its empty state. Every waiting party, in whatever process, gets a
+---`barrier.BrokenBarrierError`.
 function Redis:reset()
-  local p = private(self, "reset")
-  p.submit { kind = "reset", done = function()
-    p.client.heard.broken = false
-  end }
+  local client = private(self, "reset")
+  submit(client, { kind = "reset", done = function()
+    client.heard.broken = false
+  end })
 end
 
----Takes a coroutine out: its `wait` raises a CancelledError.
+---Takes a coroutine of this process out of the barrier. Its wait raises a `barrier.CancelledError`
+---in the next turn of the loop.
 ---@param co thread
----@return boolean found
+---@return boolean found true if it was waiting at this barrier
 function Redis:cancel(co)
-  local p = private(self, "cancel")
+  local client = private(self, "cancel")
   check(type(co) == "thread", 1, "cancel", "coroutine expected, got %s", type(co))
-  for wait in pairs(p.waits) do
+  for wait in pairs(client.waits) do
     if wait.co == co and wait.inner:cancel(co) then
       waits.leave(wait)
       return true
@@ -181,32 +216,100 @@ function Redis:cancel(co)
   return false
 end
 
----Leaves the barrier. What waits fails, here and, if there are other members, there too.
----@param callback? fun() called from the loop, once Redis knows, or does not answer
+---Leaves the barrier. Its waits fail; if other members remain, so does the generation.
+---@param callback? fun() called from the loop, once Redis knows or does not answer
 function Redis:close(callback)
-  local p = private(self, "close")
+  local client = private(self, "close")
   check_callback(callback, 1, "close")
-  local done = barrier.new(2)
-  waits.owners[done] = self
-  done:wait(function()
+  local closed = barrier.new(2)
+  waits.owners[closed] = self
+  closed:wait(function()
     if callback ~= nil then
       callback()
     end
   end)
-  p.close(function()
-    done:arrive()
-  end)
+  local closing = client.closing
+  client.closing = closing or {}
+  if client.state == "closed" then
+    closed:arrive()
+    return
+  end
+  table.insert(client.closing, closed)
+  if not closing then
+    client:refuse_all "the barrier is closed"
+    client:leave(function()
+      for _, each in ipairs(client.closing) do
+        each:arrive()
+      end
+    end)
+    waits.rest(client)
+  end
 end
 
+-- }===
+
+-- {=== the URL ===
+
+local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
+  .. "unix://[[USER]:PASSWORD@]/PATH"
+
+local function decoded(s)
+  return (s:gsub("%%(%x%x)", function(digits)
+    return string.char(tonumber(digits, 16))
+  end))
+end
+
+---Reads a URL.
+---@param url string
+---@return { host?: string, port?: integer, path?: string, hello: table, database: integer }?
+---@return string? problem which never shows the URL: there may be a password in it
+local function read_url(url)
+  local scheme, rest = url:match "^(%a+)://(.*)$"
+  local login, place = (rest or ""):match "^(.*)@(.-)$"
+  local user, password = (login or ""):match "^([^:]*):(.*)$"
+  local endpoint = { database = 0, hello = { "HELLO", 3 } }
+  if password then
+    user = user ~= "" and user or "default"
+    endpoint.hello = { "HELLO", 3, "AUTH", decoded(user), decoded(password) }
+  end
+  place = place or rest or ""
+  if scheme == "rediss" then
+    return nil, FORMS .. "; for TLS see the option connect"
+  elseif scheme == "unix" and place:find "^/." and (password or not login) then
+    endpoint.path = decoded(place)
+    return endpoint
+  end
+  local authority, database = place:match "^([^/?#]+)/?(%d*)$"
+  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
+  if not host then
+    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
+  end
+  if scheme ~= "redis" or not host or login and not password then
+    return nil, FORMS
+  end
+  endpoint.host, endpoint.port = host, tonumber(port ~= "" and port or 6379)
+  endpoint.database = tonumber(database ~= "" and database or 0)
+  if endpoint.port < 1 or endpoint.port > 65535 then
+    return nil, "the port in url must be from 1 to 65535"
+  elseif endpoint.database > 2 ^ 31 - 1 then
+    return nil, "the database in url must be an integer >= 0 and < 2^31"
+  end
+  return endpoint
+end
+
+-- }===
+
+-- {=== making one ===
+
 local GETTERS = {
-  name = function(p) return p.client.name end,
-  member = function(p) return p.client.member end,
-  parties = function(p) return p.client.parties end,
-  n_waiting = function(p) return p.client.heard.waiting end,
-  n_arrived = function(p) return p.client.heard.arrived end,
-  broken = function(p) return p.client.heard.broken end,
-  generation = function(p) return p.generation end,
-  epoch = function(p) return p.epoch end,
+  name = function(client) return client.name end,
+  member = function(client) return client.member end,
+  parties = function(client) return client.parties end,
+  n_waiting = function(client) return client.heard.waiting end,
+  n_arrived = function(client) return client.heard.arrived end,
+  broken = function(client) return client.heard.broken end,
+  generation = function(client) return client.over end,
+  epoch = function(client) return client.over_epoch end,
 }
 
 local metatable = { __name = "barrier.Redis", __metatable = "barrier.Redis" }
@@ -224,86 +327,13 @@ function metatable.__newindex(_, key)
 end
 
 function metatable.__tostring(self)
-  local client = private(self, "tostring").client
+  local client = private(self, "tostring")
   local heard = client.heard
   return ('<barrier.Redis object "%s" of "%s" [%s]>'):format(client.name, client.member,
     heard.broken and "broken" or ("filling, arrived:%d/%d"):format(heard.arrived, client.parties))
 end
 
----What a barrier is made of.
-local function assemble(self, client)
-  local p = { self = self, client = client, waits = {}, generation = 0, epoch = 0 }
-  local closing -- callbacks of close
-  function p.submit(request)
-    local refused = closing and "the barrier is closed" or client.replaced
-    if not refused then
-      client:submit(request)
-      p.rest()
-    elseif request.refuse then
-      barrier.new(1):wait(function() -- in a turn of the loop
-        request.refuse(refused, true)
-      end)
-    end
-  end
-  function p.withdraw(wait)
-    client:submit {
-      kind = "withdraw", target = wait.request, belief = wait.request.belief,
-      done = function(reply)
-        client:forget(wait.request)
-        if reply[1] == "withdrawn" and not wait.settled then
-          waits.time_out(wait)
-        elseif reply[1] ~= "withdrawn" then
-          waits.settle(wait, reply)
-        end
-      end,
-    }
-  end
-  ---Only as long as there is something to wait for does it keep the loop alive.
-  function p.rest()
-    local busy = next(p.waits) or client.queue[1] or client.low < client.next or client.leaving
-    busy = busy and true or false
-    if client.timer and client.busy ~= busy then
-      client.busy = busy
-      client.timer[busy and "ref" or "unref"](client.timer)
-    end
-  end
-  function p.close(on_closed)
-    local first = not closing
-    closing = closing or {}
-    if client.state == "closed" then
-      return on_closed()
-    end
-    closing[#closing + 1] = on_closed
-    if first then
-      client:refuse_all "the barrier is closed"
-      client:leave(function()
-        for _, f in ipairs(closing) do
-          f()
-        end
-      end)
-      p.rest()
-    end
-  end
-  client.on_rest = p.rest
-  function client.on_join(epoch, generation)
-    if p.epoch == 0 then
-      p.epoch, p.generation = epoch, generation
-    end
-  end
-  function client.wanted()
-    return next(p.waits) ~= nil
-  end
-  function client.on_tick()
-    for wait in pairs(p.waits) do
-      if wait.inner.n_waiting == 0 and not wait.settled then
-        waits.leave(wait)
-      end
-    end
-  end
-  return p
-end
-
-local OPTIONS = { url = "string", member = "string", run = "string", ttl = "number" }
+local OPTIONS = { member = "string", run = "string", ttl = "number", url = "string" }
 
 ---@param options table
 ---@return string? problem
@@ -316,7 +346,7 @@ local function examine(options)
     elseif not OPTIONS[key] then
       return "unknown option '" .. tostring(key) .. "'; there are connect, member, run, ttl, url"
     elseif key == "ttl" then
-      if not is_integer(value, 100, MAX_PARTIES) then
+      if not is_integer(value, 100, MAX_INTEGER) then
         return "option 'ttl' must be an integer >= 100 and < 2^31, in milliseconds, got "
           .. shown(value)
       end
@@ -328,43 +358,49 @@ local function examine(options)
   end
 end
 
+---Each option may be left out.
 ---@class (exact) barrier.RedisOptions
----redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or unix://[[USER]:PASSWORD@]/PATH. Default:
----$REDIS_URL, or redis://127.0.0.1:6379/0
+---redis://HOST[:PORT][/DATABASE] or unix:///PATH. A login, [USER]:PASSWORD@, may come before HOST
+---or /PATH. Default: the environment variable REDIS_URL, or redis://127.0.0.1:6379/0.
 ---@field url? string
----@field member? string who this is, for messages. Default: host, process and a random part
----@field run? string which run of a job this is
----@field ttl? integer milliseconds after which a silent member is gone; default 10000
----Makes the connection: a stream with luv's methods read_start, write and close.
+---What this process is called in messages. Default: host, process and a random part.
+---@field member? string
+---Which run of a job this is, such as a build's number. Processes of another run are refused.
+---@field run? string
+---Milliseconds, an integer >= 100, after which a silent member is gone; default 10000.
+---@field ttl? integer
+---A function that makes the connection: `connect(callback)` calls `callback(err, stream)`. The
+---stream has luv's methods read_start, write and close. For TLS, a tunnel, Sentinel.
 ---@field connect? fun(callback: fun(err?: string, stream?: table))
 
----The barrier of that name in a Redis server, for processes on many machines.
+---What barrier.redis calls.
 ---@param name string
----@param parties integer >= 1
+---@param parties integer
 ---@param options? barrier.RedisOptions
 ---@return barrier.Redis
 function M.new(name, parties, options)
   check(type(name) == "string", 1, "redis", "name must be a string, got %s", type(name))
   check(#name > 0 and #name <= MAX_BYTES, 1, "redis", "name must have 1 to %d bytes", MAX_BYTES)
-  check(is_integer(parties, 1, MAX_PARTIES), 2, "redis",
+  check(is_integer(parties, 1, MAX_INTEGER), 2, "redis",
     "parties must be an integer >= 1 and < 2^31, got %s", shown(parties))
   check(options == nil or type(options) == "table", 3, "redis", "options must be a table, got %s",
     type(options))
   options = options or {}
   local problem = examine(options)
   check(not problem, 3, "redis", "%s", problem)
-  local url = options.url or os.getenv "REDIS_URL" or "redis://127.0.0.1:6379/0"
   local endpoint
-  endpoint, problem = protocol.endpoint(url)
+  endpoint, problem = read_url(options.url or os.getenv "REDIS_URL"
+    or "redis://127.0.0.1:6379/0")
   check(endpoint, 3, "redis", "%s%s", problem, options.url and "" or " (in $REDIS_URL)")
-  local self = {}
   local client = Client.new {
     name = name, parties = parties, run = options.run or "", ttl = options.ttl or 10000,
     endpoint = endpoint, connect = options.connect, member = options.member,
+    waits = {}, over = 0, over_epoch = 0, -- `generation` and `epoch`, as of the last wait
+    on_rest = waits.rest, on_tick = waits.sweep,
   }
-  self[PRIVATE] = assemble(self, client)
+  client.object = setmetatable({ [PRIVATE] = client }, metatable)
   client:start()
-  return setmetatable(self, metatable)
+  return client.object
 end
 
 ---What barrier.stuck says of a local barrier that serves one in Redis.
@@ -372,8 +408,7 @@ end
 ---@return string?
 function M.describe(b)
   local self = waits.owners[b]
-  local text = self and waits.missing(self[PRIVATE])
-  return self and tostring(self) .. (text ~= "" and ", " .. text or "")
+  return self and tostring(self) .. waits.missing(self[PRIVATE])
 end
 
 -- }===

@@ -1,41 +1,139 @@
----How a member of a barrier in Redis (redis_client.lua) is connected: methods of its class. A lost
----connection is made again, with pauses that grow; nothing that arrives is trusted.
-local prefix = (...):match "^(.*%.)[^.]*$" or ""
-local protocol = require(prefix .. "redis_protocol")
+---How a member of a barrier in Redis (redis_client.lua) is connected: methods of its class. It has
+---RESP3, the protocol of Redis. Nothing that arrives is trusted: neither in length, nor in depth,
+---nor in type. A lost connection is made again, with pauses that grow.
+local prefix = (...):gsub("[^.]+$", "")
 local script = require(prefix .. "redis_script")
 local environment = require(prefix .. "environment")
 local uv = environment.luv()
 
 ---Does Neovim exit? Then no handle may be made or started any more.
----@type fun(): boolean
-local has_left = (environment.core() or {}).has_left or function()
-  return false
-end
+local has_left = environment.core().has_left
 
 ---@class barrier.RedisClient
 local Connection = { has_left = has_left }
 
----What Redis answers when it can do better later.
-local PASSING = {
-  LOADING = true, BUSY = true, READONLY = true, TRYAGAIN = true, CLUSTERDOWN = true,
-  MASTERDOWN = true, NOSCRIPT = true, MOVED = true, OOM = true, MISCONF = true, NOREPLICAS = true,
-  UNKILLABLE = true,
+-- {=== the protocol ===
+
+local MAX_BYTES, MAX_ITEMS, MAX_DEPTH = 2 ^ 16, 2 ^ 10, 8
+local NO_REDIS = "what answers there does not speak Redis's protocol"
+Connection.NO_REDIS = NO_REDIS
+
+---@param words (string|number)[]
+---@return string
+local function packed(words)
+  local parts = {}
+  for i, word in ipairs(words) do
+    word = type(word) == "number" and ("%.0f"):format(word) or word
+    parts[i] = "$" .. #word .. "\r\n" .. word .. "\r\n"
+  end
+  return table.concat(parts)
+end
+
+---@param words (string|number)[]
+---@param first? string the words of `packed` that come first
+---@param n? integer how many these are
+---@return string
+function Connection.encode(words, first, n)
+  return "*" .. #words + (n or 0) .. "\r\n" .. (first or "") .. packed(words)
+end
+
+local function integer(line)
+  local n = #line < 17 and line:find "^[+-]?%d+$" and tonumber(line)
+  return n or error(NO_REDIS, 0)
+end
+
+local SIMPLE = { -- by their first byte, what is on a line alone
+  [":"] = integer,
+  ["+"] = tostring,
+  ["-"] = function(line) return { error = line } end,
+  ["_"] = function() return false end,
 }
+local LISTS = { ["*"] = 1, [">"] = 1, ["%"] = 2 } -- items for each counted
+
+---Reads a value at `at`. Raises an error if that is none.
+---@return integer? rest where the next one begins; nil if this one has not come in full
+---@return any value a string, integer, array, error { error = text }, push { push = true, ... };
+---false for null
+local function parse(buffer, at, depth)
+  local kind = buffer:sub(at, at)
+  local simple, stop = SIMPLE[kind], buffer:find("\r\n", at, true)
+  if not (simple or LISTS[kind] or kind == "$" or kind == "") or depth > MAX_DEPTH then
+    error(NO_REDIS, 0)
+  elseif not stop then
+    return nil
+  end
+  local line, rest = buffer:sub(at + 1, stop - 1), stop + 2
+  if simple then
+    return rest, simple(line)
+  end
+  local n = integer(line)
+  if n < 0 or n > (kind == "$" and MAX_BYTES or MAX_ITEMS) then
+    error(NO_REDIS, 0)
+  elseif kind == "$" then
+    local after = rest + n + 2
+    return #buffer >= after - 1 and after or nil, buffer:sub(rest, rest + n - 1)
+  end
+  local list = { push = kind == ">" or nil }
+  for i = 1, n * LISTS[kind] do
+    rest, list[i] = parse(buffer, rest, depth + 1)
+    if not rest then
+      return nil
+    end
+  end
+  return rest, list
+end
+
+---@return fun(data: string, on_value: fun(value: any)): string? problem takes what has arrived
+function Connection.reader()
+  local buffer = ""
+  return function(data, on_value)
+    buffer = buffer .. data
+    local ok, rest, value = pcall(parse, buffer, 1, 1)
+    while ok and rest do
+      buffer = buffer:sub(rest)
+      on_value(value)
+      ok, rest, value = pcall(parse, buffer, 1, 1)
+    end
+    return not (ok and #buffer <= 2 * MAX_BYTES) and NO_REDIS or nil
+  end
+end
+
+-- }===
+
+-- {=== connecting ===
+
 local WORDS = {
   ECONNREFUSED = "connection refused", ECONNRESET = "connection reset", EACCES = "no permission",
   ENOENT = "no such socket", ETIMEDOUT = "no answer", EHOSTUNREACH = "no route to the host",
-  ENETUNREACH = "no route to the network", EAI_NONAME = "no such host", ENOTFOUND = "no such host",
-  EAI_NODATA = "no such host", EOF = "connection closed",
+  ENETUNREACH = "no route to the network", EAI_NONAME = "no such host", EAI_NODATA = "no such host",
+  EOF = "connection closed",
 }
 
 local function nothing() end
 
-local function close(handle)
+---A write to a connection that is lost raises SIGPIPE, which would end the process. libuv can only
+---catch it, and the last handle that is closed sets it back to the default, whatever it was before.
+---So one stays for good; it does not keep the loop alive.
+local sigpipe
+
+local function catch_sigpipe()
+  if uv.constants.SIGPIPE and not (sigpipe and not sigpipe:is_closing()) then
+    sigpipe = uv.new_signal()
+    sigpipe:start("sigpipe", nothing)
+    sigpipe:unref()
+  end
+end
+
+function Connection.close_handle(handle)
   if handle and not handle:is_closing() then
     handle:close()
   end
 end
-Connection.close_handle = close
+
+---For barrier.close: without a connection the handle is not needed.
+function Connection.release()
+  Connection.close_handle(sigpipe)
+end
 
 ---Where Redis is, for messages.
 function Connection:place()
@@ -49,11 +147,9 @@ function Connection:lose(problem)
   if not self.timer or has_left() then
     return
   end
-  self.problem = problem
-  self.state = "connecting"
-  self.attempts = self.attempts + 1
-  local most = math.min(self.ttl / 6, 1000)
-  local pause = math.min(most, 5 * 2 ^ math.min(self.attempts, 12))
+  self.problem = problem .. ": " .. self:place()
+  self.state, self.attempts = "connecting", self.attempts + 1
+  local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
   -- Jittered by the clock: math.random begins alike in every process.
   pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
   self.soon:start(math.floor(pause), 0, function()
@@ -69,55 +165,47 @@ function Connection:disconnect()
     if connection.stream then
       pcall(connection.stream.close, connection.stream)
     end
-    close(connection.signal)
   end
 end
 
 ---@param callback fun(err?: string, stream?: table)
 local function connect_to(endpoint, callback)
-  if endpoint.path then
-    local pipe = uv.new_pipe(false)
-    pipe:connect(endpoint.path, function(err)
-      callback(err, pipe)
-    end)
-    return
-  end
-  local options = { socktype = "stream", family = "unspec" }
-  local ok, problem = uv.getaddrinfo(endpoint.host, nil, options, function(err, found)
-    local i = 0
-    local function try(last)
-      if has_left() then
-        return
-      end
-      i = i + 1
-      if err or not found[i] then
-        return callback(err or last or "EAI_NONAME")
-      end
-      local tcp = uv.new_tcp()
-      local started, refused = tcp:connect(found[i].addr, endpoint.port, function(failed)
-        if failed then
-          close(tcp)
-          return try(failed)
-        end
-        tcp:nodelay(true)
-        callback(nil, tcp)
-      end)
-      if not started then
-        tcp:close()
-        try(refused)
-      end
+  local function try(found, i, last)
+    local to = found[i]
+    if not to or has_left() then
+      return callback(last or "EAI_NONAME")
     end
-    try()
-  end)
-  if not ok then
-    callback(problem)
+    local stream = endpoint.path and uv.new_pipe(false) or uv.new_tcp()
+    local function connected(err)
+      if err then
+        stream:close()
+        return try(found, i + 1, err)
+      elseif not endpoint.path then
+        stream:nodelay(true)
+      end
+      callback(nil, stream)
+    end
+    local started, problem
+    if endpoint.path then
+      started, problem = stream:connect(endpoint.path, connected)
+    else
+      started, problem = stream:connect(to.addr, endpoint.port, connected)
+    end
+    if not started then
+      connected(problem)
+    end
   end
+  if endpoint.path then
+    return try({ {} }, 1)
+  end
+  assert(uv.getaddrinfo(endpoint.host, nil, { socktype = "stream" }, function(err, found)
+    try(found or {}, 1, err)
+  end))
 end
 
 function Connection:open()
-  local connection = { replies = {}, head = 1, tail = 0, read = protocol.reader() }
-  self.connection = connection
-  self.state = "connecting"
+  local connection = { replies = {}, head = 1, tail = 0, out = {} }
+  self.connection, self.state = connection, "connecting"
   local function connected(err, stream)
     if connection.lost or connection.stream or has_left() then
       if stream then
@@ -127,124 +215,123 @@ function Connection:open()
     end
     connection.stream = stream
     if err or not stream then
-      return self:failed(tostring(err or "no stream"):match "^[^:]*", err)
+      return self:failed(err or "no stream")
     end
     self:greet(connection)
   end
-  local ok, problem
-  if self.connect then
-    ok, problem = pcall(self.connect, connected)
-  else
-    ok, problem = pcall(connect_to, self.moved or self.endpoint, connected)
-  end
+  local ok, problem = pcall(self.connect or function(callback)
+    connect_to(self.moved or self.endpoint, callback)
+  end, connected)
   if not ok and not connection.lost then
-    self:lose(tostring(problem))
+    self:failed(problem)
   end
 end
 
----It could not connect.
-function Connection:failed(code, err)
-  local problem = ("%s: %s"):format(WORDS[code] or tostring(err), self:place())
-  self.moved = nil
-  if WORDS[code] == "no such host" and self.epoch == 0 then
-    return self:give_up(problem)
+---It could not connect, for an error of luv, such as "EAI_NONAME: unknown node or service".
+function Connection:failed(err)
+  local problem = WORDS[tostring(err):match "^[^:]*"] or tostring(err)
+  if problem == "no such host" and self.epoch == 0 then
+    return self:give_up(problem .. ": " .. self:place())
   end
   self:lose(problem)
+  self.moved = nil
 end
 
----Sends a command with the next `write`; `on_reply` gets what Redis answers.
-function Connection:send(words, on_reply, first, n)
-  local connection = self.connection
-  connection.tail = connection.tail + 1
-  connection.replies[connection.tail] = on_reply
-  local out = connection.out
-  out[#out + 1] = protocol.encode(words, first, n)
-end
-
----Sends all commands of this turn in one piece.
-function Connection:write()
-  local connection = self.connection
-  local data = connection and connection.out
-  if not data or not data[1] then
-    return
-  end
-  connection.out = {}
-  local ok, problem = pcall(connection.stream.write, connection.stream, table.concat(data))
-  if not ok then
-    self:lose(tostring(problem))
-  end
-end
-
----Begins to speak on a new connection, and joins.
-function Connection:greet(connection)
-  connection.out = {}
-  pcall(uv.unref, connection.stream)
-  if uv.constants.SIGPIPE then -- or a write to a connection that is lost ends the process
-    connection.signal = uv.new_signal()
-    connection.signal:start("sigpipe", nothing)
-    connection.signal:unref()
-  end
+---Reads what Redis sends; each turn's commands are written in one piece.
+---@return boolean started
+function Connection:listen(connection)
+  local read = Connection.reader()
   local ok, problem = pcall(connection.stream.read_start, connection.stream, function(err, data)
     if connection.lost then
       return
     elseif not data then
-      return self:lose(("%s: %s"):format(WORDS[err or "EOF"] or tostring(err), self:place()))
+      return self:failed(err or "EOF")
     end
-    local problem = connection.read(data, function(value)
+    local trouble = read(data, function(value)
       if not connection.lost then
         self:receive(value)
       end
     end)
-    if problem and not connection.lost then
-      self:lose(problem .. ": " .. self:place())
+    if trouble and not connection.lost then
+      self:lose(trouble)
     elseif self.connection == connection then
       self:write()
     end
   end)
   if not ok then
-    return self:lose(tostring(problem))
+    self:lose(tostring(problem))
   end
-  local hello, endpoint = { "HELLO", 3 }, self.endpoint
-  if endpoint.password then
-    hello = { "HELLO", 3, "AUTH", endpoint.user, endpoint.password }
+  return ok
+end
+
+---Begins to speak on a new connection, and joins.
+function Connection:greet(connection)
+  pcall(uv.unref, connection.stream)
+  catch_sigpipe()
+  if not self:listen(connection) then
+    return
   end
-  self:send(hello, nothing)
+  local endpoint = self.endpoint
+  self:send(endpoint.hello, nothing)
   if endpoint.database ~= 0 then
     self:send({ "SELECT", endpoint.database }, nothing)
   end
   self:send({ "SCRIPT", "LOAD", script }, function(sha)
     if type(sha) ~= "string" then
-      self:lose("what answers there does not speak Redis's protocol: " .. self:place())
-    elseif not connection.lost then
-      connection.call = protocol.words {
-        "EVALSHA", sha, 5, self.key, self.key .. ":leases", self.key .. ":arrivals",
-        self.key .. ":free", self.key .. ":gone", self.member, self.instance, self.ttl,
-      }
-      self:join()
+      return self:lose(NO_REDIS)
     end
+    connection.call = packed {
+      "EVALSHA", sha, 3, self.key, self.key .. ":leases", self.key .. ":records", self.member,
+      self.instance, self.ttl,
+    }
+    self:join()
   end)
   self:send({ "SUBSCRIBE", self.key }, nothing)
   self:write()
 end
 
----An error that Redis answers.
-function Connection:complain(text)
-  local host, port = text:match "^MOVED %d+ (%S*):(%d+)"
-  for word in text:gmatch "%u%u%u+" do
-    if PASSING[word] then
-      local again = self.moved
-      self.moved = host and not again and {
-        host = host ~= "" and host or self.endpoint.host, port = tonumber(port),
-      } or nil
-      if self.moved or word == "NOSCRIPT" then
-        self.attempts = 0
-      end
-      return self:lose(text .. ": " .. self:place())
-    end
+---Sends a command with the next `write`; `on_reply` gets what Redis answers.
+---@param first? string the first nine words, packed
+function Connection:send(words, on_reply, first)
+  local connection = self.connection
+  connection.tail = connection.tail + 1
+  connection.replies[connection.tail] = on_reply
+  local out = connection.out
+  out[#out + 1] = self.encode(words, first, first and 9)
+end
+
+function Connection:write()
+  local connection = self.connection
+  local out = connection and connection.out
+  if not out or not out[1] then
+    return
   end
-  if text:find "unknown command" and text:find "HELLO" then
+  connection.out = {}
+  local ok, problem = pcall(connection.stream.write, connection.stream, table.concat(out))
+  if not ok then
+    self:lose(tostring(problem))
+  end
+end
+
+---What Redis answers when it can do better later.
+local PASSING = {}
+for word in ("LOADING BUSY READONLY TRYAGAIN CLUSTERDOWN MASTERDOWN NOSCRIPT MOVED OOM MISCONF "
+    .. "NOREPLICAS"):gmatch "%u+" do
+  PASSING[word] = true
+end
+
+---An error that Redis answers; in Redis 6 the word of one in a script comes after a minus.
+function Connection:complain(text)
+  local word = text:match "^ERR .* %-(%u+)" or text:match "^%u+"
+  if PASSING[word] then
+    local host, port = text:match "^MOVED %d+ (%S*):(%d+)"
+    self:lose(text)
+    self.moved = host and not self.moved
+      and { host = host ~= "" and host or self.endpoint.host, port = tonumber(port) } or nil
+    return
+  elseif text:find "unknown command.*HELLO" then
     text = "Redis 6.0 or newer is needed"
-  elseif text:find "WRONGTYPE" then
+  elseif word == "WRONGTYPE" then
     text = "WRONGTYPE: the key " .. self.key .. " is something else in Redis"
   end
   self:give_up(text .. ": " .. self:place())
@@ -261,7 +348,7 @@ function Connection:receive(value)
   end
   local on_reply = connection.replies[connection.head]
   if not on_reply then
-    return self:lose("what answers there does not speak Redis's protocol: " .. self:place())
+    return self:lose(NO_REDIS)
   end
   connection.replies[connection.head] = nil
   connection.head = connection.head + 1
@@ -270,5 +357,7 @@ function Connection:receive(value)
   end
   on_reply(value)
 end
+
+-- }===
 
 return Connection

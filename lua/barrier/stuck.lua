@@ -131,7 +131,7 @@ local function unwrap(core, callback)
     callback, upvalues = inner, own_upvalues(inner)
     inner = upvalues.f or upvalues.callback
   end
-  if upvalues.own ~= nil then -- a group's wait on Lua 5.1: see group.lua
+  if upvalues.own ~= nil then -- see await.lua, on Lua 5.1
     return callback, core.watchers(upvalues.own)[1]
   elseif is_group(upvalues.group) and upvalues.number then
     local key = upvalues.group._keys[upvalues.number]

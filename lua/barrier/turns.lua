@@ -72,7 +72,9 @@ local function renew_guard()
       M.on_end()
     end
   end
+  ---@diagnostic disable-next-line: deprecated
   if newproxy then -- luacheck: ignore 113
+    ---@diagnostic disable-next-line: deprecated
     guard = newproxy(true) -- luacheck: ignore 113
     getmetatable(guard).__gc = on_end
   else

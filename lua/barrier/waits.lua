@@ -14,6 +14,7 @@ local MOST = 2147483647 -- parties
 local BURST = 256 -- nodes
 local SELF = {} -- the key of what a barrier and a Waiter are about; no other code has it
 
+---@type table<string, any>
 local M = { _VERSION = "the core in Lua", implementation = "Lua" }
 
 ---{=== errors
@@ -99,6 +100,7 @@ local xpcall_takes_arguments = select(2, xpcall(type, type, 1)) == "number"
 local call_back = xpcall_takes_arguments and xpcall or function(f, handler, ...)
   local arguments, n = { ... }, select("#", ...)
   return xpcall(function()
+    ---@diagnostic disable-next-line: deprecated
     return f(unpack(arguments, 1, n)) -- luacheck: ignore 113
   end, handler)
 end
@@ -213,12 +215,13 @@ end
 ---}=== {=== all parties are there
 
 ---Trips the barrier, or runs its action and does what comes of it.
----@param last barrier.Node? the last arrival, if it waits
+---@param last barrier.Node|false the last arrival, if it waits
 ---@param runs boolean its own call runs the action
 ---@param passes boolean it is a coroutine, which passes at once
 ---@param since integer? the parties leave in the turns after this one
 ---@return string outcome "passed", "failed", "reset" or "aborted"
 ---@return any value the position, or the error that the last arrival has not got yet
+---@return barrier.Node|false? gets_it the last arrival, if it gets that error
 local function complete(m, last, runs, passes, since)
   local ok, err, on, is_there = true, nil, true, nil
   if m.action then
@@ -343,7 +346,8 @@ local function let_out(m, turn, reports)
   local nodes = m.nodes
   local node, outcome, value = next_node(m, turn)
   while node do
-    local co, ok, err = node.co, true
+    local co, ok = node.co, true
+    local err
     turns.credit = turns.credit - 1
     if node.deadline then
       turns.clear(node)
@@ -429,7 +433,7 @@ local OPEN = _VERSION == "Lua 5.2" and { [pcall] = true, [xpcall] = true, [dofil
 
 -- Lua 5.1 and 5.2: the node that was suspended last. Those do not tell whether a metamethod or a
 -- finalizer is running; then the yield itself fails, and the wait has never begun.
-local unsure = not isyieldable and setmetatable({}, { __mode = "v" }) or nil
+local unsure = not isyieldable and setmetatable({}, { __mode = "v" }) or nil --[[@as table]]
 
 ---Without coroutine.isyieldable: looks for what called Lua from C.
 local function looks_yieldable()
@@ -1011,7 +1015,7 @@ end
 
 local OPTIONS = {
   action = function(value)
-    return is_callable(value) or "must be callable, got " .. type(value)
+    return is_callable(value) or ("must be callable, got " .. type(value))
   end,
   schedule = function(value)
     return value == false or is_callable(value)
