@@ -1,40 +1,35 @@
----One measurement in one process: prints nanoseconds of CPU time for each
----operation (bytes for `memory`).
+---One measurement in one process. It prints nanoseconds of CPU time for each operation, unless it
+---says something else.
 ---
----    lua bench/measure.lua WHAT PARTIES TRIPS
-local uv = require "luv"
+---    lua bench/measure.lua LIBRARY WHAT N TIMES
+---
+---LIBRARY: ours; shared, the same with barrier.shared; by_hand; inside Neovim also plenary, nio and
+---async. N is a number of parties, jobs or barriers; TIMES of trips, groups and the like.
+local harness = require "harness"
 local barrier = require "barrier"
+local uv, lib, N, TIMES = harness.uv, harness.lib, harness.N, harness.TIMES
+local clock, run_loop, stop = harness.clock, harness.run_loop, harness.stop
 
-local what, parties, trips = arg[1], tonumber(arg[2]), tonumber(arg[3])
-
-local function clock(operations, f)
-  collectgarbage()
-  collectgarbage()
-  local start = os.clock()
-  f()
-  return (os.clock() - start) / operations * 1e9
-end
-
----Every party waits again and again, until one of them has waited `trips` times. The timing
+---Every party waits again and again, until one of them has waited TIMES times. The timing
 ---excludes the setup and the end of the others, which are still waiting then.
 ---@param wait fun(times: integer) waits that many times
 local function cycle(wait)
-  for _ = 1, parties - 1 do
+  for _ = 1, N - 1 do
     coroutine.wrap(wait)(2000000000)
   end
-  return clock(parties * trips, function()
+  return clock(N * TIMES, function()
     coroutine.wrap(function()
-      wait(trips)
-      uv.stop()
+      wait(TIMES)
+      stop()
     end)()
-    uv.run()
+    run_loop()
   end)
 end
 
----`parties` coroutines, which wait for one more that never comes.
+---N coroutines, which wait for one more that never comes.
 local function crowd(b)
   local coroutines = {}
-  for i = 1, parties do
+  for i = 1, N do
     coroutines[i] = coroutine.create(function()
       pcall(b.wait, b)
     end)
@@ -54,51 +49,26 @@ local function shuffle(list)
   return list
 end
 
-local function resident()
-  for line in io.lines("/proc/self/status") do
-    local kilobytes = line:match("^VmRSS:%s+(%d+)")
-    if kilobytes then
-      return tonumber(kilobytes) * 1024
+---The cost of `leave` for each of N parties, in random order.
+---@param leave fun(party: any, b: any)
+local function leaving(parties_of, leave)
+  local b = lib.barrier(N + 1)
+  local parties = shuffle(parties_of(b))
+  local cost = clock(N, function()
+    for i = 1, N do
+      leave(parties[i], b)
     end
-  end
-end
-
----Resident bytes for each coroutine that `suspend` suspends.
-local function memory(suspend)
-  local coroutines = {}
-  for i = 1, parties do
-    coroutines[i] = false
-  end
-  collectgarbage()
-  local before = resident()
-  for i = 1, parties do
-    coroutines[i] = coroutine.create(suspend)
-    coroutine.resume(coroutines[i])
-  end
-  collectgarbage()
-  return (resident() - before) / parties
-end
-
-local measurements = {}
-
-function measurements.floor()
-  local floor = require "floor"
-  local coroutines = {}
-  for i = 1, parties do
-    coroutines[i] = coroutine.create(function()
-      while true do
-        coroutine.yield()
-      end
-    end)
-  end
-  floor.run(coroutines, 1)
-  return clock(parties * trips, function()
-    floor.run(coroutines, trips)
   end)
+  uv.run()
+  return cost
 end
 
----Measures a barrier as users use it: `b:wait()`.
-local function cycle_of(b)
+local measurements = require "measure_more"
+
+-- {=== waits ===
+
+function measurements.wait()
+  local b = lib.barrier(N)
   return cycle(function(times)
     for _ = 1, times do
       b:wait()
@@ -106,24 +76,24 @@ local function cycle_of(b)
   end)
 end
 
-function measurements.ours()
-  return cycle_of(barrier.new(parties))
-end
-
-function measurements.naive()
-  return cycle_of(require("naive").new(parties))
-end
-
-function measurements.create()
-  return clock(trips, function()
-    for _ = 1, trips do
-      barrier.new(parties)
-    end
+function measurements.floor()
+  local coroutines = {}
+  for i = 1, N do
+    coroutines[i] = coroutine.create(function()
+      while true do
+        coroutine.yield()
+      end
+    end)
+  end
+  local floor = require "floor"
+  floor.run(coroutines, 1)
+  return clock(N * TIMES, function()
+    floor.run(coroutines, TIMES)
   end)
 end
 
 function measurements.timeout()
-  local b = barrier.new(parties)
+  local b = lib.barrier(N)
   return cycle(function(times)
     for _ = 1, times do
       b:wait(3600000)
@@ -132,71 +102,86 @@ function measurements.timeout()
 end
 
 function measurements.callback()
-  local b = barrier.new(parties)
-  local left = trips
+  local b, left = lib.barrier(N), TIMES
   local function on_pass(_, position)
     if position == 0 then
       left = left - 1
     end
     if left > 0 then
       b:wait(measurements.on_pass)
+    else
+      stop()
     end
   end
   measurements.on_pass = on_pass
-  for _ = 1, parties - 1 do
+  for _ = 1, N - 1 do
     b:wait(on_pass)
   end
-  return clock(parties * trips, function()
+  return clock(N * TIMES, function()
     b:wait(on_pass)
-    uv.run()
+    run_loop()
   end)
 end
 
----Every party arrives and does not wait, again and again.
-local function arrive(b)
-  return clock(parties * trips, function()
-    for _ = 1, parties * trips do
+---N barriers of two parties each. Every pair meets TIMES times.
+function measurements.many()
+  local left = N
+  local pairs_of = {}
+  for i = 1, N do
+    local b = lib.barrier(2)
+    pairs_of[i] = function()
+      for _ = 1, 2 do
+        coroutine.wrap(function()
+          for _ = 1, TIMES do
+            b:wait()
+          end
+          left = left - 0.5
+          if left == 0 then
+            stop()
+          end
+        end)()
+      end
+    end
+  end
+  return clock(2 * N * TIMES, function()
+    for i = 1, N do
+      pairs_of[i]()
+    end
+    run_loop()
+  end)
+end
+
+function measurements.arrive()
+  local b = lib.counter(N)
+  return clock(N * TIMES, function()
+    for _ = 1, N * TIMES do
       b:arrive()
     end
   end)
 end
 
-function measurements.arrive()
-  return arrive(barrier.new(parties))
-end
-
-function measurements.arrive_counter()
-  return arrive(require("counter").new(parties))
-end
-
 ---A party more, and a party less.
-local function register(b)
-  return clock(parties * trips, function()
-    for _ = 1, parties * trips do
+function measurements.register()
+  local b = lib.counter(2)
+  return clock(N * TIMES, function()
+    for _ = 1, N * TIMES do
       b:register()
       b:deregister()
     end
   end)
 end
 
-function measurements.register()
-  return register(barrier.new(2))
-end
-
-function measurements.register_counter()
-  return register(require("counter").new(2))
-end
-
----Everybody watches one trip after the other. One arrives in each turn of the loop.
-local function watch(b)
-  for _ = 1, parties do
+---N coroutines watch one trip after the other. One party arrives in each turn of the loop.
+function measurements.watch()
+  local b = lib.counter(1)
+  for _ = 1, N do
     coroutine.wrap(function()
       while true do
         b:await_trip()
       end
     end)()
   end
-  local left, idle = trips, uv.new_idle()
+  local left, idle = TIMES, uv.new_idle()
   idle:start(function()
     if left == 0 then
       idle:stop()
@@ -205,83 +190,55 @@ local function watch(b)
       b:arrive()
     end
   end)
-  return clock(parties * trips, function()
-    uv.run()
-  end)
+  return clock(N * TIMES, uv.run)
 end
 
-function measurements.watch()
-  return watch(barrier.new(1))
-end
+-- }===
 
-function measurements.watch_counter()
-  return watch(require("counter").new(1))
-end
+-- {=== leaving early ===
 
 function measurements.cancel()
-  local b = barrier.new(parties + 1)
-  local coroutines = shuffle(crowd(b))
-  local cost = clock(parties, function()
-    for i = 1, parties do
-      b:cancel(coroutines[i])
-    end
+  return leaving(crowd, function(co, b)
+    b:cancel(co)
   end)
-  uv.run()
-  return cost
 end
 
 function measurements.close()
-  local b = barrier.new(parties + 1)
-  local coroutines = shuffle(crowd(b))
-  return clock(parties, function()
-    for i = 1, parties do
-      coroutine.close(coroutines[i])
-    end
-  end)
+  return leaving(crowd, coroutine.close)
 end
 
 function measurements.close_waiter()
-  local b = barrier.new(parties + 1)
-  local waiters = {}
-  for i = 1, parties do
-    waiters[i] = b:wait(print)
-  end
-  shuffle(waiters)
-  return clock(parties, function()
-    for i = 1, parties do
-      waiters[i]:close()
+  return leaving(function(b)
+    local waiters = {}
+    for i = 1, N do
+      waiters[i] = b:wait(print)
     end
+    return waiters
+  end, function(waiter)
+    waiter:close()
   end)
 end
 
 ---A stranger resumes every waiter, which cancels its wait.
 function measurements.stranger()
-  local b = barrier.new(parties + 1)
-  local coroutines = shuffle(crowd(b))
-  return clock(parties, function()
-    for i = 1, parties do
-      coroutine.resume(coroutines[i])
-    end
-  end)
+  return leaving(crowd, coroutine.resume)
 end
 
 ---Every waiter times out, all at once.
 function measurements.expire()
-  local b = barrier.new(parties + 1)
-  for _ = 1, parties do
+  local b = lib.barrier(N + 1)
+  for _ = 1, N do
     coroutine.wrap(function()
       pcall(b.wait, b, 0)
     end)()
   end
-  return clock(parties, function()
-    uv.run()
-  end)
+  return clock(N, uv.run)
 end
 
 function measurements.abort()
-  local b = barrier.new(parties + 1)
+  local b = lib.barrier(N + 1)
   crowd(b)
-  return clock(parties, function()
+  return clock(N, function()
     b:abort("bench")
     uv.run()
   end)
@@ -291,7 +248,7 @@ end
 function measurements.raise()
   local class, b = {}, barrier.new(1)
   local coroutines = {}
-  for i = 1, parties do
+  for i = 1, N do
     coroutines[i] = coroutine.create(function()
       pcall(function()
         coroutine.yield()
@@ -301,73 +258,61 @@ function measurements.raise()
     end)
     coroutine.resume(coroutines[i])
   end
-  return clock(parties, function()
-    for i = 1, parties do
+  return clock(N, function()
+    for i = 1, N do
       coroutine.resume(coroutines[i])
     end
   end)
 end
 
----From the trip to the last resume.
-function measurements.last()
-  local b = barrier.new(parties)
-  local tripped, last, total = 0, 0, 0
-  for _ = 1, trips do
-    for _ = 1, parties - 1 do
-      coroutine.wrap(function()
-        if b:wait() == parties - 2 then
-          last = uv.hrtime()
-        end
-      end)()
-    end
-    coroutine.wrap(function()
-      tripped = uv.hrtime()
-      b:wait()
-    end)()
-    uv.run()
-    total = total + (last - tripped)
+-- }===
+
+-- {=== groups ===
+
+---Each group has N jobs, which end in a turn of the loop. With `run`, a library makes the group out
+---of functions that take a callback; otherwise its `done` is the callback.
+function measurements.group()
+  local callbacks = {}
+  local function job(callback)
+    callbacks[#callbacks + 1] = callback
   end
-  return total / trips
-end
-
----From the trip to the first resume.
-function measurements.first()
-  local b = barrier.new(2)
-  local first, total = 0, 0
-  coroutine.wrap(function()
-    for _ = 1, trips do
-      b:wait()
-      total = total + (uv.hrtime() - first)
+  local timer = uv.new_timer()
+  local function end_jobs()
+    local ended = callbacks
+    callbacks = {}
+    for i = 1, #ended do
+      ended[i](nil, i)
     end
-  end)()
-  coroutine.wrap(function()
-    for _ = 1, trips do
-      first = uv.hrtime()
-      b:wait()
-      local co = coroutine.running()
-      local timer = uv.new_timer()
-      timer:start(0, 0, function()
-        timer:close()
-        coroutine.resume(co)
-      end)
-      coroutine.yield()
+  end
+  local jobs = {}
+  for i = 1, N do
+    jobs[i] = job
+  end
+  local function main()
+    for _ = 1, TIMES do
+      timer:start(0, 0, end_jobs)
+      if lib.gather then
+        lib.gather(jobs)
+      else
+        local group = lib.group()
+        for i = 1, N do
+          job(group:add(i))
+        end
+        group:wait()
+      end
     end
-  end)()
-  uv.run()
-  return total / trips
-end
-
-function measurements.memory()
-  local b = barrier.new(parties + 1)
-  return memory(function()
-    b:wait()
+    stop()
+  end
+  return clock(N * TIMES, function()
+    if lib.run then
+      lib.run(main)
+    else
+      coroutine.wrap(main)()
+    end
+    run_loop()
   end)
 end
 
-function measurements.memory_plain()
-  return memory(function()
-    coroutine.yield()
-  end)
-end
+-- }===
 
-print(string.format("%.2f", measurements[what]()))
+harness.finish(measurements[harness.what]())

@@ -2,17 +2,23 @@
 ---
 ---    lua5.4 bench/run.lua BUILD_DIR [ROUNDS]
 ---
----The Makefile builds what this needs in BUILD_DIR. BUILD_DIR/commands.lua has the
----commands and the environment of each Lua. The rounds of the rivals are interleaved,
+---tools/bench builds what this needs in BUILD_DIR. BUILD_DIR/commands.lua has the commands and the
+---environment of each Lua, and of the peers. The rounds of what stands in one row are interleaved,
 ---and the median counts. Writes bench/results.md and bench/results.svg.
 local build, rounds = arg[1], tonumber(arg[2]) or 5
 local commands = dofile(build .. "/commands.lua")
 
+-- {=== measuring ===
+
+---Runs a command, which prints one or two numbers.
 local function run(command)
   local pipe = assert(io.popen(command .. " 2>/dev/null"))
-  local result = tonumber(pipe:read("*l") or "")
+  local numbers = {}
+  for word in (pipe:read "*l" or ""):gmatch "%S+" do
+    numbers[#numbers + 1] = tonumber(word)
+  end
   pipe:close()
-  return result
+  return numbers
 end
 
 local function median(list)
@@ -20,20 +26,95 @@ local function median(list)
   return list[math.floor((#list + 1) / 2)]
 end
 
----cases: { name = command }. Returns { name = median }, without the cases that fail.
+---cases: { name = command }. Returns { name = { median of each number } }; no number if it fails.
 local function interleave(cases)
   local results = {}
+  for name in pairs(cases) do
+    results[name] = {}
+  end
   for _ = 1, rounds do
     for name, command in pairs(cases) do
-      local value = run(command)
-      if value then
-        results[name] = results[name] or {}
-        table.insert(results[name], value)
+      for i, value in ipairs(run(command)) do
+        results[name][i] = results[name][i] or {}
+        table.insert(results[name][i], value)
       end
     end
   end
-  for name, list in pairs(results) do
-    results[name] = median(list)
+  for _, lists in pairs(results) do
+    for i, list in ipairs(lists) do
+      lists[i] = median(list)
+    end
+  end
+  return results
+end
+
+---The command of a measurement: ours on Lua 5.4, unless it says something else.
+---@param case { lua?: string, core?: string, [1]: string, [2]: string, [3]: integer, [4]: integer }
+local function measure(case)
+  local lua = commands.lua[case.lua or "Lua 5.4"]
+  return lua and ("BARRIER_CORE=%s %s %s %s %d %d"):format(case.core or "c", lua, case[1], case[2],
+    case[3], case[4] or 1)
+end
+
+-- }===
+
+-- {=== tables ===
+
+local lines = {}
+local function say(format, ...)
+  local line = format:format(...)
+  print(line)
+  lines[#lines + 1] = line
+end
+
+---"1,000,000"
+local function with_commas(n)
+  return (tostring(n):reverse():gsub("%d%d%d", "%0,"):reverse():gsub("^,", ""))
+end
+
+---Three digits, or all before the point.
+local function number(value)
+  if value >= 100 then
+    return with_commas(("%.0f"):format(value))
+  end
+  return ((value < 10 and "%.2f" or "%.1f"):format(value))
+end
+
+---@param unit number by which the numbers are divided
+local function cell(values, ours, unit)
+  if not values[1] then
+    return ""
+  end
+  local texts = {}
+  for i, value in ipairs(values) do
+    texts[i] = number(value / unit)
+  end
+  local text = table.concat(texts, ", ")
+  if values ~= ours and ours[1] then
+    text = ("%s (%.2f)"):format(text, values[1] / ours[1])
+  end
+  return text
+end
+
+---A table: a row for each thing that is measured, a column for each that does it. Returns the
+---numbers by the names of row and column.
+---@param columns string[] those of the cases, ours first
+---@param rows { [1]: string, [2]: table<string, string?> }[] a name, and a command for each column
+local function tabulate(title, columns, rows, unit)
+  local results = {}
+  say ""
+  say("## %s", title)
+  say ""
+  say("| | %s |", table.concat(columns, " | "))
+  say("| --- |%s", (" ---: |"):rep(#columns))
+  for _, row in ipairs(rows) do
+    local r = interleave(row[2])
+    local cells = {}
+    for i, column in ipairs(columns) do
+      cells[i] = r[column] and cell(r[column], r[columns[1]] or {}, unit or 1) or ""
+    end
+    say("| %s | %s |", row[1], table.concat(cells, " | "))
+    results[row[1]] = r
   end
   return results
 end
@@ -42,152 +123,165 @@ local function trips(parties, waits)
   return math.max(10, math.floor(waits / parties))
 end
 
-local function measure(lua, what, parties, n)
-  return string.format("%s bench/measure.lua %s %d %d", commands.lua[lua], what, parties, n)
-end
+-- }===
 
-local lines = {}
-local function say(format, ...)
-  local line = string.format(format, ...)
-  print(line)
-  lines[#lines + 1] = line
-end
+-- {=== what is measured ===
 
-local function number(value)
-  return value and string.format(value < 10 and "%.2f" or "%.0f", value) or ""
-end
+local chart = {} -- by number of parties: the numbers of each Lua, and of the peers
 
-local function ratio(a, b)
-  return a and b and string.format("%.2f", a / b) or ""
-end
-
-local sizes = { 10, 1000, 10000, 100000, 1000000 }
-local chart = {}
-
-local function table_of_waits(lua)
-  say("")
-  say("%s: nanoseconds a wait", lua)
-  say("")
-  say("| parties | floor | ours | core in Lua | naive | ours / floor | ours / naive "
-    .. "| core in Lua / naive |")
-  say("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-  for _, parties in ipairs(sizes) do
-    local n = trips(parties, 1000000)
-    local r = interleave {
-      floor = measure(lua, "floor", parties, n),
-      ours = measure(lua, "ours", parties, n),
-      in_lua = "BARRIER_CORE=lua " .. measure(lua, "ours", parties, n),
-      naive = measure(lua, "naive", parties, n),
-    }
-    say("| %d | %s | %s | %s | %s | %s | %s | %s |", parties, number(r.floor), number(r.ours),
-      number(r.in_lua), number(r.naive), ratio(r.ours, r.floor), ratio(r.ours, r.naive),
-      ratio(r.in_lua, r.naive))
-    chart[parties] = chart[parties] or {}
-    chart[parties][lua] = r
+local function waits(lua)
+  local rows = {}
+  for _, n in ipairs { 2, 10, 1000, 100000 } do
+    local t = trips(n, 1000000)
+    rows[#rows + 1] = { with_commas(n) .. " parties", {
+      ours = measure { "ours", "wait", n, t, lua = lua },
+      ["bare yield"] = measure { "by_hand", "floor", n, t, lua = lua },
+      ["by hand"] = measure { "by_hand", "wait", n, t, lua = lua },
+      ["the core in Lua"] = measure { "ours", "wait", n, t, lua = lua, core = "lua" },
+    } }
+  end
+  local results = tabulate(lua .. ": a wait", { "ours", "bare yield", "by hand",
+    "the core in Lua" }, rows)
+  for _, n in ipairs { 10, 1000, 100000 } do
+    chart[n] = chart[n] or {}
+    chart[n][lua] = results[with_commas(n) .. " parties"]
   end
 end
 
-local function table_of_peers()
-  say("")
-  say("Others: nanoseconds a wait, and how many of ours (Lua 5.4) that is")
-  say("")
-  say("| parties | ours | Boost.Fiber | cqueues | asyncio | asyncio on uvloop |")
-  say("| ---: | ---: | ---: | ---: | ---: | ---: |")
-  for _, parties in ipairs { 10, 1000, 100000 } do
-    local cases = { ours = measure("Lua 5.4", "ours", parties, trips(parties, 1000000)) }
+local function peers()
+  local rows = {}
+  for _, n in ipairs { 10, 1000, 100000 } do
+    local cases = { ours = measure { "ours", "wait", n, trips(n, 1000000) } }
     for name, peer in pairs(commands.peers) do
-      cases[name] = string.format("%s %d %d", peer, parties,
-        trips(parties, name:find("asyncio") and 100000 or 1000000))
+      local times = trips(n, name:find "asyncio" and 100000 or 1000000)
+      cases[name] = ("%s %d %d"):format(peer, n, times)
     end
-    local r = interleave(cases)
-    local function cell(name)
-      return r[name] and number(r[name]) .. " (" .. ratio(r[name], r.ours) .. ")" or "not installed"
-    end
-    say("| %d | %s | %s | %s | %s | %s |", parties, number(r.ours), cell("fiber"),
-      cell("cqueues"), cell("asyncio"), cell("asyncio_uvloop"))
-    chart[parties].peers = r
+    rows[#rows + 1] = { with_commas(n) .. " parties", cases }
+  end
+  local results = tabulate("Lua 5.4: a wait, beside other languages and loops",
+    { "ours", "Boost.Fiber", "cqueues", "asyncio", "asyncio on uvloop" }, rows)
+  for _, n in ipairs { 10, 1000, 100000 } do
+    chart[n].peers = results[with_commas(n) .. " parties"]
   end
 end
 
-local function table_of_operations()
-  say("")
-  say("Lua 5.4: nanoseconds for each operation, and the ratio to a wait of that size")
-  say("")
-  say("| operation | 1,000 waiting | 100,000 waiting |")
-  say("| --- | ---: | ---: |")
-  local operations = {
-    { "cancel", "`cancel`, in random order" },
-    { "close", "`coroutine.close`, in random order" },
-    { "stranger", "resume by a stranger, in random order" },
-    { "close_waiter", "`waiter:close()`, in random order" },
-    { "expire", "time out" },
-    { "abort", "`abort`, an error table for each" },
-    { "raise", "raise such a table in each coroutine, in plain Lua" },
-    { "timeout", "wait with a timeout, and pass" },
-    { "callback", "wait with a callback, and pass" },
-  }
-  local cases = {}
-  for _, parties in ipairs { 1000, 100000 } do
-    cases["ours" .. parties] = measure("Lua 5.4", "ours", parties, trips(parties, 1000000))
-    for _, operation in ipairs(operations) do
-      cases[operation[1] .. parties] =
-        measure("Lua 5.4", operation[1], parties, trips(parties, 300000))
+---@param list { [1]: string, [2]: string, [3]: integer, [4]: integer }[] name, what, n, times
+---@param columns table<string, table> for each the library, and what `measure` knows
+local function rows_of(list, columns)
+  local rows = {}
+  for i, item in ipairs(list) do
+    local cases = {}
+    for name, column in pairs(columns) do
+      local case = { column[1], item[2], item[3], item[4] }
+      case.lua, case.core = column.lua, column.core
+      cases[name] = not (item.no_hand and name == "by hand") and measure(case) or nil
     end
+    rows[i] = { item[1], cases }
   end
-  cases.create = measure("Lua 5.4", "create", 3, 300000)
-  cases.first = measure("Lua 5.4", "first", 2, 20000)
-  cases.last = measure("Lua 5.4", "last", 1000, 300)
-  local r = interleave(cases)
-  for _, operation in ipairs(operations) do
-    local cells = {}
-    for _, parties in ipairs { 1000, 100000 } do
-      local value = r[operation[1] .. parties]
-      cells[#cells + 1] = number(value) .. " (" .. ratio(value, r["ours" .. parties]) .. ")"
-    end
-    say("| %s | %s | %s |", operation[2], cells[1], cells[2])
-  end
-  say("")
-  say("Creating a barrier: %s ns. From the trip to the first resume: %s ns; to the last of 1,000: "
-    .. "%s ns.", number(r.create), number(r.first), number(r.last))
+  return rows
 end
 
----What does the same by hand: a table in Lua, a condition variable of Boost.Fiber.
-local function table_of_counters()
-  say("")
-  say("Lua 5.4, 1,000 parties: nanoseconds for each operation, beside what one writes by hand")
-  say("")
-  say("| operation | ours | in Lua | with Boost.Fiber |")
-  say("| --- | ---: | ---: | ---: |")
-  local n = trips(1000, 1000000)
-  local fiber = commands.peers.fiber
-  for _, operation in ipairs {
-    { "arrive", "`arrive`" },
-    { "register", "`register` and `deregister`" },
-    { "watch", "`await_trip`" },
-    { "timeout", "wait with a timeout, and pass" },
-  } do
-    local what = operation[1]
-    local r = interleave {
-      ours = measure("Lua 5.4", what, 1000, n),
-      lua = what ~= "timeout" and measure("Lua 5.4", what .. "_counter", 1000, n) or nil,
-      fiber = fiber and ("%s 1000 %d %s"):format(fiber, n, what) or nil,
+local function beside_by_hand(lua, title, list, unit)
+  tabulate(lua .. ": " .. title, { "ours", "by hand" }, rows_of(list, {
+    ours = { "ours", lua = lua }, ["by hand"] = { "by_hand", lua = lua },
+  }), unit)
+end
+
+local function operations()
+  for _, n in ipairs { 1000, 100000 } do
+    local t = trips(n, 300000)
+    local rows = rows_of({
+      { "`cancel`, in random order", "cancel", n }, { "`coroutine.close`, the same", "close", n },
+      { "resumed by a stranger, the same", "stranger", n },
+      { "`waiter:close()`, the same", "close_waiter", n },
+      { "time out", "expire", n }, { "`abort`", "abort", n },
+      { "the errors of `abort` in plain Lua", "raise", n },
+      { "wait with a timeout, and pass", "timeout", n, t },
+      { "wait with a callback, and pass", "callback", n, t },
+    }, { ["the operation"] = { "ours" } })
+    for _, row in ipairs(rows) do
+      row[2]["a wait"] = measure { "ours", "wait", n, trips(n, 1000000) }
+    end
+    tabulate(("Lua 5.4: each of %s parties"):format(with_commas(n)),
+      { "the operation", "a wait" }, rows)
+  end
+end
+
+local function threads()
+  local rows = {}
+  for _, n in ipairs { 2, 4, 8 } do
+    local cases = {
+      ours = measure { "ours", "threads", n, 20000 },
+      ["ours on LuaJIT"] = measure { "ours", "threads", n, 20000, lua = "LuaJIT" },
     }
-    say("| %s | %s | %s | %s |", operation[2], number(r.ours), number(r.lua), number(r.fiber))
+    for name, peer in pairs(commands.threads) do
+      cases[name] = ("%s %d %d"):format(peer, n, 20000)
+    end
+    rows[#rows + 1] = { n .. " threads", cases }
   end
+  tabulate("A trip of a shared barrier, in microseconds", { "ours", "ours on LuaJIT",
+    "pthread_barrier_t", "C++ std::barrier", "Python threading.Barrier" }, rows, 1000)
 end
 
-local function memory()
-  say("")
-  say("Resident memory for each waiting party, beyond that of a suspended coroutine:")
-  say("")
-  for _, lua in ipairs(commands.order) do
-    local r = interleave {
-      ours = measure(lua, "memory", 1000000, 1),
-      plain = measure(lua, "memory_plain", 1000000, 1),
-    }
-    say("- %s: %.0f bytes (the coroutine: %.0f)", lua, r.ours - r.plain, r.plain)
+local function everything()
+  for _, lua in ipairs { "Lua 5.4", "LuaJIT" } do
+    waits(lua)
   end
+  peers()
+  for _, lua in ipairs { "Lua 5.4", "LuaJIT" } do
+    beside_by_hand(lua, "other operations", {
+      { "a wait at one of 1,000 barriers for two", "many", 1000, 100 },
+      { "`arrive`", "arrive", 1000, 1000 },
+      { "`register` and `deregister`", "register", 1000, 1000 },
+      { "`await_trip`", "watch", 1000, 1000 },
+      { "make a barrier, and drop it", "make", 3, 100000 },
+      { "a job in a group of one", "group", 1, 30000 }, { "of 10", "group", 10, 10000 },
+      { "of 1,000", "group", 1000, 300 },
+    })
+    tabulate(lua .. ": a wait at a shared barrier, all parties in one thread",
+      { "shared", "a barrier of one state" }, rows_of({ { "10 parties", "wait", 10, 10000 },
+        { "1,000 parties", "wait", 1000, 300 } }, { shared = { "shared", lua = lua },
+        ["a barrier of one state"] = { "ours", lua = lua } }))
+  end
+  operations()
+  tabulate("Neovim: a job, in a group of its size",
+    { "ours", "by hand", "plenary", "nio", "async" },
+    rows_of({ { "1 job", "group", 1, 1000 }, { "10 jobs", "group", 10, 300 },
+      { "1,000 jobs", "group", 1000, 10 } }, {
+      ours = { "ours", lua = "Neovim" }, ["by hand"] = { "by_hand", lua = "Neovim" },
+      plenary = { "plenary", lua = "Neovim" }, nio = { "nio", lua = "Neovim" },
+      async = { "async", lua = "Neovim" },
+    }))
+  for _, lua in ipairs { "Lua 5.4", "LuaJIT", "Neovim" } do
+    beside_by_hand(lua, "from the last arrival to the first waiter on an idle loop, in "
+      .. "microseconds: median, 99th percentile", {
+      { "2 parties, the last in a request's callback", "latency", 2, 300 },
+      { "10 parties", "latency", 10, 300 }, { "1,000 parties", "latency", 1000, 100 },
+      { "2 parties, the last in a timer's callback", "latency_timer", 2, 300 },
+    }, 1000)
+  end
+  threads()
+  beside_by_hand("Lua 5.4", "the longest pause of the loop, in milliseconds", {
+    { "a trip of 100,000 parties", "pause", 100000 },
+    { "100,000 parties time out", "pause_expire", 100000, no_hand = true },
+  }, 1e6)
+  for _, lua in ipairs { "Lua 5.4", "LuaJIT" } do
+    beside_by_hand(lua, "resident bytes", {
+      { "a coroutine that waits (by hand: that has yielded)", "memory_party", 300000 },
+      { "a barrier", "memory_barrier", 100000 }, { "a pending job", "memory_job", 300000 },
+    })
+  end
+  tabulate("Load the module, in microseconds", { "the core in C", "the core in Lua" }, {
+    { "Lua 5.4", { ["the core in C"] = measure { "ours", "load", 1 },
+      ["the core in Lua"] = measure { "ours", "load", 1, core = "lua" } } },
+    { "Neovim", { ["the core in C"] = measure { "ours", "load", 1, lua = "Neovim" },
+      ["the core in Lua"] = measure { "ours", "load", 1, lua = "Neovim", core = "lua" } } },
+  }, 1000)
 end
+
+-- }===
+
+-- {=== the chart ===
 
 ---The rows of the chart: a name, and a function that finds the nanoseconds in what was
 ---measured at one number of parties.
@@ -196,18 +290,17 @@ local function chart_rows()
   local function row(name, find)
     rows[#rows + 1] = { name = name, find = find, ours = name:find "luv%-barrier" ~= nil }
   end
-  for _, lua in ipairs(commands.order) do
-    for _, of in ipairs { { "floor", "bare coroutine.yield()" }, { "ours", "luv-barrier" },
-      { "naive", "twenty lines of Lua" } } do
+  for _, lua in ipairs { "Lua 5.4", "LuaJIT" } do
+    for _, of in ipairs { { "bare yield", "bare coroutine.yield()" }, { "ours", "luv-barrier" },
+      { "by hand", "twenty lines of Lua" } } do
       row(of[2] .. ", " .. lua, function(r)
-        return r[lua] and r[lua][of[1]]
+        return r[lua] and r[lua][of[1]][1]
       end)
     end
   end
-  for _, of in ipairs { { "fiber", "Boost.Fiber, C++" }, { "cqueues", "cqueues, Lua 5.4" },
-    { "asyncio_uvloop", "asyncio on uvloop" }, { "asyncio", "asyncio" } } do
-    row(of[2], function(r)
-      return r.peers and r.peers[of[1]]
+  for _, peer in ipairs { "Boost.Fiber", "cqueues", "asyncio on uvloop", "asyncio" } do
+    row(peer, function(r)
+      return r.peers[peer] and r.peers[peer][1]
     end)
   end
   return rows
@@ -225,11 +318,6 @@ local STYLE = [[
 
 local LONGEST = 600 -- nanoseconds: longer bars end there
 local CHART_SIZES = { 10, 1000, 100000 }
-
----"100,000"
-local function with_commas(n)
-  return (tostring(n):reverse():gsub("(%d%d%d)(%d)", "%1,%2"):reverse())
-end
 
 ---Draws bars of nanoseconds a wait: a row for each rival, a column for each number of parties.
 local function write_chart()
@@ -268,17 +356,12 @@ local function write_chart()
   out:close()
 end
 
-for _, lua in ipairs(commands.order) do
-  table_of_waits(lua)
-end
-table_of_peers()
-table_of_operations()
-table_of_counters()
-memory()
+-- }===
+
+everything()
 write_chart()
 local out = assert(io.open("bench/results.md", "w"))
-out:write("# Measurements\n\nMade by `make bench`: medians of ", rounds,
-  " interleaved rounds, CPU time.\nThe peers are measured where they are installed (Debian: ",
-  "`g++ libboost-fiber-dev lua-cqueues python3 python3-uvloop`).\n",
-  table.concat(lines, "\n"), "\n")
+out:write("# Measurements\n\nMade by `make bench`: medians of ", rounds, " interleaved rounds, ",
+  "nanoseconds of CPU time unless it says something else. In\nparentheses: how many times the ",
+  "first column. An empty cell: not there.\n", table.concat(lines, "\n"), "\n")
 out:close()

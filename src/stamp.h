@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1625407408"
+#define BARRIER_STAMP "3566249927"
 
 #endif

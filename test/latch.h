@@ -30,8 +30,10 @@ static bool latch_withdraw(struct room *r, uint32_t node, enum outcome outcome, 
   return true;
 }
 
-static void latch_push_progress(lua_State *L, const struct room *r) {
-  lua_pushfstring(L, ", %d missing", ((const struct latch *)(const void *)r)->count);
+static void latch_add_progress(const struct room *r, struct text *t) {
+  text_add(t, ", ");
+  text_add_count(t, (uint64_t)((const struct latch *)(const void *)r)->count);
+  text_add(t, " missing");
 }
 
 static void latch_destroy(lua_State *L, struct room *r) {
@@ -48,7 +50,7 @@ static const struct room_kind latch_kind = {
     .withdraw = latch_withdraw,
     .is_party = room_is_party,
     .inhabited = room_is_inhabited,
-    .push_progress = latch_push_progress,
+    .add_progress = latch_add_progress,
     .destroy = latch_destroy,
 };
 
@@ -91,7 +93,7 @@ static int latch_count_down(lua_State *L) {
   struct latch *l = latch_check(L);
   struct nodes *nodes = &l->nodes;
   lua_settop(L, 1);
-  if (l->count == 1 && !nodes_empty(nodes)) scheduler_prepare(L, l->room.scheduler);
+  if (l->count == 1 && !nodes_empty(nodes)) scheduler_prepare(L, l->room.scheduler, &l->room);
   if (l->count == 0 || --l->count > 0) return 0;
   for (uint32_t n; nodes->queues[PLACE_AT_LATCH].count;) {
     n = nodes_pop(nodes, PLACE_AT_LATCH);
@@ -115,7 +117,7 @@ static int latch_new(lua_State *L) {
   int count = (int)luaL_checkinteger(L, 1);
   void *ud;
   nodes_alloc alloc = lua_getallocf(L, &ud);
-  struct latch *l = (struct latch *)room_new(L, sizeof(*l), &latch_kind);
+  struct latch *l = (struct latch *)room_new(L, sizeof(*l));
   nodes_init(&l->nodes, alloc, ud);
   l->count = count;
   room_open(L, &l->room, &latch_kind, s, &l->nodes);

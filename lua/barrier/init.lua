@@ -45,6 +45,9 @@ end })
 local neovim = type(vim) == "table" and vim.schedule and require(here .. "neovim") or nil
 if neovim then
   neovim.watch(core)
+  if core.schedule_by then
+    core.schedule_by(neovim.schedule)
+  end
 end
 
 M.BrokenBarrierError = core.BrokenBarrierError

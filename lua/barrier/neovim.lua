@@ -6,46 +6,28 @@ M.in_fast_event = vim.in_fast_event
 
 local leaving = false -- from VimLeave on, no handle is started or made
 
----A timer that runs while somebody is scheduled. Neovim closes it with all others when it exits.
----@type table?
-local waker
-local scheduled = 0
+-- What is scheduled in a fast event does not wake the loop, which may be about to poll. An idle
+-- handle keeps it from sleeping until then; should that take long, a timer takes over. Neovim
+-- closes both with all other handles when it exits.
+---@type table?, table?
+local idle, timer
+local scheduled, idled, is_timed = 0, 0, false
+local MOST_IDLED = 100 -- turns of the loop
 
 local function nothing() end
 
----`vim.schedule`. That does not wake `vim.wait`, which would sleep for its whole interval;
----a timer does.
----@param drain fun()
-function M.schedule(drain)
-  if leaving then
-    return
+local function take_turn()
+  idled = idled + 1
+  if idled == MOST_IDLED then
+    idle:stop()
+    timer:start(1, 1, nothing)
+    is_timed = true
   end
-  if not waker or waker:is_closing() then
-    waker = uv.new_timer()
-  end
-  scheduled = scheduled + 1
-  waker:start(1, 1, nothing)
-  vim.schedule(function()
-    scheduled = scheduled - 1
-    if scheduled == 0 and waker and not waker:is_closing() then
-      waker:stop()
-    end
-    drain()
-  end)
 end
 
----Closes the timer, and makes another one, which is_closed needs.
-function M.close()
-  if waker and not waker:is_closing() then
-    waker:close()
-  end
-  waker = not leaving and uv.new_timer() or nil
+local function make_handles()
+  idle, timer = uv.new_idle(), uv.new_timer()
 end
-
--- {=== leaving ===
-
--- While Neovim exits, it closes all handles, then runs the loop until none is left: a handle that
--- is started or made meanwhile keeps it running.
 
 ---Can be asked in a fast event too.
 local function is_exiting()
@@ -53,10 +35,61 @@ local function is_exiting()
   return status ~= nil and status ~= vim.NIL
 end
 
----Where autocommands are off (`:noautocmd qa!`), a waker that Neovim has closed tells it.
+---Where autocommands are off (`:noautocmd qa!`), a handle that Neovim has closed tells it.
 local function is_closed()
-  return waker ~= nil and waker:is_closing() and is_exiting()
+  return idle ~= nil and idle:is_closing() and is_exiting()
 end
+
+local function let_sleep()
+  scheduled = scheduled - 1
+  if scheduled == 0 and idle and not idle:is_closing() then
+    idle:stop()
+    if is_timed and not timer:is_closing() then
+      timer:stop()
+    end
+    is_timed = false
+  end
+end
+
+---`vim.schedule`, which also keeps the loop from sleeping until then.
+---@param drain fun()
+function M.schedule(drain)
+  if leaving then
+    return
+  elseif not vim.in_fast_event() then
+    vim.schedule(drain)
+    return
+  elseif not idle or idle:is_closing() then
+    if is_exiting() then
+      return
+    end
+    make_handles()
+  end
+  scheduled, idled = scheduled + 1, 0
+  idle:start(take_turn)
+  vim.schedule(function()
+    let_sleep()
+    drain()
+  end)
+end
+
+---Closes the handles, and makes others, which is_closed needs.
+function M.close()
+  for _, handle in ipairs { idle, timer } do
+    if not handle:is_closing() then
+      handle:close()
+    end
+  end
+  idle, timer = nil, nil
+  if not leaving then
+    make_handles()
+  end
+end
+
+-- {=== leaving ===
+
+-- While Neovim exits, it closes all handles, then runs the loop until none is left: a handle that
+-- is started or made meanwhile keeps it running.
 
 local function in_autocommand()
   local ok, buffer = pcall(vim.fn.expand, "<abuf>")
@@ -98,7 +131,7 @@ function M.watch(core)
     end)
   end
   if not leaving then
-    waker = uv.new_timer()
+    make_handles()
     core.watch_exit(is_closed)
   end
 end

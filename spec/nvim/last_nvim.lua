@@ -178,25 +178,48 @@ describe("an action that raises in the turn of a last arrival", function()
 end)
 
 describe("what is scheduled in Neovim", function()
-  it("is awaited by a timer, which wakes a vim.wait that would sleep for its interval", function()
-    local new_timer, waker = uv.new_timer, nil
+  ---Schedules two functions in a fast event, and calls `meanwhile` with the module's handles before
+  ---they have run.
+  local function schedule_two(meanwhile)
+    local new_timer, new_idle, timer, idle = uv.new_timer, uv.new_idle, nil, nil
     uv.new_timer = function()
-      waker = new_timer()
-      return waker
+      timer = new_timer()
+      return timer
     end
-    barrier.close() -- makes a new one
-    local drained = 0
-    for _ = 1, 2 do
-      require("barrier.neovim").schedule(function()
-        drained = drained + 1
-      end)
+    uv.new_idle = function()
+      idle = new_idle()
+      return idle
     end
-    uv.new_timer = new_timer
-    assert.is_true(waker:is_active())
+    barrier.close() -- makes new ones
+    uv.new_timer, uv.new_idle = new_timer, new_idle
+    local drained, fast = 0, false
+    in_fast_event(function()
+      for _ = 1, 2 do
+        require("barrier.neovim").schedule(function()
+          drained = drained + 1
+        end)
+      end
+      fast = { idle:is_active(), timer:is_active(), drained }
+    end)
+    meanwhile(idle, timer)
     wait_for(function()
       return drained == 2
     end)
-    assert.is_false(waker:is_active())
+    assert.are.same({ true, false, 0 }, fast)
+    assert.are.same({ false, false }, { idle:is_active(), timer:is_active() })
+  end
+
+  it("keeps the loop from sleeping", function()
+    schedule_two(function() end)
+  end)
+
+  it("is awaited by a timer where nothing scheduled runs for long", function()
+    schedule_two(function(idle, timer)
+      vim.wait(20000, function()
+        return timer:is_active()
+      end, 1, true)
+      assert.are.same({ false, true }, { idle:is_active(), timer:is_active() })
+    end)
   end)
 
   it("is counted by barrier.close, also an action alone that was put off", function()

@@ -37,7 +37,7 @@ void action_settle(lua_State *L, struct barrier *b, int self) {
   if (nodes_empty(&b->machine.nodes))
     scheduler_relax(L, b->room.scheduler);
   else
-    scheduler_prepare(L, b->room.scheduler);
+    scheduler_prepare(L, b->room.scheduler, &b->room);
 }
 
 void action_lost(lua_State *L, struct barrier *b, int self) {
@@ -45,7 +45,7 @@ void action_lost(lua_State *L, struct barrier *b, int self) {
   self = lua_absindex(L, self);
   do {
     room_ensure_errors(L, self);
-    scheduler_prepare(L, b->room.scheduler);
+    scheduler_prepare(L, b->room.scheduler, &b->room);
   } while (!room_reserve(L, &b->room, 0));
   if (machine_anybody_waits(m)) {
     lua_pop(L, 1);

@@ -23,7 +23,7 @@ struct barrier *barrier_check(lua_State *L, int level, const char *name) {
 struct barrier *barrier_new(lua_State *L, struct scheduler *s, uint32_t parties) {
   void *ud;
   nodes_alloc alloc = lua_getallocf(L, &ud);
-  struct barrier *b = (struct barrier *)room_new(L, sizeof(*b), &barrier_kind);
+  struct barrier *b = (struct barrier *)room_new(L, sizeof(*b));
   machine_init(&b->machine, parties, alloc, ud);
   room_open(L, &b->room, &barrier_kind, s, &b->machine.nodes);
   if (s->living.closed) barrier_destroy(L, b);
@@ -124,11 +124,10 @@ void barrier_break(lua_State *L, struct barrier *b, int self) {
     return;
   }
   b->has_reason = !lua_isnil(L, -1);
-  if (!b->has_reason) { /* the place of a nil would be collected */
-    lua_pop(L, 1);
-    lua_pushboolean(L, 0);
-  }
-  room_set_field(L, self, "reason");
+  if (b->has_reason)
+    room_set_field(L, self, "reason");
+  else
+    lua_pop(L, 1); /* nil: its place would be collected */
   machine_abort(&b->machine, b->room.scheduler->turn);
 }
 

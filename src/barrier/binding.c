@@ -81,11 +81,28 @@ static void set_schedule(lua_State *L, struct barrier *b) {
     lua_pop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(4));
     b->room.defers = lua_toboolean(L, -1);
-    lua_setfield(L, 4, "defers");
+    if (b->room.defers)
+      lua_setfield(L, 4, "defers");
+    else
+      lua_pop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(3));
   }
-  b->room.has_schedule = lua_toboolean(L, -1);
-  lua_setfield(L, 4, "schedule");
+  room_schedule_by(L, &b->room, 4);
+}
+
+/* The other options of the barrier at index 3. What fails later, it can keep. [-0, +2, m] */
+static void set_others(lua_State *L, struct barrier *b) {
+  push_option(L, "timeout");
+  b->has_timeout = !lua_isnil(L, -1);
+  b->timeout = (uint64_t)lua_tonumber(L, -1);
+  push_option(L, "action");
+  b->has_action = b->room.may_fail = !lua_isnil(L, -1);
+  if (b->has_action) {
+    lua_pushvalue(L, -1);
+    lua_setfield(L, 4, "action");
+    room_ensure_errors(L, 3);
+  }
+  if (b->has_action || b->has_timeout) room_ensure_field(L, 3, "reason");
 }
 
 /* new(parties [, options]); upvalues: the core, the metatable, the default of
@@ -101,15 +118,8 @@ static int new_barrier(lua_State *L) {
   lua_settop(L, 2);
   b = barrier_new(L, s, parties);
   compat_getuservalue(L, 3);
-  push_option(L, "action");
-  b->has_action = b->room.may_fail = !lua_isnil(L, -1);
-  lua_setfield(L, 4, "action");
   set_schedule(L, b);
-  push_option(L, "timeout");
-  b->has_timeout = !lua_isnil(L, -1);
-  b->timeout = (uint64_t)lua_tonumber(L, -1);
-  lua_newtable(L);
-  lua_setfield(L, 4, "errors");
+  if (lua_istable(L, 2)) set_others(L, b);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, 3);
   lua_settop(L, 3);
@@ -126,7 +136,7 @@ static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) 
   struct barrier *b = barrier_check(L, 1, name);
   errors_extra(L, 1, top + 1, top, name);
   lua_settop(L, top);
-  if (b && !nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler);
+  if (b && !nodes_empty(&b->machine.nodes)) scheduler_prepare(L, b->room.scheduler, &b->room);
   return b;
 }
 
@@ -134,16 +144,20 @@ static int barrier_reset(lua_State *L) {
   struct barrier *b = prepare_to_fail(L, "reset", 1);
   if (b == NULL) return 0;
   machine_reset(&b->machine, b->room.scheduler->turn);
-  b->has_reason = false;
-  lua_pushboolean(L, 0);
-  room_set_field(L, 1, "reason"); /* for the collector */
+  if (b->has_reason) {
+    b->has_reason = false;
+    lua_pushboolean(L, 0);
+    room_set_field(L, 1, "reason"); /* for the collector */
+  }
   room_changed(L, &b->room, 1);
   scheduler_relax(L, b->room.scheduler);
   return 0;
 }
 
 static int barrier_abort(lua_State *L) {
-  struct barrier *b = prepare_to_fail(L, "abort", 2);
+  struct barrier *b = barrier_at(L, 1);
+  if (b && lua_gettop(L) > 1) room_ensure_field(L, 1, "reason");
+  b = prepare_to_fail(L, "abort", 2);
   if (b == NULL) return 0;
   if (b->machine.state == MACHINE_BROKEN) return 0; /* the first reason stays */
   barrier_break(L, b, 1);
@@ -301,6 +315,7 @@ static const luaL_Reg helpers[] = {
 static const luaL_Reg core_helpers[] = {
     {"bind", bind},
     {"close", close_handles},
+    {"schedule_by", scheduler_schedule_by},
     {"leave", scheduler_leave},
     {"has_left", scheduler_has_left},
     {"watch_exit", scheduler_watch_exit},
@@ -377,6 +392,7 @@ int luaopen_barrier_core(lua_State *L) {
   lua_pushvalue(L, 3);
   luaL_setfuncs(L, core_helpers, 1);
   lua_settop(L, 3);
+  lua_pushvalue(L, 3);
   push_metatable(L, 2);
   lua_pushcclosure(L, make_new, 2);
   lua_setfield(L, 1, "make_new");
@@ -389,8 +405,9 @@ int luaopen_barrier_core(lua_State *L) {
   lua_setfield(L, 1, "passed");
 #endif
   waiter_open(L);
-  lua_settop(L, 1);
+  lua_settop(L, 3);
   shared_open_binding(L, s);
+  lua_settop(L, 1);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
   return 1;

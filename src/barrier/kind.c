@@ -55,13 +55,18 @@ static void barrier_push_error(lua_State *L, int self, enum outcome outcome, uin
   lua_pop(L, 1);
 }
 
-static void barrier_push_progress(lua_State *L, const struct room *r) {
+static void barrier_add_progress(const struct room *r, struct text *t) {
   const struct machine *m = machine_in(r);
-  if (m->state == MACHINE_FILLING)
-    lua_pushfstring(L, ", %d of %d had arrived", (int)machine_counted(m), (int)m->parties);
-  else
-    lua_pushfstring(L, " while the barrier was %s",
-                    m->state == MACHINE_DRAINING ? "draining" : "resetting");
+  if (m->state != MACHINE_FILLING) {
+    text_add(t, " while the barrier was ");
+    text_add(t, m->state == MACHINE_DRAINING ? "draining" : "resetting");
+    return;
+  }
+  text_add(t, ", ");
+  text_add_count(t, machine_counted(m));
+  text_add(t, " of ");
+  text_add_count(t, m->parties);
+  text_add(t, " had arrived");
 }
 
 static void barrier_keep_room(lua_State *L, struct room *r, int self) {
@@ -70,7 +75,9 @@ static void barrier_keep_room(lua_State *L, struct room *r, int self) {
 
 /* The time of a phase is over. */
 static bool barrier_expire(lua_State *L, struct room *r, int self, const struct deadline *x) {
-  room_push_timeout(L, r, "", x);
+  struct text message;
+  room_tell_timeout(r, "", x, &message);
+  lua_pushlstring(L, message.at, message.length);
   if (!room_is_earliest(r, x)) return false;
   barrier_break(L, (struct barrier *)(void *)r, self);
   room_changed(L, r, self);
@@ -91,23 +98,29 @@ static bool barrier_is_inhabited(const struct room *r) {
 
 /* {=== a turn === */
 
-/* The trip is decided, and the machine held: runs the action, if there is one, and trips, so
-** that those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
-static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
+/* Trips: those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
+static void trip_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = (struct barrier *)(void *)p->room;
   struct machine *m = &b->machine;
-  enum action_result result = ACTION_TRIPS;
-  if (b->has_action)
-    result = action_run(L, b, p->self);
-  else
-    machine_unhold(m, ready);
-  if (result == ACTION_TRIPS) {
-    machine_trip(m, ready);
-    room_changed(L, p->room, p->self);
-    if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
+  machine_trip(m, ready);
+  if (b->has_timeout) barrier_keep_phase(L, b, p->self); /* it is queued already */
+  if (m->state == MACHINE_FILLING) m->blocked_turn = p->room->scheduler->turn; /* none inside */
+}
+
+/* The trip is decided, and the machine held: runs the action, if there is one, and trips.
+** [-0, +0] */
+static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
+  struct barrier *b = (struct barrier *)(void *)p->room;
+  enum action_result result;
+  if (!b->has_action) {
+    machine_unhold(&b->machine, ready);
+    trip_in_turn(L, p, ready);
+    return;
   }
-  if (result == ACTION_LOST && !machine_anybody_waits(m)) report_error(L, p->report, 0);
-  if (b->has_action) action_settle(L, b, p->self);
+  result = action_run(L, b, p->self);
+  if (result == ACTION_TRIPS) trip_in_turn(L, p, ready);
+  if (result == ACTION_LOST && !machine_anybody_waits(&b->machine)) report_error(L, PASS_REPORT, 0);
+  action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
 
@@ -124,8 +137,12 @@ static void barrier_end(lua_State *L, const struct pass *p, uint32_t turn) {
     if (!deadlines_reserve(&b->room.scheduler->deadlines, 1)) return; /* in another turn */
   }
   if (!machine_admit(m, turn)) return;
+  if (!b->has_action) {
+    trip_in_turn(L, p, b->room.scheduler->turn);
+    return;
+  }
   machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
-  barrier_keep_phase(L, b, p->self);
+  if (b->has_timeout) barrier_keep_phase(L, b, p->self);
   complete_in_turn(L, p, b->room.scheduler->turn);
 }
 
@@ -135,10 +152,7 @@ static void barrier_close_room(lua_State *L, struct room *r) {
 
 /* }=== */
 
-static const char *const barrier_fields[] = {"reason", "action", "schedule", "defers", NULL};
-
 INTERNAL_DATA const struct room_kind barrier_kind = {
-    .fields = barrier_fields,
     .next = barrier_next,
     .put_back = barrier_put_back,
     .busy = barrier_is_busy,
@@ -149,7 +163,7 @@ INTERNAL_DATA const struct room_kind barrier_kind = {
     .pending = barrier_pending,
     .inhabited = barrier_is_inhabited,
     .push_error = barrier_push_error,
-    .push_progress = barrier_push_progress,
+    .add_progress = barrier_add_progress,
     .destroy = barrier_close_room,
     .changed = barrier_keep_room,
     .expire = barrier_expire,

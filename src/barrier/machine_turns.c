@@ -142,6 +142,7 @@ static uint32_t ready_count(const struct machine *m, uint8_t place) {
 }
 
 bool machine_busy(const struct machine *m) {
+  if (m->state == MACHINE_DRAINING && m->runner == 0 && INSIDE(m)->count) return true; /* mostly */
   if (m->due || ready_count(m, PLACE_LEAVING) || QUEUE(m, PLACE_TOLD)->count) return true;
   if (m->state != MACHINE_FILLING && ready_count(m, m->inside)) return true;
   if (BLOCKED(m)->count == 0) return false;

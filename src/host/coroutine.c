@@ -54,9 +54,10 @@ static int end_in_error(lua_State *L, enum outcome outcome) {
   return lua_error(L);
 }
 
-/* (scheduler): has a turn called. */
+/* (room, as light userdata): has a turn called. */
 static int wake(lua_State *L) {
-  scheduler_ensure_turn(L, (struct scheduler *)lua_touserdata(L, 1));
+  const struct room *r = (const struct room *)lua_touserdata(L, 1);
+  scheduler_ensure_turn(L, r->scheduler, r);
   return 0;
 }
 
@@ -70,7 +71,7 @@ static bool leave_disturbed(lua_State *L) {
   if (n == 0) return false;
   if (!room_withdraw(L, r, 1, n, OUTCOME_DISTURBED)) return true;
   compat_pushcfunction(L, wake);
-  lua_pushlightuserdata(L, r->scheduler);
+  lua_pushlightuserdata(L, r);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return nodes_find(r->nodes, L) != 0;
   /* There is no memory for a turn. */
   n = nodes_find(r->nodes, L); /* no coverage unless every allocation fails once */

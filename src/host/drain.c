@@ -6,10 +6,6 @@
 #include "scheduler.h"
 #include "waiter.h"
 
-/* What is left on the stack of so many who were let out is popped in one go: one by one costs
-** 2 % of a wait. It is at most 2 values each. */
-#define SPENT 8
-
 /* {=== one waiter === */
 
 /* (room, outcome, node) -> its error */
@@ -48,16 +44,16 @@ static bool resume(lua_State *L, const struct pass *p, lua_State *co, const stru
   }
   if (own) lua_pop(L, 1);
   if (nodes_unpark(nodes, leaver->node, previous)) clear(L, p, leaver->node);
-  if (status > LUA_YIELD) report_death(L, p->report, co);
+  if (status > LUA_YIELD) report_death(L, PASS_REPORT, co);
   return true;
 }
 
 /* Calls the function below `nargs` arguments on the top. [-(nargs + 1), +0] */
-static void call(lua_State *L, const struct pass *p, int nargs) {
+static void call(lua_State *L, int nargs) {
   if (!lua_toboolean(L, -(nargs + 1)))
     lua_pop(L, nargs + 1); /* closed, or the debug library took it away */
-  else if (lua_pcall(L, nargs, 0, p->handler) != LUA_OK)
-    report_add(L, p->report);
+  else if (lua_pcall(L, nargs, 0, PASS_HANDLER) != LUA_OK)
+    report_add(L, PASS_REPORT);
 }
 
 /* Pushes the error for a Waiter's callback; false with a memory error instead. An action's
@@ -69,7 +65,7 @@ static bool push_error(lua_State *L, const struct pass *p, const struct leaver *
     if (lua_toboolean(L, -1)) return true;
     lua_pop(L, 1);
   }
-  lua_pushvalue(L, p->maker);
+  lua_pushvalue(L, PASS_MAKER);
   lua_pushvalue(L, p->self);
   lua_pushinteger(L, leaver->outcome);
   lua_pushinteger(L, (lua_Integer)leaver->node);
@@ -90,14 +86,14 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
   } else if (!push_error(L, p, leaver)) {
     nodes_free(nodes, leaver->node); /* and taken again: its element is still there */
     w->node = nodes_post(nodes, NULL, leaver->outcome, p->room->scheduler->turn);
-    report_error(L, p->report, 0);
+    report_error(L, PASS_REPORT, 0);
     return false;
   }
   nodes_free(nodes, leaver->node);
   clear(L, p, leaver->node);
   waiter_take_callback(L, -(nargs + 1));
   lua_insert(L, -(nargs + 1));
-  call(L, p, nargs);
+  call(L, nargs);
   return true;
 }
 
@@ -106,10 +102,10 @@ static void let_go(lua_State *L, const struct pass *p, const struct leaver *leav
   nodes_free(p->nodes, leaver->node);
   clear(L, p, leaver->node);
   if (leaver->outcome == OUTCOME_CLOSED) {
-    call(L, p, 0); /* on_close */
+    call(L, 0); /* on_close */
   } else if (keeps_error(leaver->outcome)) {
     room_take_error(L, p->self, leaver->node);
-    if (leaver->outcome == OUTCOME_UNCAUGHT) report_error(L, p->report, 0);
+    if (leaver->outcome == OUTCOME_UNCAUGHT) report_error(L, PASS_REPORT, 0);
   } /* otherwise the coroutine is dead, or the debug library took the element away */
 }
 
@@ -129,7 +125,7 @@ static bool let_out(lua_State *L, struct pass *p, const struct leaver *leaver) {
     done = call_back(L, p, w, leaver);
   else
     let_go(L, p, leaver);
-  if (++p->spent % SPENT == 0) lua_settop(L, p->elements);
+  if (++p->spent % DRAIN_SPENT == 0) lua_settop(L, p->elements);
   return done;
 }
 
@@ -146,71 +142,71 @@ static void rest(lua_State *L, const struct pass *p) {
   lua_settop(L, p->elements);
 }
 
-/* Lets out the parties of the room at `self` that are ready. [-0, +0] */
-static void drain(lua_State *L, struct room *r, int self, uint32_t turn, int report) {
+/* Lets out the parties of the room at `self`, on the top, that are ready. What it leaves on the
+** stack is for the caller to pop, all at once. */
+static void drain(lua_State *L, struct room *r, int self, uint32_t turn) {
   bool (*next)(struct room *, uint32_t, struct leaver *) = r->kind->next;
-  struct pass p;
+  struct pass p = {r, r->nodes, self, self + 1, 0};
   struct leaver leaver;
-  luaL_checkstack(L, LUA_MINSTACK + 2 * SPENT, NULL);
-  p.room = r;
-  p.nodes = r->nodes;
-  p.self = self;
-  p.report = report;
-  p.spent = 0;
-  compat_pushcfunction(L, report_handler);
-  p.handler = lua_gettop(L);
-  compat_pushcfunction(L, make_error);
-  p.maker = p.handler + 1;
   room_push_elements(L, self);
-  p.elements = p.handler + 2;
   r->scheduler->serving = r->scheduler->turn;
   if (r->kind->begin) r->kind->begin(L, &p, turn);
   while (next(r, turn, &leaver))
     if (!let_out(L, &p, &leaver)) break;
-  lua_settop(L, p.elements);
   if (r->kind->end) r->kind->end(L, &p, turn);
   r->scheduler->serving = r->scheduler->turn - 1;
-  room_changed(L, r, self);
+  if (r->kind->changed) r->kind->changed(L, r, self);
+  if (r->kind->busy(r))
+    scheduler_request(L, r->scheduler, r, self);
+  else
+    scheduler_dismiss(L, r->scheduler, r);
   rest(L, &p);
-  lua_pop(L, 3);
 }
 
 /* }=== */
 
 /* {=== the option `schedule` === */
 
+void drain_begin(lua_State *L) {
+  lua_settop(L, 0);
+  luaL_checkstack(L, DRAIN_STACK, NULL);
+  lua_pushnil(L);
+  compat_pushcfunction(L, report_handler);
+  compat_pushcfunction(L, make_error);
+}
+
+int drain_end(lua_State *L, struct scheduler *s) {
+  scheduler_settle(L, s);
+  lua_settop(L, PASS_REPORT);
+  return lua_isnil(L, PASS_REPORT) ? 0 : compat_error(L);
+}
+
 /* drain(): upvalue 1 is the room, nil when it has been called. */
 static int drain_now(lua_State *L) {
   struct room *r = room_at(L, lua_upvalueindex(1));
   bool busy;
   if (r == NULL || r->scheduler->loop.left) return 0;
-  lua_settop(L, 0);
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
-  lua_pushnil(L); /* 1: the report of uncaught errors */
+  drain_begin(L);
   lua_pushvalue(L, lua_upvalueindex(1));
   busy = r->kind->busy(r);
   if (busy) { /* for loops that run inside; should it fail, it can be called again */
-    scheduler_request(L, r->scheduler, r, 2);
-    scheduler_prepare(L, r->scheduler);
+    scheduler_request(L, r->scheduler, r, PASS_FRAME + 1);
+    scheduler_prepare(L, r->scheduler, r);
   }
   lua_pushnil(L);
   lua_replace(L, lua_upvalueindex(1));
   if (!busy) return 0;
-  drain(L, r, 2, scheduler_begin(r->scheduler), 1);
-  if (!r->kind->busy(r)) scheduler_dismiss(L, r->scheduler, r);
-  scheduler_settle(L, r->scheduler);
-  lua_settop(L, 1);
-  return lua_isnil(L, 1) ? 0 : compat_error(L);
+  drain(L, r, PASS_FRAME + 1, scheduler_begin(r->scheduler));
+  return drain_end(L, r->scheduler);
 }
 
 /* Calls schedule(drain). False if that failed: then the caller drains, which finds no party if
 ** drain was called before. [-0, +0] */
-static bool hand_over(lua_State *L, struct room *r, int self, int report) {
+static bool hand_over(lua_State *L, struct room *r, int self) {
   bool succeeds;
   int top = lua_gettop(L);
   lua_pushvalue(L, self);
   lua_pushcclosure(L, drain_now, 1);
-  compat_pushcfunction(L, report_handler);
   room_push_field(L, self, "schedule");
   if (!is_callable(L, -1)) { /* the debug library took it away */
     lua_settop(L, top);
@@ -218,21 +214,20 @@ static bool hand_over(lua_State *L, struct room *r, int self, int report) {
   }
   lua_pushvalue(L, top + 1);
   scheduler_dismiss(L, r->scheduler, r);
-  succeeds = lua_pcall(L, 1, 0, top + 2) == LUA_OK;
-  if (!succeeds) report_add(L, report);
+  succeeds = lua_pcall(L, 1, 0, PASS_HANDLER) == LUA_OK;
+  if (!succeeds) report_add(L, PASS_REPORT);
   lua_settop(L, top);
   return succeeds;
 }
 
-void drain_serve(lua_State *L, struct room *r, uint32_t turn, int report) {
+void drain_serve(lua_State *L, struct room *r, uint32_t turn) {
   int self = lua_gettop(L);
-  if (room_at(L, self) != r) return; /* the debug library changed the anchor */
   if (r->has_schedule) {
-    if (hand_over(L, r, self, report)) return;
-    scheduler_prepare(L, r->scheduler); /* schedule may have run the loop */
+    if (hand_over(L, r, self)) return;
+    scheduler_prepare(L, r->scheduler, r); /* schedule may have run the loop */
     scheduler_request(L, r->scheduler, r, self);
   }
-  drain(L, r, self, turn, report);
+  drain(L, r, self, turn);
 }
 
 /* }=== */

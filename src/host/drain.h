@@ -10,7 +10,22 @@
 
 #include "room.h"
 
-/* The scheduler's `serve`: lets out, or has the room's `schedule` do it later. */
-INTERNAL void drain_serve(lua_State *L, struct room *room, uint32_t turn, int report);
+/* What is left on the stack of so many who were let out is popped in one go: one by one costs
+** 2 % of a wait. It is at most 2 values each. */
+#define DRAIN_SPENT 8
+
+/* The stack that a call of drain_serve needs. */
+#define DRAIN_STACK (LUA_MINSTACK + 20 + 2 * DRAIN_SPENT)
+
+/* Begins a call that lets parties out: empties the stack, then pushes its frame (kind.h).
+** [-n, +PASS_FRAME, m] */
+INTERNAL void drain_begin(lua_State *L);
+
+/* Ends it: has the next turn called, and raises the report, if there is one. */
+INTERNAL int drain_end(lua_State *L, struct scheduler *s);
+
+/* Lets out the parties of the room on the top, or has the room's `schedule` do it later. The room
+** leaves the run queue if nothing is left to do. Values are left on the stack. [-0, +n, -] */
+INTERNAL void drain_serve(lua_State *L, struct room *room, uint32_t turn);
 
 #endif

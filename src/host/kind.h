@@ -12,25 +12,29 @@ struct deadline;
 struct living_mark;
 struct room;
 struct scheduler;
+struct text;
 
-/* What one pass over a room has on the stack, all of it before a party is let out, so that
-** nothing has to be made on the way. */
+/* What a call that lets parties out has at the bottom of its stack, so that nothing has to be made
+** on the way. */
+enum {
+  PASS_REPORT = 1, /* of uncaught errors: nil or a string */
+  PASS_HANDLER,    /* report_handler, for lua_pcall */
+  PASS_MAKER,      /* makes an error */
+  PASS_FRAME = PASS_MAKER
+};
+
+/* One pass over a room. */
 struct pass {
   struct room *room;
   struct nodes *nodes; /* its parties */
   int self;            /* the room */
   int elements;        /* its user value */
-  int handler;         /* report_handler, for lua_pcall */
-  int maker;           /* makes an error */
-  int report;          /* of uncaught errors: nil or a string */
   uint32_t spent;      /* how many were let out */
 };
 
 /* A kind of room. Functions that take a lua_State may raise errors only where it says so.
 ** Those that are optional may be NULL. */
 struct room_kind {
-  const char *const *fields; /* of the user value; NULL at the end */
-
   /* {=== who leaves, without Lua === */
 
   /* Takes out the next party that leaves in this turn, and parks its node. False if none
@@ -67,8 +71,8 @@ struct room_kind {
 
   /* {=== errors === */
 
-  /* Pushes what a message says behind "timed out after 5 ms". [-0, +1, m] */
-  void (*push_progress)(struct lua_State *L, const struct room *r);
+  /* Adds what a message says behind "timed out after 5 ms". */
+  void (*add_progress)(const struct room *r, struct text *t);
 
   /* }=== */
 
@@ -112,7 +116,8 @@ struct room {
   bool queued;
   bool held;         /* by scheduler_hold */
   bool may_fail;     /* errors may have to be kept where there is no memory */
-  bool has_schedule; /* the field `schedule` says how a turn gets where parties go on */
+  bool is_direct;    /* the scheduler calls its turns where parties go on */
+  bool has_schedule; /* otherwise: the field `schedule` says how a turn gets where parties go on */
   bool defers;       /* the field `defers` says whether a last arrival goes on in a turn */
 };
 

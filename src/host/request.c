@@ -32,7 +32,6 @@ void request_check(lua_State *L, struct request *r) {
     errors_argument(L, REQUEST_LEVEL, 1, r->name, "timeout or callback expected, got %s",
                     luaL_typename(L, REQUEST_FIRST_ARG));
   errors_extra(L, REQUEST_LEVEL, second + 1, 3, r->name);
-  errors_extra(L, REQUEST_LEVEL, second + 1, 3, r->name);
   if (lua_isnoneornil(L, second)) return;
   if (r->callback)
     errors_argument(L, REQUEST_LEVEL, 2, r->name, "nothing comes after the callback");

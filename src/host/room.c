@@ -21,17 +21,9 @@ const struct outcome_facts *outcome_facts(enum outcome outcome) { return &outcom
 
 /* {=== making === */
 
-void *room_new(lua_State *L, size_t size, const struct room_kind *kind) {
-  void *p = compat_newuserdata(L, size, 0, 5);
+void *room_new(lua_State *L, size_t size) {
+  void *p = compat_newuserdata(L, size, 0, 0);
   memset(p, 0, size);
-  compat_getuservalue(L, -1);
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "errors");
-  for (const char *const *field = kind->fields; field && *field; field++) {
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, *field);
-  }
-  lua_pop(L, 1);
   return p;
 }
 
@@ -118,11 +110,30 @@ void room_push_field(lua_State *L, int self, const char *name) {
   lua_remove(L, -2);
 }
 
+void room_ensure_field(lua_State *L, int self, const char *name) {
+  room_push_elements(L, self);
+  lua_getfield(L, -1, name);
+  if (lua_isnil(L, -1)) {
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -3, name);
+  }
+  lua_pop(L, 2);
+}
+
 void room_set_field(lua_State *L, int self, const char *name) {
   room_push_elements(L, self);
   lua_insert(L, -2);
   lua_setfield(L, -2, name);
   lua_pop(L, 1);
+}
+
+void room_schedule_by(lua_State *L, struct room *r, int elements) {
+  r->is_direct = lua_toboolean(L, -1) && scheduler_is_direct(L, r->scheduler);
+  r->has_schedule = !r->is_direct && lua_toboolean(L, -1);
+  if (r->has_schedule)
+    lua_setfield(L, elements, "schedule");
+  else
+    lua_pop(L, 1);
 }
 
 void room_set_element(lua_State *L, const struct room *r, int self, uint32_t node, int index) {
@@ -152,6 +163,12 @@ void room_ensure_errors(lua_State *L, int self) {
   lua_pop(L, 1);
   if (exist) return;
   lua_newtable(L);
+  room_push_field(L, self, "errors"); /* a finalizer may have made it */
+  if (lua_istable(L, -1)) {
+    lua_pop(L, 2);
+    return;
+  }
+  lua_pop(L, 1);
   room_set_field(L, self, "errors");
 }
 
@@ -243,7 +260,7 @@ void room_leave(lua_State *L, struct room *r, int self, uint32_t node) {
   r->kind->leave(r, node, r->scheduler->turn);
   room_changed(L, r, self);
   if (r->queued && !queued)
-    scheduler_prepare(L, r->scheduler);
+    scheduler_prepare(L, r->scheduler, r);
   else
     scheduler_relax(L, r->scheduler);
 }
@@ -272,7 +289,7 @@ int room_cancel(lua_State *L, struct room *r) {
   nodes = r->nodes;
   n = nodes_find(nodes, co);
   if (n && nodes->at[n].place != PLACE_LEAVING) {
-    scheduler_ensure_turn(L, r->scheduler);
+    scheduler_ensure_turn(L, r->scheduler, r);
     n = nodes_find(nodes, co);
   }
   lua_pushboolean(L, n && room_withdraw(L, r, 1, n, OUTCOME_CANCELLED));
@@ -283,14 +300,14 @@ int room_cancel(lua_State *L, struct room *r) {
 
 /* {=== timeouts === */
 
-void room_push_timeout(lua_State *L, const struct room *r, const char *what,
-                       const struct deadline *x) {
-  lua_pushstring(L, what);
-  lua_pushliteral(L, "timed out after ");
-  compat_pushcount(L, x->timeout);
-  lua_pushliteral(L, " ms");
-  r->kind->push_progress(L, r);
-  lua_concat(L, 5);
+void room_tell_timeout(const struct room *r, const char *what, const struct deadline *x,
+                       struct text *t) {
+  t->length = 0;
+  text_add(t, what);
+  text_add(t, "timed out after ");
+  text_add_count(t, x->timeout);
+  text_add(t, " ms");
+  r->kind->add_progress(r, t);
 }
 
 bool room_is_earliest(const struct room *r, const struct deadline *x) {
@@ -299,10 +316,11 @@ bool room_is_earliest(const struct room *r, const struct deadline *x) {
 }
 
 static bool expire_wait(lua_State *L, struct room *r, int self, const struct deadline *x) {
+  struct text message;
   if (!r->kind->waits(r, x->node)) return true;
   room_ensure_errors(L, self);
-  room_push_timeout(L, r, "wait ", x);
-  errors_push(L, ERROR_TIMEOUT, lua_tostring(L, -1), self, 0);
+  room_tell_timeout(r, "wait ", x, &message);
+  errors_push(L, ERROR_TIMEOUT, message.at, self, 0);
   compat_pushcount(L, x->timeout);
   lua_setfield(L, -2, "timeout");
   if (!room_is_earliest(r, x)) return false;

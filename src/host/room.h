@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "kind.h"
+#include "text.h"
 
 /* The facts about an outcome. */
 struct outcome_facts {
@@ -26,9 +27,9 @@ INTERNAL const struct outcome_facts *outcome_facts(enum outcome outcome);
 
 /* {=== making === */
 
-/* A new userdata of `size` bytes, all 0, whose user value has the fields of its kind, so that to
-** set them later allocates nothing. It is no room before room_open. [-0, +1, m] */
-INTERNAL void *room_new(lua_State *L, size_t size, const struct room_kind *kind);
+/* A new userdata of `size` bytes, all 0, whose user value is empty: most rooms need no field. It is
+** no room before room_open. [-0, +1, m] */
+INTERNAL void *room_new(lua_State *L, size_t size);
 
 /* The userdata on the top becomes a room. If `s` is closed, it has to be closed at once.
 ** [-0, +0, m] */
@@ -63,8 +64,16 @@ INTERNAL void room_push_elements(lua_State *L, int self);
 /* Pushes a field of the user value, nil if it is false. [-0, +1, -] */
 INTERNAL void room_push_field(lua_State *L, int self, const char *name);
 
-/* Sets a field that is there already to the value on the top. [-1, +0, -] */
+/* Makes a place for a field, so that to set it later allocates nothing. Runs no user code.
+** [-0, +0, m] */
+INTERNAL void room_ensure_field(lua_State *L, int self, const char *name);
+
+/* Sets a field to the value on the top. [-1, +0, m if it has no place] */
 INTERNAL void room_set_field(lua_State *L, int self, const char *name);
+
+/* The value on the top is how the room's turns get where its parties go on, a function or false.
+** `elements`: its user value. [-1, +0, m] */
+INTERNAL void room_schedule_by(lua_State *L, struct room *r, int elements);
 
 /* The element of `node` becomes the value at `index`; in a room that may fail there is a place
 ** for its error as well. It may raise a memory error, but runs no user code. [-0, +0, m] */
@@ -120,9 +129,9 @@ INTERNAL int room_cancel(lua_State *L, struct room *r);
 ** `expire`. [-0, +0, e] */
 INTERNAL bool room_expire(lua_State *L, const struct deadline *x);
 
-/* Pushes `what` and "timed out after 5 ms", with what the room adds. [-0, +1, m] */
-INTERNAL void room_push_timeout(lua_State *L, const struct room *r, const char *what,
-                                const struct deadline *x);
+/* Makes the message of a timeout: `what`, "timed out after 5 ms", and what the room adds. */
+INTERNAL void room_tell_timeout(const struct room *r, const char *what, const struct deadline *x,
+                                struct text *t);
 
 /* True if it is still the earliest deadline. Otherwise a finalizer has changed that. */
 INTERNAL bool room_is_earliest(const struct room *r, const struct deadline *x);

@@ -1,9 +1,13 @@
 #include "scheduler.h"
 
 #include "drain.h"
+#include "room.h"
 
 /* How many deadlines that have passed are served in one call of the timer. */
 #define MOST_EXPIRE 512
+
+/* Where the anchors are while a call lets parties out. */
+#define ANCHORS (PASS_FRAME + 1)
 
 /* {=== the run queue === */
 
@@ -12,27 +16,33 @@ static void push_anchors(lua_State *L, const struct scheduler *s) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->anchors);
 }
 
+static struct run_queue *queue_of(struct scheduler *s, const struct room *room) {
+  return room->is_direct ? &s->direct : &s->timed;
+}
+
 static void append_room(struct scheduler *s, struct room *room) {
-  room->prev = s->last;
+  struct run_queue *q = queue_of(s, room);
+  room->prev = q->last;
   room->next = NULL;
-  if (s->last)
-    s->last->next = room;
+  if (q->last)
+    q->last->next = room;
   else
-    s->first = room;
-  s->last = room;
+    q->first = room;
+  q->last = room;
   room->since = s->turn;
   room->queued = true;
 }
 
 static void unlink_room(struct scheduler *s, struct room *room) {
+  struct run_queue *q = queue_of(s, room);
   if (room->prev)
     room->prev->next = room->next;
   else
-    s->first = room->next;
+    q->first = room->next;
   if (room->next)
     room->next->prev = room->prev;
   else
-    s->last = room->prev;
+    q->last = room->prev;
   room->queued = false;
 }
 
@@ -153,10 +163,9 @@ static void expire(lua_State *L, struct scheduler *s) {
       loop_yield(&s->loop);
       return;
     }
-    push_anchors(L, s);
-    lua_rawgeti(L, -1, x.room->anchor);
+    lua_rawgeti(L, ANCHORS, x.room->anchor);
     if (room_expire(L, &x)) scheduler_clear_deadline(L, s, x.room, x.node);
-    lua_pop(L, 2);
+    lua_settop(L, ANCHORS);
   }
 }
 
@@ -166,16 +175,39 @@ static void expire(lua_State *L, struct scheduler *s) {
 
 uint32_t scheduler_begin(struct scheduler *s) { return ++s->turn; }
 
-void scheduler_prepare(lua_State *L, struct scheduler *s) { loop_wake(L, &s->loop); }
+/* Has a turn of the direct rooms called: by the timer if the loop has to poll before. [-0, +0] */
+static void schedule(lua_State *L, struct scheduler *s) {
+  if (s->scheduled || s->loop.left) return;
+  if (s->loop.credit == 0) {
+    loop_wake(L, &s->loop);
+    return;
+  }
+  luaL_checkstack(L, 3, NULL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->schedule);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->on_schedule);
+  lua_call(L, 1, 0);
+  s->scheduled = true;
+}
 
-void scheduler_ensure_turn(lua_State *L, struct scheduler *s) {
-  if (!loop_wakes_by(&s->loop, LOOP_NOW)) loop_wake(L, &s->loop);
+void scheduler_prepare(lua_State *L, struct scheduler *s, const struct room *room) {
+  if (room && room->is_direct)
+    schedule(L, s);
+  else
+    loop_wake(L, &s->loop);
+}
+
+bool scheduler_is_prepared(const struct scheduler *s, const struct room *room) {
+  return (room && room->is_direct && s->scheduled) || loop_wakes_by(&s->loop, LOOP_NOW);
+}
+
+void scheduler_ensure_turn(lua_State *L, struct scheduler *s, const struct room *room) {
+  if (!scheduler_is_prepared(s, room)) scheduler_prepare(L, s, room);
 }
 
 void scheduler_settle(lua_State *L, struct scheduler *s) {
   uint64_t next = LOOP_NEVER;
   if (s->rest) s->rest(L, s->rest_ud); /* should it fail, another turn comes */
-  if (s->first)
+  if (s->timed.first || (s->direct.first && !s->scheduled))
     next = LOOP_NOW;
   else if (s->deadlines.count)
     next = s->deadlines.heap[1].when;
@@ -183,51 +215,66 @@ void scheduler_settle(lua_State *L, struct scheduler *s) {
 }
 
 void scheduler_relax(lua_State *L, struct scheduler *s) {
-  if (s->first == NULL && s->deadlines.count == 0 && loop_is_timed(&s->loop))
+  if (s->timed.first == NULL && s->deadlines.count == 0 && loop_is_timed(&s->loop))
     loop_settle(L, &s->loop, LOOP_NEVER);
   if (s->rest) s->rest(L, s->rest_ud);
 }
 
 /* [-0, +0] */
-static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uint32_t turn,
-                       int report) {
-  int top = lua_gettop(L);
+static void serve_room(lua_State *L, struct scheduler *s, struct room *room, uint32_t turn) {
   loop_spend(&s->loop);
-  unlink_room(s, room); /* behind the others, where a nested turn finds it */
-  append_room(s, room);
-  push_anchors(L, s);
-  lua_rawgeti(L, -1, room->anchor);
-  drain_serve(L, room, turn, report);
-  if (!room->kind->busy(room)) scheduler_dismiss(L, s, room);
-  lua_settop(L, top);
+  if (room->next) { /* behind the others, where a nested turn finds it */
+    unlink_room(s, room);
+    append_room(s, room);
+  }
+  room->since = s->turn;
+  lua_rawgeti(L, ANCHORS, room->anchor);
+  if (lua_touserdata(L, -1) == room)
+    drain_serve(L, room, turn);
+  else
+    scheduler_dismiss(L, s, room); /* the debug library changed the anchor */
+  lua_settop(L, ANCHORS);
 }
 
-/* Serves what is ready now. `report`: its slot. [-0, +0] */
-static void run_turn(lua_State *L, struct scheduler *s, int report) {
+/* Serves the rooms of the queue that are ready now. [-0, +0] */
+static void run_turn(lua_State *L, struct scheduler *s, const struct run_queue *q) {
   uint32_t turn = scheduler_begin(s);
-  while (s->first && s->first->since != turn && (uint32_t)(turn - s->first->since) < 0x80000000u)
-    serve_room(L, s, s->first, turn, report);
+  while (q->first && q->first->since != turn && (uint32_t)(turn - q->first->since) < 0x80000000u)
+    serve_room(L, s, q->first, turn);
 }
 
-/* The timer's callback: turns, one after the other as long as there is credit, since to start
-** the timer for each costs more than a small trip. An error is reported at once. Upvalue 1: the
-** scheduler. */
-static int on_timer(lua_State *L) {
-  struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
-  lua_settop(L, 0);
-  if (s->loop.left) return 0;
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
-  lua_pushnil(L); /* 1: the report of uncaught errors */
-  loop_fired(L, &s->loop, s->first != NULL);
-  expire(L, s);
-  while (s->first && lua_isnil(L, 1)) {
-    scheduler_ensure_turn(L, s);
-    run_turn(L, s, 1);
+/* Turns, one after the other as long as there is credit, since to have each of them called costs
+** more than a small trip. An error is reported at once. [-0, +0] */
+static void run_turns(lua_State *L, struct scheduler *s, const struct run_queue *q) {
+  while (q->first && lua_isnil(L, PASS_REPORT)) {
+    scheduler_ensure_turn(L, s, q->first); /* for loops that run inside */
+    run_turn(L, s, q);
     if (s->loop.credit == 0) break;
   }
-  scheduler_settle(L, s);
-  lua_settop(L, 1);
-  return lua_isnil(L, 1) ? 0 : compat_error(L);
+}
+
+/* The timer's callback. Upvalue 1: the scheduler. */
+static int on_timer(lua_State *L) {
+  struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
+  if (s->loop.left) return 0;
+  drain_begin(L);
+  push_anchors(L, s);
+  loop_fired(L, &s->loop, s->timed.first != NULL);
+  expire(L, s);
+  if (s->direct.first) schedule(L, s);
+  run_turns(L, s, &s->timed);
+  return drain_end(L, s);
+}
+
+/* What `schedule` calls. Upvalue 1: the scheduler. */
+static int on_schedule(lua_State *L) {
+  struct scheduler *s = (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
+  s->scheduled = false;
+  if (s->loop.left || s->direct.first == NULL) return 0;
+  drain_begin(L);
+  push_anchors(L, s);
+  if (s->loop.credit) run_turns(L, s, &s->direct); /* otherwise the loop polls before */
+  return drain_end(L, s);
 }
 
 /* }=== */
@@ -253,7 +300,9 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   nodes_alloc alloc = lua_getallocf(L, &ud);
   deadlines_init(&s->deadlines, alloc, ud);
   memset(&s->living, 0, sizeof(s->living));
-  s->first = s->last = NULL;
+  s->timed.first = s->timed.last = s->direct.first = s->direct.last = NULL;
+  s->schedule = LUA_NOREF;
+  s->scheduled = false;
   s->turn = s->serving = 0;
   s->serving--;
   s->bound = 0;
@@ -263,6 +312,9 @@ void scheduler_open(lua_State *L, struct scheduler *s) {
   lua_pushlightuserdata(L, s);
   lua_pushcclosure(L, on_timer, 1);
   loop_open(L, &s->loop);
+  lua_pushlightuserdata(L, s);
+  lua_pushcclosure(L, on_schedule, 1);
+  s->on_schedule = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 void scheduler_destroy(struct scheduler *s) {
@@ -275,11 +327,29 @@ int scheduler_push_all(lua_State *L, const struct scheduler *s) {
   return s->bound;
 }
 
+static struct scheduler *upvalue_scheduler(lua_State *L) {
+  return (struct scheduler *)lua_touserdata(L, lua_upvalueindex(1));
+}
+
+int scheduler_schedule_by(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, upvalue_scheduler(L)->schedule);
+  upvalue_scheduler(L)->schedule = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+bool scheduler_is_direct(lua_State *L, const struct scheduler *s) {
+  bool direct;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->schedule);
+  direct = !lua_isnil(L, -1) && lua_rawequal(L, -1, -2);
+  lua_pop(L, 1);
+  return direct;
+}
+
 /* {=== the end === */
 
-static struct loop *upvalue_loop(lua_State *L) {
-  return &((struct scheduler *)lua_touserdata(L, lua_upvalueindex(1)))->loop;
-}
+static struct loop *upvalue_loop(lua_State *L) { return &upvalue_scheduler(L)->loop; }
 
 int scheduler_leave(lua_State *L) {
   loop_close(L, upvalue_loop(L));

@@ -13,8 +13,14 @@
 #include "living.h"
 #include "loop.h"
 
-struct scheduler {
+/* Rooms with a party that is ready. */
+struct run_queue {
   struct room *first, *last; /* ordered by `since` */
+};
+
+struct scheduler {
+  struct run_queue timed;  /* served by the timer */
+  struct run_queue direct; /* served where `schedule` calls a turn; see scheduler_schedule_by */
   struct deadlines deadlines;
   struct loop loop;
   struct living living; /* its barriers */
@@ -24,6 +30,9 @@ struct scheduler {
   int anchors;      /* in the registry: barriers that have to stay, by room.anchor; else false */
   int all;          /* in the registry: all barriers, weak, by room.anchor */
   int bound;        /* no room.anchor was ever greater */
+  int schedule;     /* in the registry: the function of scheduler_schedule_by, */
+  int on_schedule;  /* and what it calls */
+  bool scheduled;   /* it was given a call that has yet to come */
   void (*rest)(lua_State *L, void *ud); /* NULL, or called when a turn ends or a party leaves */
   void *rest_ud;
 #if LUA_VERSION_NUM == 501
@@ -48,13 +57,16 @@ INTERNAL void scheduler_abandon(lua_State *L, struct scheduler *s, struct room *
 ** keys. [-0, +1, -] */
 INTERNAL int scheduler_push_all(lua_State *L, const struct scheduler *s);
 
-/* Makes sure that a turn comes. Call it before something becomes ready: it may
-** raise a memory error, and run finalizers. [-0, +0, e] */
-INTERNAL void scheduler_prepare(lua_State *L, struct scheduler *s);
+/* Makes sure that a turn of this room comes, or for NULL of all rooms. Call it before a party
+** becomes ready: it may raise a memory error, and run finalizers. [-0, +0, e] */
+INTERNAL void scheduler_prepare(lua_State *L, struct scheduler *s, const struct room *room);
 
-/* The same, but a turn that was called already is taken for granted: for somebody who leaves
-** early, as only a trip asks luv whether somebody else has stopped the timer. [-0, +0, e] */
-INTERNAL void scheduler_ensure_turn(lua_State *L, struct scheduler *s);
+/* True if such a turn was called already. */
+INTERNAL bool scheduler_is_prepared(const struct scheduler *s, const struct room *room);
+
+/* scheduler_prepare unless it is prepared: for a party that leaves early, as only a trip asks luv
+** whether other code has stopped the timer. [-0, +0, e] */
+INTERNAL void scheduler_ensure_turn(lua_State *L, struct scheduler *s, const struct room *room);
 
 /* Queues a room whose barrier has somebody ready. `self`: its userdata's index.
 ** Needs scheduler_prepare. [-0, +0, -] */
@@ -89,6 +101,13 @@ INTERNAL void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct
                                        uint32_t node);
 
 /* {=== for Lua; upvalue 1: the scheduler === */
+
+/* schedule_by(schedule): schedule(f) calls f later. Rooms whose `schedule` is this very function
+** are direct: its calls are their turns, without the timer. */
+INTERNAL int scheduler_schedule_by(lua_State *L);
+
+/* Is the value on the top that function? [-0, +0, -] */
+INTERNAL bool scheduler_is_direct(lua_State *L, const struct scheduler *s);
 
 /* leave(): the end has come. Closes the handles; none is started or made any more. */
 INTERNAL int scheduler_leave(lua_State *L);

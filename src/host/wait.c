@@ -29,8 +29,8 @@ bool wait_is_deferred(lua_State *L, const struct room *r) {
 
 bool wait_wakes(lua_State *L, struct room *r, struct request *q, bool turn, uint64_t when) {
   struct loop *loop = &r->scheduler->loop;
-  if (turn && !(q->woken && loop_wakes_by(loop, LOOP_NOW))) {
-    scheduler_prepare(L, r->scheduler);
+  if (turn && !(q->woken && scheduler_is_prepared(r->scheduler, r))) {
+    scheduler_prepare(L, r->scheduler, r);
     q->woken = true;
     return false;
   }

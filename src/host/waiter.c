@@ -50,7 +50,7 @@ void waiter_take_callback(lua_State *L, int i) {
 
 /* The room at index 3 will call the function at index 2, in a turn. [-0, +0, e] */
 static void notify(lua_State *L, struct room *r) {
-  do scheduler_ensure_turn(L, r->scheduler);
+  do scheduler_ensure_turn(L, r->scheduler, r);
   while (!room_reserve(L, r, 0));
   room_set_element(L, r, 3, nodes_vacant(r->nodes, NULL), 2);
   nodes_post(r->nodes, NULL, OUTCOME_CLOSED, r->scheduler->turn);

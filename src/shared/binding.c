@@ -189,11 +189,13 @@ static int new_shared(lua_State *L) {
   }
   compat_getuservalue(L, 3);
   lua_pushvalue(L, lua_upvalueindex(3));
-  b->room.has_schedule = lua_toboolean(L, -1);
-  lua_setfield(L, 4, "schedule");
+  room_schedule_by(L, &b->room, 4);
   lua_pushvalue(L, lua_upvalueindex(4));
   b->room.defers = lua_toboolean(L, -1);
-  lua_setfield(L, 4, "defers");
+  if (b->room.defers)
+    lua_setfield(L, 4, "defers");
+  else
+    lua_pop(L, 1);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, 3);
   lua_settop(L, 3);
@@ -255,12 +257,14 @@ static void push_shared_metatable(lua_State *L, int members) {
   lua_setfield(L, -2, "__index");
 }
 
-/* [-0, +1, m] */
-static void push_state(lua_State *L, struct scheduler *s) {
+/* Loading may fail after this: the scheduler at the index `scheduler` must not go before the state,
+** which its finalizer uses. [-0, +1, m] */
+static void push_state(lua_State *L, struct scheduler *s, int scheduler) {
   struct shared_state *state = shared_open(L, s);
   lua_newtable(L);
   lua_pushlightuserdata(L, state);
-  lua_pushcclosure(L, state_gc, 1);
+  lua_pushvalue(L, scheduler);
+  lua_pushcclosure(L, state_gc, 2);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
   lua_pushvalue(L, -1);
@@ -268,15 +272,15 @@ static void push_state(lua_State *L, struct scheduler *s) {
 }
 
 void shared_open_binding(lua_State *L, struct scheduler *s) {
-  int core = lua_gettop(L);
-  lua_newtable(L); /* core + 1: the members */
+  const int core = 1, members = 4, scheduler = 3;
+  lua_newtable(L);
   luaL_setfuncs(L, shared_methods, 0);
   for (int i = 1; i <= SHARED_LAST; i++) {
     lua_pushinteger(L, i);
     lua_setfield(L, -2, shared_properties[i]);
   }
-  push_state(L, s);
-  push_shared_metatable(L, core + 1);
+  push_state(L, s, scheduler);
+  push_shared_metatable(L, members);
   lua_pushcclosure(L, make_shared, 2);
   lua_setfield(L, core, "make_shared");
 #if !COMPAT_YIELDK

@@ -118,10 +118,14 @@ static void shared_push_error(lua_State *L, int self, enum outcome outcome, uint
   lua_remove(L, -2);
 }
 
-static void shared_push_progress(lua_State *L, const struct room *r) {
+static void shared_add_progress(const struct room *r, struct text *t) {
   struct hub_status status = {0};
   if (!shared_is_cut_off(shared_in(r))) hub_get_status(shared_in(r)->member, &status);
-  lua_pushfstring(L, ", %d of %d had arrived", (int)status.n_arrived, (int)status.parties);
+  text_add(t, ", ");
+  text_add_count(t, status.n_arrived);
+  text_add(t, " of ");
+  text_add_count(t, status.parties);
+  text_add(t, " had arrived");
 }
 
 /* Other states can let the parties out that wait: nothing else has to refer to the barrier. */
@@ -132,10 +136,7 @@ static void shared_changed(lua_State *L, struct room *r, int self) {
 
 static void shared_close_room(lua_State *L, struct room *r) { shared_destroy(L, shared_of(r)); }
 
-static const char *const shared_fields[] = {"schedule", "defers", NULL};
-
 INTERNAL_DATA const struct room_kind shared_kind = {
-    .fields = shared_fields,
     .next = shared_next,
     .put_back = room_put_back,
     .busy = shared_is_busy,
@@ -146,7 +147,7 @@ INTERNAL_DATA const struct room_kind shared_kind = {
     .pending = shared_pending,
     .inhabited = room_is_inhabited,
     .push_error = shared_push_error,
-    .push_progress = shared_push_progress,
+    .add_progress = shared_add_progress,
     .destroy = shared_close_room,
     .changed = shared_changed,
 };

@@ -50,7 +50,7 @@ static int on_wake(lua_State *L) {
     wake_close(L, &s->wake);
     return 0;
   }
-  scheduler_prepare(L, s->scheduler); /* should it fail, the pipe is still readable */
+  scheduler_prepare(L, s->scheduler, NULL); /* should it fail, the pipe is still readable */
   hub_acknowledge(&s->hub);
   shared_collect(L, s);
   return 0;
@@ -99,7 +99,7 @@ struct shared *shared_push(lua_State *L, struct shared_state *s, uint32_t partie
     return b;
   }
   lua_pop(L, 1);
-  b = (struct shared *)room_new(L, sizeof(*b), &shared_kind);
+  b = (struct shared *)room_new(L, sizeof(*b));
   nodes_init(&b->nodes, alloc, ud);
   b->state = s;
   room_open(L, &b->room, &shared_kind, s->scheduler, &b->nodes);
@@ -138,7 +138,7 @@ void shared_destroy(lua_State *L, struct shared *b) {
 
 /* True if a turn comes, so that the hub need not wake the state. */
 static bool is_quiet(const struct shared *b, const struct request *q) {
-  return q->woken && loop_wakes_by(&b->state->scheduler->loop, LOOP_NOW);
+  return q->woken && scheduler_is_prepared(b->state->scheduler, &b->room);
 }
 
 /* The host's `enter`. */
@@ -184,8 +184,8 @@ static bool can_be_woken(lua_State *L, struct shared_state *s) {
     return true;
   s->looked = scheduler->turn;
   /* The turn finds out if no party enters after all. */
-  if (!s->wake.holds) scheduler_prepare(L, s->scheduler);
-  if (!wake_hold(L, &s->wake, &s->hub)) scheduler_prepare(L, s->scheduler);
+  if (!s->wake.holds) scheduler_prepare(L, s->scheduler, NULL);
+  if (!wake_hold(L, &s->wake, &s->hub)) scheduler_prepare(L, s->scheduler, NULL);
   return false;
 }
 
