@@ -1,5 +1,7 @@
 #include "loop.h"
 
+#include "pin.h"
+
 /* How many are served before the loop polls. */
 #define CREDIT 512u
 
@@ -398,6 +400,7 @@ const char *loop_bind(lua_State *L, struct loop *l, int uv) {
       lua_pop(L, 2);
       return uv_names[i];
     }
+    if (i == 0) pin_module_of(lua_tocfunction(L, -1));
     lua_rawseti(L, table, UV_NEW_TIMER + i);
   }
   renew_guard(L, l, table);

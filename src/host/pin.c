@@ -18,18 +18,30 @@ enum {
   PIN_FROM_ADDRESS = 0x4 /* GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS */
 };
 
-void pin_module(void) {
+static void pin_address(const char *address) {
   void *module;
-  GetModuleHandleExA(PIN_FOREVER | PIN_FROM_ADDRESS, &here, &module);
+  GetModuleHandleExA(PIN_FOREVER | PIN_FROM_ADDRESS, address, &module);
 }
 
 #else
 
 #include <dlfcn.h>
 
-void pin_module(void) {
+static void pin_address(const char *address) {
   Dl_info info;
-  if (dladdr(&here, &info) && info.dli_fname) dlopen(info.dli_fname, RTLD_LAZY);
+  if (dladdr(address, &info) && info.dli_fname) dlopen(info.dli_fname, RTLD_LAZY);
 }
 
 #endif
+
+void pin_module(void) { pin_address(&here); }
+
+void pin_module_of(lua_CFunction function) {
+  union {
+    lua_CFunction function;
+    const char *address;
+  } u;
+  u.address = NULL;
+  u.function = function;
+  if (function) pin_address(u.address);
+}
