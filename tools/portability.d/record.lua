@@ -1,5 +1,5 @@
 ---Notes in the table of doc/portability.md what busted's output in a file says, and fails
----if a spec did. README shows the same in short. Both tables are between two comments.
+---if a spec did. The table is between two comments.
 ---
 ---    lua record.lua PLATFORM TAG "LUA; LIBUV" FILE STATUS
 local ELSEWHERE = os.getenv "PORTABILITY_RECORD"
@@ -93,22 +93,6 @@ local function lines_of(rows, columns)
   return table.concat(lines)
 end
 
----README's table: a row for each platform and day.
-local function summary(rows)
-  local list, known = {}, {}
-  for _, row in ipairs(rows) do
-    local key = row[1] .. row[5] .. tostring(row[4]:find("**", 1, true))
-    local short = known[key]
-    if short then
-      short[2] = short[2] .. ", " .. row[2]
-    else
-      short = { row[1], row[2], row[4]:find("**", 1, true) and "**red**" or "green", row[5] }
-      list[#list + 1], known[key] = short, short
-    end
-  end
-  return lines_of(list, { "platform", "Lua", "specs", "date" })
-end
-
 local platform, tag, names, log, status = ...
 local name, libuv = names:match "^(.*); (.*)$"
 if tag == "luajit-5.1" then
@@ -137,8 +121,5 @@ table.sort(rows, function(a, b)
   return a[2] < b[2]
 end)
 write_between(PATH, read(PATH) or FROM .. TO .. "\n", lines_of(rows, COLUMNS))
-if not ELSEWHERE then
-  write_between("README.md", assert(read "README.md"), summary(rows))
-end
 print(("%s, %s: %s"):format(platform, new[2], result))
 os.exit(good and 0 or 1)
