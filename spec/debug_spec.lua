@@ -84,7 +84,7 @@ describe("barrier.debug", function()
         local list = { group.start, group.run }
         for _, name in ipairs(names) do
           list[#list + 1] = b[name]
-          list[#list + 1] = shared and shared[name]
+          list[#list + 1] = shared and shared[name] or nil
         end
         return list
       end

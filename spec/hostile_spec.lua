@@ -299,7 +299,7 @@ describe("the debug library", function()
     ]], "a\t0\nb\t1\n")
   end)
 
-  it("may remove a Waiter's callback: nobody is called", function()
+  support.it_in_c("may remove a Waiter's callback: nobody is called", function()
     survives([[
       local b = barrier.new(2)
       local w = b:wait(print)
