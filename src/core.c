@@ -11,6 +11,7 @@
 #include "host/living.c"
 #include "host/nodes.c"
 #include "host/deadlines.c"
+#include "host/luv.c"
 #include "host/loop.c"
 #include "host/errors.c"
 #include "host/report.c"
@@ -37,4 +38,5 @@
 #include "shared/kind.c"
 #include "shared/shared.c"
 #include "shared/binding.c"
+#include "barrier/options.c"
 #include "barrier/binding.c"

@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1893146713"
+#define BARRIER_STAMP "140649630"
 
 #endif

@@ -1,6 +1,6 @@
 #include "loop.h"
 
-#include "pin.h"
+#include "luv.h"
 
 /* How many are served before the loop polls. */
 #define CREDIT 512u
@@ -15,75 +15,10 @@
 ** holds. When it passes the timer is started again. */
 #define LONGEST UINT64_C(0x7fffffff)
 
-/* The elements of the loop's table. */
-enum {
-  UV_TIMER = 1,
-  UV_IDLE,
-  UV_ON_TIMER,
-  UV_ON_IDLE,
-  UV_GUARD,     /* see renew_guard */
-  UV_ON_END,    /* its metatable */
-  UV_EXITING,   /* see loop_watch_exit */
-  UV_NEW_TIMER, /* and on in the order of uv_names */
-  UV_NEW_IDLE,
-  UV_TIMER_START,
-  UV_TIMER_STOP,
-  UV_IDLE_START,
-  UV_IDLE_STOP,
-  UV_IS_CLOSING,
-  UV_IS_ACTIVE,
-  UV_HAS_REF,
-  UV_REF,
-  UV_NOW,
-  UV_UPDATE_TIME,
-  UV_HRTIME,
-  UV_CLOSE,
-  UV_LAST
-};
-
-static const char *const uv_names[] = {
-    "new_timer", "new_idle", "timer_start", "timer_stop", "idle_start",  "idle_stop", "is_closing",
-    "is_active", "has_ref",  "ref",         "now",        "update_time", "hrtime",    "close"};
-
-/* {=== calling luv === */
+/* {=== its handles === */
 
 /* [-0, +1] */
-static int push_table(lua_State *L, const struct loop *l) {
-  luaL_checkstack(L, 10, NULL);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, l->ref);
-  return lua_gettop(L);
-}
-
-/* uv[function](handle [, callback]). [-0, +0] */
-static void call_handle(lua_State *L, int table, int function, int handle, int callback) {
-  lua_rawgeti(L, table, function);
-  lua_rawgeti(L, table, handle);
-  if (callback) lua_rawgeti(L, table, callback);
-  lua_call(L, callback ? 2 : 1, 0);
-}
-
-/* The truth of uv[function](handle). [-0, +0] */
-static bool ask_handle(lua_State *L, int table, int function, int handle) {
-  bool answer;
-  lua_rawgeti(L, table, function);
-  lua_rawgeti(L, table, handle);
-  lua_call(L, 1, 1);
-  answer = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return answer;
-}
-
-/* Is the handle there, and not closed by somebody else? luv must not be asked to
-** start a closed handle. [-0, +0] */
-static bool is_alive(lua_State *L, int table, int handle) {
-  bool alive;
-  lua_rawgeti(L, table, handle);
-  alive = !lua_isnil(L, -1) && !ask_handle(L, table, UV_IS_CLOSING, handle);
-  lua_rawgeti(L, table, handle); /* a finalizer or hook may have made a new one */
-  alive = alive || !lua_rawequal(L, -1, -2);
-  lua_pop(L, 2);
-  return alive;
-}
+static int push_table(lua_State *L, const struct loop *l) { return luv_push(L, l->ref); }
 
 /* When a Lua state closes, Lua calls finalizers in the reverse order in which they were set. The
 ** guard comes after luv's loop and its handles, so it goes before them: nothing calls a handle
@@ -98,10 +33,10 @@ static void renew_guard(lua_State *L, struct loop *l, int table) {
 
 /* Makes the handle if it is not alive. [-0, +0] */
 static void renew(lua_State *L, struct loop *l, int table, int handle, int constructor) {
-  if (is_alive(L, table, handle)) return;
+  if (luv_is_alive(L, table, handle)) return;
   lua_rawgeti(L, table, constructor);
   lua_call(L, 0, 1);
-  if (is_alive(L, table, handle)) { /* a finalizer or hook has made one meanwhile */
+  if (luv_is_alive(L, table, handle)) { /* a finalizer or hook has made one meanwhile */
     lua_pop(L, 1);
     return;
   }
@@ -198,7 +133,7 @@ static void start(lua_State *L, struct loop *l, int table, uint64_t timeout, uin
 static void arm_now(lua_State *L, struct loop *l, int table) {
   if (l->credit == 0 && !l->polls) {
     renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
-    call_handle(L, table, UV_IDLE_START, UV_IDLE, UV_ON_IDLE);
+    luv_call_handle(L, table, UV_IDLE_START, UV_IDLE, UV_ON_IDLE);
     start(L, l, table, 1, ARMED_NOW); /* should somebody close the idle handle */
   } else {
     start(L, l, table, 0, ARMED_NOW);
@@ -209,10 +144,10 @@ static void arm_now(lua_State *L, struct loop *l, int table) {
 static void stop(lua_State *L, struct loop *l, int table) {
   uint32_t call = ++l->calls;
   l->armed = ARMED_OFF;
-  if (l->credit == 0 && is_alive(L, table, UV_IDLE))
-    call_handle(L, table, UV_IDLE_STOP, UV_IDLE, 0);
-  if (is_alive(L, table, UV_TIMER)) {
-    call_handle(L, table, UV_TIMER_STOP, UV_TIMER, 0);
+  if (l->credit == 0 && luv_is_alive(L, table, UV_IDLE))
+    luv_call_handle(L, table, UV_IDLE_STOP, UV_IDLE, 0);
+  if (luv_is_alive(L, table, UV_TIMER)) {
+    luv_call_handle(L, table, UV_TIMER_STOP, UV_TIMER, 0);
     if (l->calls != call) arm_now(L, l, table);
   }
 }
@@ -220,7 +155,7 @@ static void stop(lua_State *L, struct loop *l, int table) {
 /* Makes the handles unless they are alive: both at once, so that their number is the
 ** same ever after. False if the end has come. [-0, +0] */
 static bool ensure_alive(lua_State *L, struct loop *l, int table) {
-  if (is_alive(L, table, UV_TIMER)) return true;
+  if (luv_is_alive(L, table, UV_TIMER)) return true;
   if (loop_has_left(L, l)) return false;
   l->armed = ARMED_OFF;
   renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
@@ -230,13 +165,14 @@ static bool ensure_alive(lua_State *L, struct loop *l, int table) {
 
 /* Somebody else may have unreferenced the timer. [-0, +0] */
 static void ensure_ref(lua_State *L, int table) {
-  if (!ask_handle(L, table, UV_HAS_REF, UV_TIMER)) call_handle(L, table, UV_REF, UV_TIMER, 0);
+  if (!luv_ask_handle(L, table, UV_HAS_REF, UV_TIMER))
+    luv_call_handle(L, table, UV_REF, UV_TIMER, 0);
 }
 
 /* Will the timer fire at the time `when`, or earlier? Somebody else may have stopped or
 ** closed it. [-0, +0] */
 static bool is_running(lua_State *L, const struct loop *l, int table, uint64_t when) {
-  return l->armed <= when && ask_handle(L, table, UV_IS_ACTIVE, UV_TIMER);
+  return l->armed <= when && luv_ask_handle(L, table, UV_IS_ACTIVE, UV_TIMER);
 }
 
 bool loop_wakes_by(const struct loop *l, uint64_t when) { return l->armed <= when; }
@@ -288,7 +224,7 @@ void loop_settle(lua_State *L, struct loop *l, uint64_t when) {
     loop_wake(L, l);
   } else if (when == LOOP_NEVER) {
     stop(L, l, table);
-  } else if (is_alive(L, table, UV_TIMER)) {
+  } else if (luv_is_alive(L, table, UV_TIMER)) {
     uint64_t ms = read_clock(L, l, table);
     if (when > ms)
       start(L, l, table, when - ms, when);
@@ -308,7 +244,7 @@ void loop_yield(struct loop *l) { l->credit = 0; }
 static int on_idle(lua_State *L) {
   struct loop *l = (struct loop *)lua_touserdata(L, lua_upvalueindex(1));
   int table = push_table(L, l);
-  call_handle(L, table, UV_IDLE_STOP, UV_IDLE, 0);
+  luv_call_handle(L, table, UV_IDLE_STOP, UV_IDLE, 0);
   l->credit = CREDIT;
   l->armed = ARMED_AGAIN;
   loop_wake(L, l);
@@ -378,37 +314,20 @@ void loop_open(lua_State *L, struct loop *l) {
   l->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* Whether luv's table at index `uv` is that of libuv 1.48 or newer. [-0, +0] */
-static bool is_polling(lua_State *L, int uv) {
-  bool newer = false;
-  lua_getfield(L, uv, "version");
-  if (lua_isfunction(L, -1)) {
-    lua_call(L, 0, 1);
-    newer = lua_tonumber(L, -1) >= 0x013000;
-  }
-  lua_pop(L, 1);
-  return newer;
-}
-
 const char *loop_bind(lua_State *L, struct loop *l, int uv) {
   int table;
+  const char *missing;
   uv = lua_absindex(L, uv);
   table = push_table(L, l);
-  for (int i = 0; UV_NEW_TIMER + i < UV_LAST; i++) {
-    lua_getfield(L, uv, uv_names[i]);
-    if (!lua_isfunction(L, -1)) {
-      lua_pop(L, 2);
-      return uv_names[i];
-    }
-    if (i == 0) pin_module_of(lua_tocfunction(L, -1));
-    lua_rawseti(L, table, UV_NEW_TIMER + i);
+  missing = luv_bind(L, table, uv);
+  if (missing == NULL) {
+    renew_guard(L, l, table);
+    l->polls = luv_is_polling(L, uv);
+    l->bound = true;
+    l->credit = CREDIT;
   }
-  renew_guard(L, l, table);
   lua_pop(L, 1);
-  l->polls = is_polling(L, uv);
-  l->bound = true;
-  l->credit = CREDIT;
-  return NULL;
+  return missing;
 }
 
 void loop_close(lua_State *L, struct loop *l) {
@@ -416,7 +335,7 @@ void loop_close(lua_State *L, struct loop *l) {
   if (l->left) return;
   table = push_table(L, l);
   for (int handle = UV_TIMER; handle <= UV_IDLE; handle++)
-    if (is_alive(L, table, handle)) call_handle(L, table, UV_CLOSE, handle, 0);
+    if (luv_is_alive(L, table, handle)) luv_call_handle(L, table, UV_CLOSE, handle, 0);
   l->armed = ARMED_OFF;
   lua_pop(L, 1);
 }
