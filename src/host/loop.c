@@ -2,11 +2,11 @@
 
 #include "pin.h"
 
-/* How many are served before the loop polls. */
+/* The credit that each poll of the loop gives. */
 #define CREDIT 512u
 
 /* Values of loop.armed besides a time. */
-#define ARMED_NOW LOOP_NOW           /* a turn comes as soon as can be */
+#define ARMED_NOW LOOP_NOW           /* a turn comes as soon as possible */
 #define ARMED_AGAIN (UINT64_MAX - 1) /* the timer repeats, started for nothing */
 #define ARMED_OFF LOOP_NEVER         /* the timer is stopped */
 #define ARMED_LATEST (UINT64_MAX - 2)
@@ -73,7 +73,7 @@ static bool ask_handle(lua_State *L, int table, int function, int handle) {
   return answer;
 }
 
-/* Is the handle there, and not closed by somebody else? luv must not be asked to
+/* True if the handle exists, and other code has not closed it: luv must not be asked to
 ** start a closed handle. [-0, +0] */
 static bool is_alive(lua_State *L, int table, int handle) {
   bool alive;
@@ -146,8 +146,8 @@ uint64_t loop_now(lua_State *L, struct loop *l) {
   return ms;
 }
 
-/* So many milliseconds at most is luv's clock behind, which was just updated: it leaves out parts
-** of one, and Linux may have moved it up to one ago (CLOCK_MONOTONIC_COARSE). [-0, +0] */
+/* The most milliseconds that luv's clock, just updated, is behind: the clock leaves out fractions,
+** and Linux may have moved it up to one millisecond ago (CLOCK_MONOTONIC_COARSE). [-0, +0] */
 static uint64_t read_lag(lua_State *L, const struct loop *l, int table) {
   uint32_t ns;
   lua_rawgeti(L, table, UV_HRTIME);
@@ -194,12 +194,12 @@ static void start(lua_State *L, struct loop *l, int table, uint64_t timeout, uin
   } while (l->calls != call);
 }
 
-/* Has the timer, which must be alive, call a turn as soon as can be. [-0, +0] */
+/* Makes the timer, which must be alive, call a turn as soon as possible. [-0, +0] */
 static void arm_now(lua_State *L, struct loop *l, int table) {
   if (l->credit == 0 && !l->polls) {
     renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
     call_handle(L, table, UV_IDLE_START, UV_IDLE, UV_ON_IDLE);
-    start(L, l, table, 1, ARMED_NOW); /* should somebody close the idle handle */
+    start(L, l, table, 1, ARMED_NOW); /* should other code close the idle handle */
   } else {
     start(L, l, table, 0, ARMED_NOW);
   }
@@ -228,12 +228,12 @@ static bool ensure_alive(lua_State *L, struct loop *l, int table) {
   return true;
 }
 
-/* Somebody else may have unreferenced the timer. [-0, +0] */
+/* Makes the timer keep the loop alive: other code may have unreferenced it. [-0, +0] */
 static void ensure_ref(lua_State *L, int table) {
   if (!ask_handle(L, table, UV_HAS_REF, UV_TIMER)) call_handle(L, table, UV_REF, UV_TIMER, 0);
 }
 
-/* Will the timer fire at the time `when`, or earlier? Somebody else may have stopped or
+/* True if the timer will fire at the time `when` or earlier: other code may have stopped or
 ** closed it. [-0, +0] */
 static bool is_running(lua_State *L, const struct loop *l, int table, uint64_t when) {
   return l->armed <= when && ask_handle(L, table, UV_IS_ACTIVE, UV_TIMER);
@@ -378,7 +378,7 @@ void loop_open(lua_State *L, struct loop *l) {
   l->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* Whether luv's table at index `uv` is that of libuv 1.48 or newer. [-0, +0] */
+/* True if luv's table at index `uv` is for libuv 1.48 or newer. [-0, +0] */
 static bool is_polling(lua_State *L, int uv) {
   bool newer = false;
   lua_getfield(L, uv, "version");
