@@ -16,16 +16,16 @@ enum action_result {
   ACTION_LOST    /* likewise, but the last arrival is not inside: the error is on the top */
 };
 
-/* Runs the action of the barrier at `self`, whose machine is held. The caller does at once what
-** comes of it, then calls action_settle. [-0, +(0|1), m] */
+/* Runs the action of the barrier at `self`, whose machine is held. The caller carries out the
+** result at once, then calls action_settle. [-0, +(0|1), m] */
 INTERNAL enum action_result action_run(lua_State *L, struct barrier *b, int self);
 
-/* Has a turn called for everybody who is ready after an action, which may have run the loop.
+/* Schedules a turn for all parties that are ready after an action, which may have run the loop.
 ** [-0, +0, e] */
 INTERNAL void action_settle(lua_State *L, struct barrier *b, int self);
 
-/* The error on the top, of ACTION_LOST, is reported in a turn, unless a party waits, which
-** gets it as the reason. [-1, +0, e] */
+/* Reports the error on the top, of ACTION_LOST, in a turn, unless parties wait: these get the
+** error as the reason. [-1, +0, e] */
 INTERNAL void action_lost(lua_State *L, struct barrier *b, int self);
 
 #endif

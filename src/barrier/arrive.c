@@ -6,17 +6,17 @@
 #include "../host/wait.h"
 #include "../host/waiter.h"
 
-/* So many waits make a barrier worth a metatable of its own. */
+/* This many waits make a barrier worth a metatable of its own. */
 #define WORTH_METATABLE 64u
 
-/* What becomes of it. */
+/* What becomes of an arrival. */
 enum plan {
   COMES,     /* it counts, waits, or is blocked */
   COMPLETES, /* it is the last that the barrier waits for: the trip is decided */
   FAILS      /* the barrier is broken */
 };
 
-/* Which method. */
+/* The method that was called. */
 enum method { WAIT, WATCH, ARRIVE, DEREGISTER };
 
 /* What an arrival asks for, and what was planned for it. */
@@ -45,14 +45,14 @@ static enum plan plan_of(const struct machine *m, const struct arrival *a) {
   return completes ? COMPLETES : COMES;
 }
 
-/* Does a turn have to come, to let somebody out? */
+/* True if a turn has to come, to let a party out. */
 static bool needs_turn(const struct barrier *b, const struct arrival *a, enum plan plan) {
   bool waits = a->method == WAIT || a->method == WATCH;
   if (plan == FAILS) return waits;
   return plan == COMPLETES && (a->q.callback || a->deferred || !nodes_empty(&b->machine.nodes));
 }
 
-/* When a deadline wakes the loop; LOOP_NEVER if none is to be set. */
+/* When a deadline wakes the loop; LOOP_NEVER if no deadline is needed. */
 static uint64_t wakes_at(const struct barrier *b, const struct arrival *a, enum plan plan) {
   uint64_t when = a->q.timed ? a->q.when : LOOP_NEVER;
   uint64_t phase = loop_after(&b->room.scheduler->loop, b->timeout);
@@ -68,7 +68,7 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
   struct machine *m = &b->machine;
   uint32_t deadlines = (uint32_t)a->q.timed + (uint32_t)b->has_timeout;
   bool asked = !b->room.defers;
-  int error = 0; /* the index of that of a broken barrier */
+  int error = 0; /* the index of a broken barrier's error */
   if (deadlines) {
     loop_update(L, &b->room.scheduler->loop);
     a->q.when = loop_after(&b->room.scheduler->loop, a->q.timeout);
@@ -93,10 +93,10 @@ static enum plan prepare(lua_State *L, struct barrier *b, struct arrival *a) {
 
 /* }=== */
 
-/* {=== everybody is there === */
+/* {=== all parties are there === */
 
 /* Trips the barrier, whose last arrival has the node `n`, 0 if it does not wait; or runs the
-** action and does what comes of it; or has a turn do so. [-0, +(0|1), e] */
+** action and acts on its result; or leaves all of that to a turn. [-0, +(0|1), e] */
 static enum action_result complete(lua_State *L, struct barrier *b, const struct arrival *a,
                                    uint32_t n) {
   struct machine *m = &b->machine;
@@ -144,7 +144,7 @@ static int pass_or_suspend(lua_State *L, struct barrier *b, enum action_result r
 
 /* {=== coroutine style === */
 
-/* The host's `enter`: waits or watches. Of a last arrival `complete` takes care. */
+/* The host's `enter`: waits or watches. `complete` takes care of a last arrival. */
 static uint32_t enter(lua_State *S, struct room *r, const void *key, struct request *q) {
   struct barrier *b = barrier_of(r);
   const struct arrival *a = (const struct arrival *)(void *)q;
@@ -270,7 +270,7 @@ static uint32_t request_count(lua_State *L, const char *name) {
   return n > MACHINE_MOST_PARTIES ? MACHINE_MOST_PARTIES + 1 : (uint32_t)n;
 }
 
-/* The results of those that do not wait: true, or nil and the error. */
+/* The results of the methods that do not wait: true, or nil and the error. */
 static int finish(lua_State *L, struct barrier *b, const struct arrival *a, enum plan plan) {
   enum action_result result = ACTION_TRIPS;
   if (plan == FAILS) {

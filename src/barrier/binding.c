@@ -20,7 +20,7 @@ static const char core_key = 'c';
 
 /* {=== methods === */
 
-/* Has a turn called if a reset or abort may make somebody ready. NULL if the barrier was
+/* Schedules a turn if a reset or abort may make a party ready. NULL if the barrier was
 ** finalized. [-0, +0, e] */
 static struct barrier *prepare_to_fail(lua_State *L, const char *name, int top) {
   struct barrier *b = barrier_check(L, 1, name);

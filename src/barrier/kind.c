@@ -6,7 +6,7 @@
 #include "../host/errors.h"
 #include "../host/report.h"
 
-/* {=== who leaves === */
+/* {=== leaving === */
 
 static struct machine *machine_of(struct room *r) {
   return &((struct barrier *)(void *)r)->machine;
@@ -98,7 +98,8 @@ static bool barrier_is_inhabited(const struct room *r) {
 
 /* {=== a turn === */
 
-/* Trips: those inside are ready in the turns after `ready`; the blocked come in later. [-0, +0] */
+/* Trips: the parties inside are ready in the turns after `ready`; the blocked come in later.
+** [-0, +0] */
 static void trip_in_turn(lua_State *L, const struct pass *p, uint32_t ready) {
   struct barrier *b = (struct barrier *)(void *)p->room;
   struct machine *m = &b->machine;

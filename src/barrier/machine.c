@@ -79,7 +79,7 @@ uint32_t machine_absent(const struct machine *m) {
 
 /* {=== tripping === */
 
-/* Those who watch are told, in a turn to come, of this generation. */
+/* Queues a notice of this generation for each watcher, for a turn to come. */
 static void tell_watchers(struct machine *m, uint32_t turn) {
   while (QUEUE(m, PLACE_WATCHING)->first) {
     uint32_t n = nodes_pop(&m->nodes, PLACE_WATCHING);
@@ -89,7 +89,7 @@ static void tell_watchers(struct machine *m, uint32_t turn) {
   }
 }
 
-/* All who watch fail, those who were told of a trip as well. */
+/* All watchers fail, also those queued to be notified of a trip. */
 static void spoil(struct machine *m, enum outcome outcome, uint32_t turn) {
   tell_watchers(m, turn);
   m->spoiled = m->generation + 1;
@@ -144,7 +144,7 @@ bool machine_unhold(struct machine *m, uint32_t turn) {
 
 /* {=== leaving === */
 
-/* Out of its queue, other than by its turn. */
+/* Takes a node out of its queue, other than in its turn. */
 static void pull(struct machine *m, uint32_t n, uint32_t turn) {
   const struct node *node = NODE(m, n);
   if (n == m->last) m->last = 0;
@@ -175,7 +175,7 @@ bool machine_withdraw(struct machine *m, uint32_t node, enum outcome outcome, ui
   return true;
 }
 
-/* A trip that was only due is off; the action that runs is told. */
+/* Notes the outcome for the action of a held machine, and calls off a trip that is only due. */
 static void throw_out(struct machine *m, enum outcome outcome, uint32_t turn) {
   m->arrived = 0;
   if (m->held) m->thrown = (uint8_t)outcome;

@@ -1,31 +1,32 @@
 /*
 ** The state machine of one barrier, after CPython's asyncio.Barrier
 ** (Lib/asyncio/locks.py). Plain C99: it knows no Lua, no loop and no clock, and
-** it calls nobody but its allocator. Each call says what happened; the caller
+** it calls nothing but its allocator. Each call says what happened; the caller
 ** acts on it.
 **
-** Whoever waits is a node (nodes.h), in one of five queues:
+** Each waiting party and each watcher is a node (nodes.h), in one of five queues:
 **
 **   inside    waiting for the others, or about to leave (state not filling)
 **   blocked   came while the barrier was busy with others; let in later,
 **             first come first served
-**   leaving   left early (cancelled, timed out) or never got in, and has still
-**             to be told
+**   leaving   left early (cancelled, timed out) or never got in, and is yet
+**             to be notified
 **   watching  waits for a trip without being a party
-**   told      watched, and has still to be told of a trip, a reset or an abort
+**   told      watched, and is yet to be notified of a trip, a reset or an abort
 **
-** Who arrives without waiting is only counted; among the blocked, a node stands
+** An arrival that does not wait is only counted; among the blocked, a node stands
 ** for a run of such arrivals.
 **
-** Positions are given out at the trip, by rank among those who wait. A party that
+** Positions are given out at the trip, by rank among the waiting parties. A party that
 ** leaves between the trip and its turn takes its position with it.
 **
-** A turn is a number that the caller counts up. Who is ready to leave in a turn
-** became ready before it began: every call that makes somebody ready is told
-** the current turn, and machine_next serves only what is older. The number may
-** wrap around, so whoever is ready has to be served within 2^31 turns.
+** A turn is a number that the caller counts up. A node that leaves in a turn became
+** ready before that turn began: every call that makes nodes ready takes the number
+** of the current turn, and machine_next serves only nodes with an older one. The
+** number may wrap around, so a ready node has to be served within 2^31 turns.
 **
-** Every call takes constant time, but for each whom it lets in or tells.
+** Every call takes constant time for each node that it lets in or notifies, and
+** constant time otherwise.
 */
 #ifndef BARRIER_MACHINE_H
 #define BARRIER_MACHINE_H
@@ -37,8 +38,8 @@
 
 enum machine_state {
   MACHINE_FILLING,   /* parties come in */
-  MACHINE_DRAINING,  /* tripped; somebody is still inside */
-  MACHINE_RESETTING, /* reset with somebody inside, who is about to fail */
+  MACHINE_DRAINING,  /* tripped; parties are still inside */
+  MACHINE_RESETTING, /* reset; the parties inside are about to fail */
   MACHINE_BROKEN     /* aborted */
 };
 
@@ -68,14 +69,14 @@ struct machine {
   uint8_t inside;        /* which queue is inside: PLACE_QUEUE_A or _B */
   uint8_t state;         /* enum machine_state */
   uint8_t spoiler;       /* MACHINE_RESET or MACHINE_ABORTED: see spoiled */
-  uint32_t inside_turn;  /* when those inside became ready to leave */
+  uint32_t inside_turn;  /* when the parties inside became ready to leave */
   uint32_t blocked_turn; /* when the blocked became ready to be let in or to fail */
   uint64_t generation;   /* how many times it has tripped */
-  uint64_t spoiled;      /* who was told of a generation before this one gets the spoiler */
-  uint64_t position;     /* draining: of the next in order */
+  uint64_t spoiled;      /* a watcher told of an earlier generation gets the spoiler */
+  uint64_t position;     /* draining: the next party's, in order */
 };
 
-/* Told as the turn in which somebody becomes ready: still served in `turn`, which has begun. */
+/* As the turn in which a node becomes ready: it is still served in `turn`, which has begun. */
 #define MACHINE_BEFORE(turn) ((turn)-1)
 
 /* {=== making, memory === */
@@ -90,20 +91,20 @@ INTERNAL void machine_destroy(struct machine *m);
 
 /* {=== coming === */
 
-/* Would an arrival count in the phase that is filling, and not be blocked? */
+/* True if an arrival now would count in the phase that is filling, and not be blocked. */
 INTERNAL bool machine_is_open(const struct machine *m);
 
-/* Would `n` arrivals now be the last that the barrier waits for? */
+/* True if `n` arrivals now would be the last that the barrier waits for. */
 INTERNAL bool machine_would_trip(const struct machine *m, uint32_t n);
 
-/* Would an arrival now have to wait, and is there room for its node? */
+/* True if an arrival now would have to wait, and there is room for its node. */
 INTERNAL bool machine_would_wait(const struct machine *m);
 
-/* How many parties may arrive by one call: those that have yet to arrive, or one that passes
-** alone. */
+/* The most parties that may arrive by one call: all parties that have yet to arrive, or one that
+** passes alone. */
 INTERNAL uint32_t machine_most_arrivals(const struct machine *m);
 
-/* Do `n` arrivals that do not wait need a node? */
+/* True if `n` arrivals that do not wait need a node. */
 INTERNAL bool machine_arrivals_need_node(const struct machine *m, uint32_t n);
 
 /* A party arrives and waits, inside or blocked. The machine must not be broken.
@@ -114,21 +115,21 @@ INTERNAL uint32_t machine_enter(struct machine *m, const void *key);
 ** broken. Needs room only if machine_arrivals_need_node. Check machine_full afterwards. */
 INTERNAL void machine_arrive(struct machine *m, uint32_t n);
 
-/* Somebody waits for the next trip, as no party. The machine must not be broken. */
+/* A watcher waits for the next trip without being a party. The machine must not be broken. */
 INTERNAL uint32_t machine_watch(struct machine *m, const void *key);
 
-/* How many parties have yet to arrive. So many may be taken from `parties`, which may
-** grow at any time; check machine_full afterwards. */
+/* The number of parties that have yet to arrive. At most that many may be taken from `parties`,
+** which may grow at any time; check machine_full afterwards. */
 INTERNAL uint32_t machine_absent(const struct machine *m);
 
 /* }=== */
 
 /* {=== tripping === */
 
-/* Have all arrived, so that the barrier has only to be tripped? */
+/* True if all parties have arrived, and the barrier has only to be tripped. */
 INTERNAL bool machine_full(const struct machine *m);
 
-/* Lets everybody inside go, and tells those who watch. */
+/* Lets all parties inside go, and notifies the watchers. */
 INTERNAL void machine_trip(struct machine *m, uint32_t turn);
 
 /* The last arrival passes without a node: trips, and returns its position. */
@@ -143,7 +144,7 @@ INTERNAL void machine_hold(struct machine *m, uint32_t last, bool runs);
 /* The same where the action runs in a turn to come, which is now due. */
 INTERNAL void machine_put_off(struct machine *m, uint32_t last, uint32_t turn);
 
-/* Was the action put off before this turn? */
+/* True if the action was put off before this turn, and is still due. */
 INTERNAL bool machine_is_due(const struct machine *m, uint32_t turn);
 
 /* The action has run, or will not. Returns whether the caller has to trip the barrier: it was
@@ -161,52 +162,52 @@ INTERNAL bool machine_waits(const struct machine *m, uint32_t node);
 /* Takes a node out of its queue for good; it is free then. */
 INTERNAL void machine_leave(struct machine *m, uint32_t node, uint32_t turn);
 
-/* Whoever it is leaves early, to be told `outcome` in a later turn. False, and
+/* The node leaves early: its party or watcher gets `outcome` in a later turn. False, and
 ** nothing changed, if it is leaving already. */
 INTERNAL bool machine_withdraw(struct machine *m, uint32_t node, enum outcome outcome,
                                uint32_t turn);
 
-/* Back to the empty state; those inside and those who watch fail, the blocked stay. */
+/* Back to the empty state; the parties inside and the watchers fail, the blocked stay. */
 INTERNAL void machine_reset(struct machine *m, uint32_t turn);
 
-/* Broken until reset; everybody fails. Changes nothing if it is broken. */
+/* Broken until reset; all parties and watchers fail. Changes nothing if it is broken already. */
 INTERNAL void machine_abort(struct machine *m, uint32_t turn);
 
 /* }=== */
 
 /* {=== turns === */
 
-/* Takes out the next who leaves in this turn: first those who left early, then
-** those inside, then the blocked of a broken barrier, then those who watched. False
-** if nobody does. The node is parked: call nodes_free, or machine_park and
-** machine_unpark. */
+/* Takes out the next node that leaves in this turn: first the nodes that left early, then
+** the parties inside, then the blocked of a broken barrier, then the watchers. False
+** if no node leaves. The node is parked: call nodes_free, or nodes_park and
+** nodes_unpark. */
 INTERNAL bool machine_next(struct machine *m, uint32_t turn, struct leaver *leaver);
 
 /* Undoes the machine_next just before it. */
 INTERNAL void machine_put_back(struct machine *m, const struct leaver *leaver);
 
-/* Lets the blocked in, up to the number of parties, when those who were inside are
-** gone. True if the barrier is full now; `last` is the last to be let in then. */
+/* Lets the blocked in, up to the number of parties, when the parties that were inside are
+** gone. True if the barrier is full now; then `last` is the last node that was let in. */
 INTERNAL bool machine_admit(struct machine *m, uint32_t turn);
 
-/* How many have yet to be let out, let in or notified; at least one while there is anything to
-** do in a turn to come. */
+/* The number of nodes that have yet to be let out, let in or notified; at least one while there
+** is anything to do in a turn to come. */
 INTERNAL uint64_t machine_pending(const struct machine *m);
 
-/* Is there anything to do in a turn to come? */
+/* True while there is anything to do in a turn to come. */
 INTERNAL bool machine_busy(const struct machine *m);
 
 /* }=== */
 
 /* {=== looking === */
 
-/* How many wait inside, while filling; otherwise 0. */
+/* The number of parties that wait inside, while filling; otherwise 0. */
 INTERNAL uint32_t machine_waiting(const struct machine *m);
 
-/* How many have arrived, waiting or not, while filling; otherwise 0. */
+/* The number of parties that have arrived, waiting or not, while filling; otherwise 0. */
 INTERNAL uint32_t machine_counted(const struct machine *m);
 
-/* Does anybody wait or watch, who is not on the way out? */
+/* True if a party waits or watches, and has not left early. */
 INTERNAL bool machine_anybody_waits(const struct machine *m);
 
 /* }=== */

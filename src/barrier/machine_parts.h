@@ -1,6 +1,6 @@
 /*
-** What machine.c and machine_turns.c share: how they name the parts of a machine, and the
-** questions that both ask. Nobody else needs it.
+** What machine.c and machine_turns.c share, and no other file needs: names for the parts of a
+** machine, and the checks that both make.
 */
 #ifndef BARRIER_MACHINE_PARTS_H
 #define BARRIER_MACHINE_PARTS_H

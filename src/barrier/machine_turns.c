@@ -1,15 +1,15 @@
 /*
-** The turns of machine.h: who leaves next, and letting the blocked in.
+** The turns of machine.h: which node leaves next, and letting the blocked in.
 */
 #include "machine_parts.h"
 
-/* The first that can be told something: not the last arrival, whose call still runs. */
+/* The first node that can leave: not the last arrival while its own call runs the action. */
 static uint32_t first_ready(const struct machine *m, uint8_t place) {
   uint32_t n = QUEUE(m, place)->first;
   return n && n == m->runner ? NODE(m, n)->next : n;
 }
 
-/* The first of those inside goes, in its turn. */
+/* The first party inside leaves, in its turn. */
 static void next_inside(struct machine *m, uint32_t turn, struct leaver *leaver) {
   const struct node *node;
   leaver->state = m->state;
@@ -29,8 +29,8 @@ static void next_inside(struct machine *m, uint32_t turn, struct leaver *leaver)
   check_emptied(m, MACHINE_BEFORE(turn)); /* the blocked come in after it has run */
 }
 
-/* The blocked of a broken barrier fail. False if only arrivals were left, who have
-** nobody to be told. */
+/* The blocked of a broken barrier fail. False if only arrivals that do not wait were left:
+** there is no party to notify. */
 static bool next_blocked(struct machine *m, struct leaver *leaver) {
   while (BLOCKED(m)->first) {
     uint32_t n = nodes_pop(&m->nodes, m->inside ^ 1);
@@ -100,8 +100,7 @@ void machine_put_back(struct machine *m, const struct leaver *leaver) {
   }
 }
 
-/* Lets in what is first among the blocked: one who waits, or as many arrivals as
-** there is need for. */
+/* Lets in the first of the blocked: one waiting party, or as many arrivals as are needed. */
 static void admit_first(struct machine *m) {
   uint32_t n = BLOCKED(m)->first;
   struct node *node = NODE(m, n);
@@ -135,7 +134,7 @@ bool machine_admit(struct machine *m, uint32_t turn) {
   return machine_full(m);
 }
 
-/* How many in a queue can be told something. */
+/* The number of nodes in a queue that can leave. */
 static uint32_t ready_count(const struct machine *m, uint8_t place) {
   bool withheld = m->runner && NODE(m, m->runner)->place == place;
   return QUEUE(m, place)->count - withheld;

@@ -16,7 +16,7 @@ static void push_nexts(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &nexts_key);
 }
 
-/* Is the coroutine on the top in the table below it? [-1, +0] */
+/* True if the coroutine on the top is in the table below it. [-1, +0] */
 static bool has_next(lua_State *L) {
   bool has;
   lua_rawget(L, -2);

@@ -19,13 +19,13 @@
 
 #include "internal.h"
 
-/* Can a C function yield with a continuation, and ask whether it can yield?
+/* True if a C function can yield with a continuation, and ask whether it can yield.
 ** Otherwise lua/barrier/init.lua wraps `wait` (see coroutine.h). */
 #define COMPAT_YIELDK (LUA_VERSION_NUM >= 503)
 
-/* Can a C function ask whether it can yield? LuaJIT 2.1 has that of Lua 5.3, which costs much
-** less than to call coroutine.isyieldable: its headers have LUA_OK, too, and build.lua defines
-** BARRIER_LUAJIT. Such a build does not load into PUC Lua 5.1. */
+/* True if a C function can ask whether it can yield. LuaJIT 2.1 has Lua 5.3's function, which is
+** much cheaper than a call of coroutine.isyieldable: its headers have LUA_OK, too, and build.lua
+** defines BARRIER_LUAJIT. Such a build does not load into PUC Lua 5.1. */
 #if LUA_VERSION_NUM == 501 && (defined(LUA_OK) || defined(BARRIER_LUAJIT))
 #define COMPAT_LUAJIT 1
 #else
@@ -184,7 +184,7 @@ static inline bool compat_getuservalue(lua_State *L, int i) {
 #endif
 }
 
-/* A full userdata that has two values, those at the absolute indices `first` and `second`. Lua
+/* A full userdata that has two values, the ones at the absolute indices `first` and `second`. Lua
 ** 5.4 needs no table for them, which is half of the time that it takes. [-0, +1] */
 static inline void *compat_newpair(lua_State *L, size_t size, int first, int second) {
 #if LUA_VERSION_NUM >= 504
@@ -324,7 +324,7 @@ static inline void compat_closethread(lua_State *co) {
 #endif
 }
 
-/* {=== can the running coroutine yield? === */
+/* {=== whether the running coroutine can yield === */
 
 #if !COMPAT_ISYIELDABLE
 

@@ -54,7 +54,7 @@ static int end_in_error(lua_State *L, enum outcome outcome) {
   return lua_error(L);
 }
 
-/* (room, as light userdata): has a turn called. */
+/* (room, as light userdata): schedules a turn. */
 static int wake(lua_State *L) {
   const struct room *r = (const struct room *)lua_touserdata(L, 1);
   scheduler_ensure_turn(L, r->scheduler, r);

@@ -1,10 +1,10 @@
 /*
 ** A wait in coroutine style: suspending the coroutine, resuming it, and what happens when
-** it is closed, or resumed by somebody else.
+** it is closed, or resumed by other code.
 **
 ** What a wait ends with is handed over on the coroutine's own stack: a token that only the
 ** host has, which stands for the outcome, and the position or the error. A resume with
-** anything else is a stranger's.
+** anything else comes from other code.
 **
 ** From Lua 5.3 on a method that waits is a C function. Before, C functions can't go on after
 ** a yield, so init.lua makes the method of two halves:
@@ -45,8 +45,8 @@ INTERNAL void coroutine_begin(lua_State *L);
 ** C function. */
 INTERNAL int coroutine_end(lua_State *L);
 
-/* Resumes `co`, suspended in its wait, with its outcome; Errors that
-** were kept are on the top of L. Returns what lua_resume does. [-(0|1), +0, -] */
+/* Resumes `co`, suspended in its wait, with its outcome. An error that
+** was kept is on the top of L. Returns what lua_resume does. [-(0|1), +0, -] */
 INTERNAL int coroutine_resume(lua_State *L, lua_State *co, const struct leaver *leaver);
 
 #if COMPAT_CLOSE

@@ -22,7 +22,7 @@ static void clear(lua_State *L, const struct pass *p, uint32_t node) {
   lua_rawseti(L, p->elements, (compat_index)node);
 }
 
-/* Resumes the coroutine at the top. False if there was no room to resume it: it is
+/* Resumes the coroutine at the top. False if no C stack is left to resume it: the party is
 ** back in the barrier. [-0, +0] */
 static bool resume(lua_State *L, const struct pass *p, lua_State *co, const struct leaver *leaver) {
   struct nodes *nodes = p->nodes;
@@ -72,8 +72,8 @@ static bool push_error(lua_State *L, const struct pass *p, const struct leaver *
   return lua_pcall(L, 3, 1, 0) == LUA_OK;
 }
 
-/* Calls back the Waiter at the top. False if it has to be done in another turn, as there was
-** no memory for its error: that is reported. */
+/* Calls back the Waiter at the top. False if another turn has to do so, as there was no
+** memory for its error: the memory error is reported. */
 static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
                       const struct leaver *leaver) {
   struct nodes *nodes = p->nodes;
@@ -97,7 +97,7 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
   return true;
 }
 
-/* Lets one out who is not resumed or called back. [-0, +0] */
+/* Lets out a leaver that is neither resumed nor called back. [-0, +0] */
 static void let_go(lua_State *L, const struct pass *p, const struct leaver *leaver) {
   nodes_free(p->nodes, leaver->node);
   clear(L, p, leaver->node);
@@ -181,7 +181,7 @@ int drain_end(lua_State *L, struct scheduler *s) {
   return lua_isnil(L, PASS_REPORT) ? 0 : compat_error(L);
 }
 
-/* drain(): upvalue 1 is the room, nil when it has been called. */
+/* drain(): upvalue 1 is the room, nil once drain has been called. */
 static int drain_now(lua_State *L) {
   struct room *r = room_at(L, lua_upvalueindex(1));
   bool busy;

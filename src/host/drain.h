@@ -10,8 +10,8 @@
 
 #include "room.h"
 
-/* What is left on the stack of so many who were let out is popped in one go: one by one costs
-** 2 % of a wait. It is at most 2 values each. */
+/* What this many parties leave on the stack is popped in one go: popping one by one costs 2 % of
+** a wait. Each party leaves at most 2 values. */
 #define DRAIN_SPENT 8
 
 /* The stack that a call of drain_serve needs. */
@@ -21,10 +21,10 @@
 ** [-n, +PASS_FRAME, m] */
 INTERNAL void drain_begin(lua_State *L);
 
-/* Ends it: has the next turn called, and raises the report, if there is one. */
+/* Ends such a call: schedules the next turn, and raises the report, if there is one. */
 INTERNAL int drain_end(lua_State *L, struct scheduler *s);
 
-/* Lets out the parties of the room on the top, or has the room's `schedule` do it later. The room
+/* Lets out the parties of the room on the top, or has the room's `schedule` do so later. The room
 ** leaves the run queue if nothing is left to do. Values are left on the stack. [-0, +n, -] */
 INTERNAL void drain_serve(lua_State *L, struct room *room, uint32_t turn);
 

@@ -44,8 +44,8 @@ static int error_concat(lua_State *L) {
 
 static const char cancels_key = 'c'; /* its address is a key of the registry */
 
-/* Makes the table that has the coroutine for each error that cancels one, and keeps neither
-** alive. [-0, +0] */
+/* Makes the table that maps each error that cancels a coroutine to that coroutine, and keeps
+** neither alive. [-0, +0] */
 static void open_cancels(lua_State *L) {
   lua_newtable(L);
   lua_createtable(L, 0, 1);

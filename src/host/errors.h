@@ -21,7 +21,7 @@ INTERNAL void errors_push(lua_State *L, enum error_class c, const char *message,
 ** [-0, +0, m] */
 INTERNAL void errors_mark_cancel(lua_State *L);
 
-/* Is the value on the top the error that cancels `co`? [-0, +0, -] */
+/* True if the value on the top is the error that cancels `co`. [-0, +0, -] */
 INTERNAL bool errors_cancels(lua_State *L, const lua_State *co);
 
 /* Raises "bad argument #arg to 'name' (...)", with the position of the function

@@ -15,14 +15,14 @@ static int compare_listed(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* True if the node stands for a party in the room. Among those that leave these are the ones
-** that entered and left early. */
+/* True if the node stands for a party in the room: of the nodes that are leaving, if it entered
+** and left early. */
 static bool is_in(const struct room *r, const struct node *node) {
   if (node->place != PLACE_LEAVING) return r->kind->is_party(node);
   return node->ticket && outcome_facts((enum outcome)node->outcome)->left_early;
 }
 
-/* How many there are at the most. */
+/* The most parties that the list can have. */
 static uint32_t crowd(const struct nodes *nodes) {
   uint32_t count = 0;
   for (int place = 0; place < QUEUES; place++) count += nodes->queues[place].count;
@@ -87,7 +87,7 @@ int inspect_pending(lua_State *L) {
   return 2;
 }
 
-/* True if a party waits or watches, or is about to be told. */
+/* True if a party waits or watches, or is about to be notified. */
 static bool is_inhabited(const struct room *r) {
   if (r->kind->inhabited(r)) return true;
   for (uint32_t n = r->nodes->queues[PLACE_LEAVING].first; n; n = r->nodes->at[n].next)

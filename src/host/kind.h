@@ -14,8 +14,8 @@ struct room;
 struct scheduler;
 struct text;
 
-/* What a call that lets parties out has at the bottom of its stack, so that nothing has to be made
-** on the way. */
+/* The bottom of the stack of a call that lets parties out. These values are pushed first, so that
+** nothing has to be made on the way. */
 enum {
   PASS_REPORT = 1, /* of uncaught errors: nil or a string */
   PASS_HANDLER,    /* report_handler, for lua_pcall */
@@ -32,10 +32,10 @@ struct pass {
   uint32_t spent;      /* how many were let out */
 };
 
-/* A kind of room. Functions that take a lua_State may raise errors only where it says so.
-** Those that are optional may be NULL. */
+/* A kind of room. Functions that take a lua_State may raise errors only where the stack
+** effect says so. The optional ones may be NULL. */
 struct room_kind {
-  /* {=== who leaves, without Lua === */
+  /* {=== leaving, without Lua === */
 
   /* Takes out the next party that leaves in this turn, and parks its node. False if none
   ** does. */
@@ -53,13 +53,13 @@ struct room_kind {
   /* Takes a node out of its queue for good, and frees it. */
   void (*leave)(struct room *r, uint32_t node, uint32_t turn);
 
-  /* Has a node leave early, with this outcome. False, and nothing changed, if that is too
+  /* Makes a node leave early, with this outcome. False, and nothing changed, if it is too
   ** late: the party is on its way out. */
   bool (*withdraw)(struct room *r, uint32_t node, enum outcome outcome, uint32_t turn);
 
   /* }=== */
 
-  /* {=== who is in it === */
+  /* {=== its parties === */
 
   /* True if a node that is not leaving stands for a party, which `waiters` lists. */
   bool (*is_party)(const struct node *node);
@@ -85,7 +85,7 @@ struct room_kind {
   /* Pushes the error of an outcome of its own, for this node. [-0, +1, m] */
   void (*push_error)(struct lua_State *L, int self, enum outcome outcome, uint32_t node);
 
-  /* How many parties have yet to be let out, let in or notified; otherwise one while it is busy. */
+  /* The number of parties to be let out, let in or notified; otherwise one while it is busy. */
   uint64_t (*pending)(const struct room *r);
 
   /* Parties came, left, or became ready. [-0, +0, -] */
@@ -94,7 +94,7 @@ struct room_kind {
   /* The deadline of node 0 has passed. As scheduler_expire. [-0, +0, e] */
   bool (*expire)(struct lua_State *L, struct room *r, int self, const struct deadline *x);
 
-  /* What a turn does before it lets parties out, and after that. [-0, +0, -] */
+  /* What a turn does before it lets parties out, and afterwards. [-0, +0, -] */
   void (*begin)(struct lua_State *L, const struct pass *p, uint32_t turn);
   void (*end)(struct lua_State *L, const struct pass *p, uint32_t turn);
 
@@ -111,7 +111,7 @@ struct room {
   struct room *prev, *next; /* in the run queue */
   uint32_t since;           /* the turn in which it was queued */
   uint32_t pins;            /* how many reasons keep it alive: its deadlines, and being held */
-  uint32_t deadline;        /* where that of node 0 is; 0: none */
+  uint32_t deadline;        /* the place of node 0's deadline; 0: none */
   int anchor;               /* its place in the scheduler's tables; 0: the room is gone */
   bool queued;
   bool held;         /* by scheduler_hold */

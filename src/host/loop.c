@@ -2,11 +2,11 @@
 
 #include "luv.h"
 
-/* How many are served before the loop polls. */
+/* The credit that each poll of the loop gives. */
 #define CREDIT 512u
 
 /* Values of loop.armed besides a time. */
-#define ARMED_NOW LOOP_NOW           /* a turn comes as soon as can be */
+#define ARMED_NOW LOOP_NOW           /* a turn comes as soon as possible */
 #define ARMED_AGAIN (UINT64_MAX - 1) /* the timer repeats, started for nothing */
 #define ARMED_OFF LOOP_NEVER         /* the timer is stopped */
 #define ARMED_LATEST (UINT64_MAX - 2)
@@ -81,8 +81,8 @@ uint64_t loop_now(lua_State *L, struct loop *l) {
   return ms;
 }
 
-/* So many milliseconds at most is luv's clock behind, which was just updated: it leaves out parts
-** of one, and Linux may have moved it up to one ago (CLOCK_MONOTONIC_COARSE). [-0, +0] */
+/* The most milliseconds that luv's clock, just updated, is behind: the clock leaves out fractions,
+** and Linux may have moved it up to one millisecond ago (CLOCK_MONOTONIC_COARSE). [-0, +0] */
 static uint64_t read_lag(lua_State *L, const struct loop *l, int table) {
   uint32_t ns;
   lua_rawgeti(L, table, UV_HRTIME);
@@ -129,7 +129,7 @@ static void start(lua_State *L, struct loop *l, int table, uint64_t timeout, uin
   } while (l->calls != call);
 }
 
-/* Has the timer, which must be alive, call a turn as soon as can be. [-0, +0] */
+/* Makes the timer, which must be alive, call a turn as soon as possible. [-0, +0] */
 static void arm_now(lua_State *L, struct loop *l, int table) {
   if (l->credit == 0 && !l->polls) {
     renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
@@ -163,13 +163,13 @@ static bool ensure_alive(lua_State *L, struct loop *l, int table) {
   return true;
 }
 
-/* Somebody else may have unreferenced the timer. [-0, +0] */
+/* Makes the timer keep the loop alive: other code may have unreferenced it. [-0, +0] */
 static void ensure_ref(lua_State *L, int table) {
   if (!luv_ask_handle(L, table, UV_HAS_REF, UV_TIMER))
     luv_call_handle(L, table, UV_REF, UV_TIMER, 0);
 }
 
-/* Will the timer fire at the time `when`, or earlier? Somebody else may have stopped or
+/* True if the timer will fire at the time `when` or earlier: other code may have stopped or
 ** closed it. [-0, +0] */
 static bool is_running(lua_State *L, const struct loop *l, int table, uint64_t when) {
   return l->armed <= when && luv_ask_handle(L, table, UV_IS_ACTIVE, UV_TIMER);

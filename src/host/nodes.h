@@ -25,7 +25,7 @@ typedef void *(*nodes_alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
 /* Where a node is. The first QUEUES are queues, and the first of these belong to the kind
 ** of room, which names them. */
 enum place {
-  PLACE_LEAVING = 4, /* left early, or never got in, and has yet to be told */
+  PLACE_LEAVING = 4, /* left early, or never got in, and is yet to be notified */
   QUEUES,
   PLACE_PARKED = QUEUES, /* out of every queue; its party runs */
   PLACE_FREE
@@ -97,7 +97,7 @@ INTERNAL bool nodes_reserve(struct nodes *s);
 /* The node that the next nodes_take with this key hands out. Needs room. */
 INTERNAL uint32_t nodes_vacant(const struct nodes *s, const void *key);
 
-/* True if the key is that of the party that runs: it gets the node that it had. */
+/* True if the party that runs has this key: it gets its old node back. */
 static inline bool nodes_comes_back(const struct nodes *s, const void *key) {
   return key && key == s->running;
 }
@@ -132,11 +132,11 @@ INTERNAL uint32_t nodes_find(const struct nodes *s, const void *key);
 INTERNAL bool nodes_empty(const struct nodes *s);
 
 /* If every node is free, starts numbering them anew, and returns whether the memory is more
-** than four times of what was needed since the last call. */
+** than four times what was needed since the last call. */
 INTERNAL bool nodes_rest(struct nodes *s);
 
 /* Keeps a parked node for its party while that runs: if it comes back, it gets the same
-** node. Returns what nodes_unpark wants. */
+** node. Returns the `previous` of nodes_unpark. */
 INTERNAL uint32_t nodes_park(struct nodes *s, uint32_t n);
 
 /* Ends nodes_park. True if the party did not come back; the node is free. */
@@ -165,10 +165,10 @@ INTERNAL uint32_t nodes_pop(struct nodes *s, uint8_t place);
 /* Queues `outcome` for a party outside the room; its node. Needs room. */
 INTERNAL uint32_t nodes_post(struct nodes *s, const void *key, enum outcome outcome, uint32_t turn);
 
-/* A node that is in no queue joins those that leave early. */
+/* A node that is in no queue joins the nodes that leave early. */
 INTERNAL void nodes_send_off(struct nodes *s, uint32_t n, enum outcome outcome, uint32_t turn);
 
-/* Takes out the first that left early before this turn, but not `withheld`, and parks it.
+/* Takes out the first node that left early before this turn, but not `withheld`, and parks it.
 ** False if there is none. */
 INTERNAL bool nodes_next_leaving(struct nodes *s, uint32_t turn, uint32_t withheld,
                                  struct leaver *leaver);

@@ -1,5 +1,5 @@
 /*
-** What waits come to. Each kind of room (kind.h) adds outcomes of its own from OUTCOME_OWN on.
+** The outcomes of waits. Each kind of room (kind.h) adds outcomes of its own from OUTCOME_OWN on.
 ** The facts about them are in room.c.
 */
 #ifndef BARRIER_OUTCOME_H

@@ -20,12 +20,12 @@ struct request {
   uint64_t when;    /* on the loop's clock */
   int callback;     /* its index; 0: a coroutine waits, or no party does */
   int error;        /* the index of the error with which the wait fails; 0: none */
-  bool cancelled;   /* the coroutine was to be cancelled in its next wait: nothing else happens */
-  bool woken;       /* a turn has been called, */
+  bool cancelled;   /* this wait is cancelled (cancels.h): nothing else happens */
+  bool woken;       /* a turn is scheduled, */
   bool armed;       /* the loop wakes for the deadline: see wait_wakes */
 };
 
-/* True for a function, and for what has a __call. [-0, +0] */
+/* True for a function, and for a value with a __call. [-0, +0] */
 INTERNAL bool is_callable(lua_State *L, int i);
 
 /* Takes ([timeout]) or ([timeout,] callback) from the stack, or raises an argument error.

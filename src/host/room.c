@@ -7,7 +7,7 @@
 #include "waiter.h"
 
 static const char room_tag = 'r'; /* its address is the tag, */
-static const char gone_tag = 'g'; /* and this one's that of a room that is closed */
+static const char gone_tag = 'g'; /* and this one's the tag of a closed room */
 
 static const struct outcome_facts outcome_table[OUTCOMES] = {
     [OUTCOME_CANCELLED] = {false, true, "wait cancelled"},
@@ -246,7 +246,7 @@ void room_changed(lua_State *L, struct room *r, int self) {
   if (r->kind->busy(r)) scheduler_request(L, r->scheduler, r, self);
 }
 
-/* Forgets what a node that leaves otherwise would have been told. [-0, +0] */
+/* Drops the error that was kept for a node that leaves in another way. [-0, +0] */
 static void drop_error(lua_State *L, int self, uint32_t node) {
   room_take_error(L, self, node);
   lua_pop(L, 1);

@@ -19,7 +19,7 @@
 /* The facts about an outcome. */
 struct outcome_facts {
   bool keeps_error;    /* the room keeps the error until the party is let out */
-  bool left_early;     /* the party is in the room until it is told */
+  bool left_early;     /* the party is in the room until it is notified */
   const char *message; /* of its CancelledError; NULL: it has another error, or none */
 };
 
@@ -50,7 +50,7 @@ INTERNAL struct room *room_at(lua_State *L, int i);
 /* The same for a room of one kind, which is the head of `size` bytes. */
 INTERNAL void *room_of_kind(lua_State *L, int i, const struct room_kind *kind, size_t size);
 
-/* The same for one that was closed. When a Lua state closes, luv's callbacks come after that, so
+/* The same for a room that was closed. When a Lua state closes, luv's callbacks come after that, so
 ** the methods of such a room do nothing, quietly. */
 INTERNAL void *room_gone_at(lua_State *L, int i, const struct room_kind *kind, size_t size);
 
@@ -108,7 +108,7 @@ INTERNAL bool room_reserve(lua_State *L, struct room *r, uint32_t n);
 ** [-0, +1, m] */
 INTERNAL void room_push_error(lua_State *L, int self, enum outcome outcome, uint32_t node);
 
-/* To be called when a party may have become ready: the scheduler will serve the room. Needs
+/* Call it when a party may have become ready: the scheduler will serve the room. Needs
 ** scheduler_prepare. [-0, +0, -] */
 INTERNAL void room_changed(lua_State *L, struct room *r, int self);
 
@@ -116,8 +116,8 @@ INTERNAL void room_changed(lua_State *L, struct room *r, int self);
 ** [-0, +0, e] */
 INTERNAL void room_leave(lua_State *L, struct room *r, int self, uint32_t node);
 
-/* Takes a node out that is told `outcome` in a later turn. False if it is on its way
-** already. Needs scheduler_prepare. [-0, +0, -] */
+/* A node leaves early, and its party gets `outcome` in a later turn. False if it is on its way
+** out already. Needs scheduler_prepare. [-0, +0, -] */
 INTERNAL bool room_withdraw(lua_State *L, struct room *r, int self, uint32_t node,
                             enum outcome outcome);
 
@@ -125,7 +125,7 @@ INTERNAL bool room_withdraw(lua_State *L, struct room *r, int self, uint32_t nod
 ** [-0, +1, e] */
 INTERNAL int room_cancel(lua_State *L, struct room *r);
 
-/* A deadline of the room at `self` has passed, that of a wait or of node 0. The scheduler's
+/* A deadline of the room on the top has passed, of a wait or of node 0. The scheduler's
 ** `expire`. [-0, +0, e] */
 INTERNAL bool room_expire(lua_State *L, const struct deadline *x);
 
@@ -133,7 +133,7 @@ INTERNAL bool room_expire(lua_State *L, const struct deadline *x);
 INTERNAL void room_tell_timeout(const struct room *r, const char *what, const struct deadline *x,
                                 struct text *t);
 
-/* True if it is still the earliest deadline. Otherwise a finalizer has changed that. */
+/* True if `x` is still the earliest deadline. Otherwise a finalizer has changed that. */
 INTERNAL bool room_is_earliest(const struct room *r, const struct deadline *x);
 
 /* }=== */
@@ -141,7 +141,8 @@ INTERNAL bool room_is_earliest(const struct room *r, const struct deadline *x);
 /* {=== for kinds that need no more === */
 
 /* `next` of a room whose parties leave through the queue `place`, each with the outcome of its
-** node, in a turn after that in which it became ready (as.turn); first those that left early. */
+** node, in a turn later than the one in which it became ready (as.turn); first the parties that
+** left early. */
 INTERNAL bool room_next(struct room *r, uint8_t place, uint32_t turn, struct leaver *leaver);
 
 INTERNAL void room_put_back(struct room *r, const struct leaver *leaver);

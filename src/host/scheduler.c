@@ -3,7 +3,7 @@
 #include "drain.h"
 #include "room.h"
 
-/* How many deadlines that have passed are served in one call of the timer. */
+/* The most passed deadlines that one call of the timer serves. */
 #define MOST_EXPIRE 512
 
 /* Where the anchors are while a call lets parties out. */
@@ -123,8 +123,8 @@ void scheduler_set_deadline(lua_State *L, struct scheduler *s, struct room *room
   deadlines_add(&s->deadlines, &x);
 }
 
-/* False if there is no such deadline, or none any more: the state is closing, and what
-** is at that place now is another's. */
+/* False if there is no such deadline, or none any more: the state is closing, and another
+** deadline may be at its place now. */
 static bool remove_deadline(struct scheduler *s, struct room *room, uint32_t node) {
   uint32_t i = node ? room->nodes->at[node].deadline : room->deadline;
   if (i == 0 || i > s->deadlines.count) return false;
@@ -175,7 +175,7 @@ static void expire(lua_State *L, struct scheduler *s) {
 
 uint32_t scheduler_begin(struct scheduler *s) { return ++s->turn; }
 
-/* Has a turn of the direct rooms called: by the timer if the loop has to poll before. [-0, +0] */
+/* Schedules a turn of the direct rooms: by the timer if the loop has to poll before. [-0, +0] */
 static void schedule(lua_State *L, struct scheduler *s) {
   if (s->scheduled || s->loop.left) return;
   if (s->loop.credit == 0) {
@@ -243,8 +243,8 @@ static void run_turn(lua_State *L, struct scheduler *s, const struct run_queue *
     serve_room(L, s, q->first, turn);
 }
 
-/* Turns, one after the other as long as there is credit, since to have each of them called costs
-** more than a small trip. An error is reported at once. [-0, +0] */
+/* Turns, one after the other as long as there is credit, since scheduling each of them costs more
+** than a small trip. An error is reported at once. [-0, +0] */
 static void run_turns(lua_State *L, struct scheduler *s, const struct run_queue *q) {
   while (q->first && lua_isnil(L, PASS_REPORT)) {
     scheduler_ensure_turn(L, s, q->first); /* for loops that run inside */

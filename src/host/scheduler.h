@@ -1,5 +1,5 @@
 /*
-** When waiters resume: the run queue of the barriers that have someone to let out, and
+** When waiters resume: the run queue of the barriers that have parties to let out, and
 ** the deadlines. The timer of loop.h calls turns.
 **
 ** A turn serves what was ready when it began; what becomes ready meanwhile waits for
@@ -32,7 +32,7 @@ struct scheduler {
   int bound;        /* no room.anchor was ever greater */
   int schedule;     /* in the registry: the function of scheduler_schedule_by, */
   int on_schedule;  /* and what it calls */
-  bool scheduled;   /* it was given a call that has yet to come */
+  bool scheduled;   /* it has yet to make the call that it was given */
   void (*rest)(lua_State *L, void *ud); /* NULL, or called when a turn ends or a party leaves */
   void *rest_ud;
 #if LUA_VERSION_NUM == 501
@@ -61,14 +61,14 @@ INTERNAL int scheduler_push_all(lua_State *L, const struct scheduler *s);
 ** becomes ready: it may raise a memory error, and run finalizers. [-0, +0, e] */
 INTERNAL void scheduler_prepare(lua_State *L, struct scheduler *s, const struct room *room);
 
-/* True if such a turn was called already. */
+/* True if such a turn is scheduled already. */
 INTERNAL bool scheduler_is_prepared(const struct scheduler *s, const struct room *room);
 
 /* scheduler_prepare unless it is prepared: for a party that leaves early, as only a trip asks luv
 ** whether other code has stopped the timer. [-0, +0, e] */
 INTERNAL void scheduler_ensure_turn(lua_State *L, struct scheduler *s, const struct room *room);
 
-/* Queues a room whose barrier has somebody ready. `self`: its userdata's index.
+/* Queues a room that has a ready party. `self`: its userdata's index.
 ** Needs scheduler_prepare. [-0, +0, -] */
 INTERNAL void scheduler_request(lua_State *L, struct scheduler *s, struct room *room, int self);
 
@@ -83,7 +83,7 @@ INTERNAL void scheduler_dismiss(lua_State *L, struct scheduler *s, struct room *
 /* Begins a turn; returns its number. */
 INTERNAL uint32_t scheduler_begin(struct scheduler *s);
 
-/* Ends a turn: has the next one called when something is to do. [-0, +0, e] */
+/* Ends a turn: schedules the next one if there is something to do. [-0, +0, e] */
 INTERNAL void scheduler_settle(lua_State *L, struct scheduler *s);
 
 /* Stops the timer if a deadline that was removed was the last thing to wait for.
@@ -106,16 +106,16 @@ INTERNAL void scheduler_clear_deadline(lua_State *L, struct scheduler *s, struct
 ** are direct: its calls are their turns, without the timer. */
 INTERNAL int scheduler_schedule_by(lua_State *L);
 
-/* Is the value on the top that function? [-0, +0, -] */
+/* True if the value on the top is the function of scheduler_schedule_by. [-0, +0, -] */
 INTERNAL bool scheduler_is_direct(lua_State *L, const struct scheduler *s);
 
 /* leave(): the end has come. Closes the handles; none is started or made any more. */
 INTERNAL int scheduler_leave(lua_State *L);
 
-/* has_left() -> has the end come? */
+/* has_left() -> true once the end has come. */
 INTERNAL int scheduler_has_left(lua_State *L);
 
-/* watch_exit(f): f tells whether the loop was closed, though nothing has called leave. */
+/* watch_exit(f): f returns whether the loop was closed, though nothing has called leave. */
 INTERNAL int scheduler_watch_exit(lua_State *L);
 
 /* }=== */

@@ -28,7 +28,7 @@ __declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
 enum {
   THREADS_DUPLEX = 0x3,                /* PIPE_ACCESS_DUPLEX */
   THREADS_FIRST_INSTANCE = 0x00080000, /* FILE_FLAG_FIRST_PIPE_INSTANCE */
-  THREADS_NOWAIT = 0x1,                /* PIPE_NOWAIT: whoever writes never waits for room */
+  THREADS_NOWAIT = 0x1,                /* PIPE_NOWAIT: a writer never waits for room */
   THREADS_NOT_REMOTE = 0x8             /* PIPE_REJECT_REMOTE_CLIENTS */
 };
 
@@ -58,8 +58,8 @@ void threads_close_pipe(struct threads_pipe *p) {
   p->write_end = NULL;
 }
 
-/* If it has no room, there is something to read; and if nobody has connected yet, the loop that
-** does looks once by itself. */
+/* If the pipe has no room, there is something to read; and if no loop has connected yet, the loop
+** that does looks once by itself. */
 void threads_write(const struct threads_pipe *p) {
   unsigned long written;
   if (p->write_end) (void)WriteFile(p->write_end, "", 1, &written, NULL);

@@ -15,7 +15,7 @@ INTERNAL void threads_unlock(void);
 /* The number of this process, which a fork does not share. */
 INTERNAL unsigned long threads_process(void);
 
-/* What it has is there while it is open; while it is closed, writing and reading do nothing. */
+/* A pipe. Its ends exist while it is open; while it is closed, writing and reading do nothing. */
 #ifdef _WIN32
 
 struct threads_pipe {
@@ -40,8 +40,8 @@ enum { THREADS_LOOP_READS = 0 };
 /* Closed. */
 INTERNAL void threads_init_pipe(struct threads_pipe *p);
 
-/* Opens it for a loop that is to wait for it; stays closed if there is none to be had. The mutex
-** is held. */
+/* Opens the pipe for a loop that will wait for it. The pipe stays closed if the system provides
+** none. The mutex is held. */
 INTERNAL void threads_open_pipe(struct threads_pipe *p);
 INTERNAL void threads_close_pipe(struct threads_pipe *p);
 INTERNAL bool threads_is_open(const struct threads_pipe *p);

@@ -14,8 +14,8 @@ struct waiter *waiter_at(lua_State *L, int i) {
   return w->type == &waiter_type && w->self == w ? w : NULL;
 }
 
-/* True if the userdata at index 1 has a room. A copy of a Waiter's bytes that lies where that was
-** has none, as luv copies no values. [-0, +0, -] */
+/* True if the userdata at index 1 has a room. A copy of a Waiter's bytes that lies where the Waiter
+** was has none, as luv copies no values. [-0, +0, -] */
 static bool has_room(lua_State *L) {
   bool has;
   compat_getvalue(L, 1, WAITER_ROOM);

@@ -18,7 +18,7 @@ struct hub_barrier {
 
 /* Of this process, or of this copy of the C core, should there be several. */
 static struct names hub_names;
-static unsigned long hub_process; /* whose they are */
+static unsigned long hub_process; /* the process that they belong to */
 
 /* {=== references; the mutex is held from here on, unless a function takes it === */
 
@@ -299,7 +299,7 @@ bool hub_reserve(struct hub_member *m, uint32_t seat) {
 
 /* {=== parties === */
 
-/* What a call need not wake. */
+/* The state that a call need not wake; NULL: none. */
 static const struct hub_state *quiet_state(const struct hub_member *m, bool quiet) {
   return quiet ? m->state : NULL;
 }

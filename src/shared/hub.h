@@ -67,11 +67,11 @@ struct hub_seat {
   struct hub_reason *reason; /* HUB_ABORTED; stays until the seat is taken again */
 };
 
-/* What one Lua state has to do with the barriers. */
+/* One Lua state's part in the barriers. */
 struct hub_state {
   struct hub_member *members; /* all of them */
   struct hub_member *ready;   /* those that have parties to be taken */
-  unsigned long process;      /* the one that it belongs to, not a fork of that */
+  unsigned long process;      /* the process that the state belongs to, not a fork */
   bool signalled, closed;
   struct threads_pipe pipe; /* wakes its loop */
 };
@@ -102,7 +102,7 @@ INTERNAL void hub_open(struct hub_state *s);
 /* Frees all its members, and so takes its parties back. None may be used afterwards. */
 INTERNAL void hub_close(struct hub_state *s);
 
-/* True in a process that was forked from that of the state. Nothing else may be called there:
+/* True in a fork of the state's process. Nothing else may be called there:
 ** the mutex may be locked for good, and the pipe is the parent's. */
 INTERNAL bool hub_is_forked(const struct hub_state *s);
 
@@ -164,8 +164,8 @@ INTERNAL bool hub_leave(struct hub_member *m, uint32_t seat);
 
 INTERNAL void hub_reset(struct hub_member *m, bool quiet);
 
-/* Takes the reason over, one reference to a block of malloc, NULL for none. Changes nothing if the
- * barrier is broken. */
+/* Takes the reason over, one reference to a block of malloc, NULL for none. Changes nothing if
+** the barrier is broken. */
 INTERNAL void hub_abort(struct hub_member *m, struct hub_reason *reason, bool quiet);
 
 /* One reference more, and one less; NULL is no reason. */

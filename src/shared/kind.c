@@ -81,7 +81,7 @@ static bool shared_withdraw(struct room *r, uint32_t node, enum outcome outcome,
   return true;
 }
 
-/* Also those that wait: only while the handle is there can other threads wake the loop. */
+/* Counts waiting parties, too: other threads can wake the loop only while the handle is there. */
 static uint64_t shared_pending(const struct room *r) {
   uint64_t count = 0;
   for (int place = 0; place < QUEUES; place++) count += r->nodes->queues[place].count;

@@ -7,7 +7,7 @@
 #include "../host/wait.h"
 #include "../host/waiter.h"
 
-/* True if the hub is not to be asked any more. */
+/* True if the hub must not be asked any more. */
 bool shared_is_cut_off(const struct shared *b) {
   return b->member == NULL || b->state->hub.closed || hub_is_forked(&b->state->hub);
 }
@@ -175,9 +175,8 @@ static bool pass_alone(lua_State *L, struct shared *b, struct request *q, uint64
   return true;
 }
 
-/* Does all that can fail or run user code before a party with this key enters. [-0, +0, e] */
-/* Sees to it that other threads can wake the loop. In a turn to look once will do: who closes
-** handles there has to mean it. True if no user code has run. [-0, +0, e] */
+/* Makes sure that other threads can wake the loop. Within a turn one look will do: code
+** that closes handles there has to mean it. True if no user code has run. [-0, +0, e] */
 static bool can_be_woken(lua_State *L, struct shared_state *s) {
   const struct scheduler *scheduler = s->scheduler;
   if (s->wake.holds && s->looked == scheduler->turn && scheduler->serving == scheduler->turn)
@@ -189,6 +188,7 @@ static bool can_be_woken(lua_State *L, struct shared_state *s) {
   return false;
 }
 
+/* Does all that can fail or run user code before a party with this key enters. [-0, +0, e] */
 static void prepare_party(lua_State *L, struct shared *b, struct request *q, const void *key) {
   bool looked = false;
   for (;;) {

@@ -66,8 +66,8 @@ INTERNAL bool shared_is_cut_off(const struct shared *b);
 INTERNAL struct shared *shared_at(lua_State *L, int i);
 
 /* The shared barrier at index 1, NULL if the Lua state is closing, or an error for the method
- *`name`
- ** that speaks of the function at `level`; also in a process that was forked. [-0, +0, v] */
+** `name` that speaks of the function at `level`; also in a process that was forked.
+** [-0, +0, v] */
 INTERNAL struct shared *shared_check(lua_State *L, int level, const char *name);
 
 /* Pushes its name. [-0, +1, m] */

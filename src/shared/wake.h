@@ -25,8 +25,9 @@ INTERNAL void wake_open(lua_State *L, struct wake *w, struct loop *l);
 /* Takes the functions it needs from luv's table at index `uv`. [-0, +0, e] */
 INTERNAL void wake_bind(lua_State *L, struct wake *w, int uv);
 
-/* Sees to it that there is a handle, and that it keeps the loop alive; an error if that can't
-** be. True if it was so already, or the end has come: then nothing is made. [-0, +0, e] */
+/* Makes sure that there is a handle, and that it keeps the loop alive; an error if that is
+** impossible. True if it was so already, or the end has come: then nothing is made.
+** [-0, +0, e] */
 INTERNAL bool wake_hold(lua_State *L, struct wake *w, struct hub_state *s);
 
 /* The loop may end. [-0, +0, e] */
