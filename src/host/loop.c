@@ -134,7 +134,7 @@ static void arm_now(lua_State *L, struct loop *l, int table) {
   if (l->credit == 0 && !l->polls) {
     renew(L, l, table, UV_IDLE, UV_NEW_IDLE);
     luv_call_handle(L, table, UV_IDLE_START, UV_IDLE, UV_ON_IDLE);
-    start(L, l, table, 1, ARMED_NOW); /* should somebody close the idle handle */
+    start(L, l, table, 1, ARMED_NOW); /* in case other code closes the idle handle */
   } else {
     start(L, l, table, 0, ARMED_NOW);
   }
