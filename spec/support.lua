@@ -355,7 +355,10 @@ function M.spawn(program, args, options)
   end)
   collect(out, out_data)
   collect(err, err_data)
-  uv.run()
+  repeat -- not until the loop ends: what another spec left in it would keep it
+    uv.run "once"
+  until result.code and out:is_closing() and err:is_closing()
+  uv.run "nowait" -- luv calls back about closed handles in a turn of the loop
   result.out, result.err = table.concat(out_data), table.concat(err_data)
   return result
 end
