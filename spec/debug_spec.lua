@@ -343,7 +343,7 @@ describe("in debug mode", function()
       local report = barrier.stuck(group)
       local function pending(keys, where)
         where = where:gsub("%p", "%%%0")
-        local text = "  pending, for %d+ m?s: " .. keys .. ", added at " .. where .. "\n"
+        local text = "  pending, for [%d ms.to]+: " .. keys .. ", added at " .. where .. "\n"
         assert(report:find(text), text .. report)
       end
       pending("lsp", made)
