@@ -560,8 +560,9 @@ describe("after a burst", function()
         for _ = 1, 4 do collectgarbage() end
         memory[i] = uv.resident_set_memory()
       end
-      -- From the third on there is no more than what the first two left to the allocator.
-      print(memory[9] - memory[3] < 18e6, memory[9] - memory[3])
+      -- From the third on there is no more than what the first two left to the allocator; six peaks
+      -- that were kept would be twice as much.
+      print(memory[9] - memory[3] < 24e6, memory[9] - memory[3])
       for i = 1, 9 do assert(#barriers[i]:waiters() == 0 and barriers[i]:arrive()) end
     ]]
     assert.is_truthy(out:find "^true\t", out)
