@@ -181,7 +181,10 @@ static void free_member(struct hub_member *m) {
 void hub_close(struct hub_state *s) {
   if (!hub_is_forked(s)) {
     threads_lock();
-    while (s->members) free_member(s->members);
+    for (struct hub_member *m = s->members, *next; m; m = next) {
+      next = m->next;
+      free_member(m);
+    }
     threads_unlock();
   }
   s->closed = true;
