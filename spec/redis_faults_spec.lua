@@ -155,16 +155,7 @@ describe("barrier.redis, when something goes wrong:", function()
   end)
 
   after_each(function()
-    local left = #open
-    for _, b in ipairs(open) do
-      b:close(function()
-        left = left - 1
-      end)
-    end
-    redis.run_until(function()
-      return left == 0
-    end, "all barriers were closed")
-    uv.run "nowait"
+    redis.close_all(open)
   end)
 
   local function member(who, parties, options, of)

@@ -1,6 +1,5 @@
 -- barrier.redis: what it promises where nothing goes wrong on the way. redis_faults_spec.lua has
 -- the rest.
-local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
 local redis = require "spec.redis_support"
@@ -27,16 +26,7 @@ describe("barrier.redis", function()
   end)
 
   after_each(function()
-    local left = #open
-    for _, b in ipairs(open) do
-      b:close(function()
-        left = left - 1
-      end)
-    end
-    redis.run_until(function()
-      return left == 0
-    end, "all barriers were closed")
-    uv.run "nowait"
+    redis.close_all(open)
   end)
 
   ---A member of the spec's own barrier.

@@ -252,4 +252,18 @@ end
 
 -- }===
 
+---Closes all barriers of a list, and runs the loop until that is done.
+function M.close_all(list)
+  local left = #list
+  for _, b in ipairs(list) do
+    b:close(function()
+      left = left - 1
+    end)
+  end
+  M.run_until(function()
+    return left == 0
+  end, "all barriers were closed")
+  uv.run "nowait"
+end
+
 return M

@@ -258,7 +258,7 @@ local function call_stops(group, number)
   end
 end
 
----The job has this stop, which is called at once if the group was stopped.
+---Gives the job its stop; calls it at once if the group was stopped.
 function M.give_stop(group, number, stop)
   if is_pending(group, number) then
     group._is_plain = false

@@ -280,7 +280,7 @@ local function refuse_each(requests, reason, gone)
   end
 end
 
----All that wait fail. What Redis may have counted is to be withdrawn.
+---All that wait fail. Withdraws the arrivals that Redis may have counted.
 function Client:refuse_all(reason)
   local queue = self.queue
   self.queue = {}

@@ -359,7 +359,7 @@ function on_idle()
   wake(NOW)
 end
 
----A turn for one barrier alone, which has been requested: drain() was called.
+---Runs a turn for one barrier alone, after drain() has requested it.
 function M.run_alone(m)
   local reports = {}
   if left or not machine.busy(m) then
