@@ -35,18 +35,6 @@ void barrier_destroy(lua_State *L, struct barrier *b) {
   machine_destroy(&b->machine);
 }
 
-void barrier_close(lua_State *L, struct scheduler *s) {
-  int bound = scheduler_push_all(L, s);
-  for (int i = 1; i <= bound; i++) {
-    struct barrier *b;
-    lua_rawgeti(L, -1, i);
-    b = barrier_at(L, -1);
-    if (b) barrier_destroy(L, b);
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-
 /* {=== metatables === */
 
 enum { MEMBERS = 1 }; /* what the metatable has besides metamethods */
