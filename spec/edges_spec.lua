@@ -707,7 +707,7 @@ describe("a copy that luv makes of", function()
   end
 
   local function ghosts(make, check)
-    for _ = 1, 20 do
+    for _ = 1, 5 do
       local value, metatable = ghost(make)
       if value then
         debug.setmetatable(value, metatable)

@@ -656,6 +656,11 @@ end)
 
 describe("a group in the report of stuck", function()
   it("is shown with the keys that are pending, and nothing of the barrier behind it", function()
+    local function barriers() -- of other specs too, until they are collected
+      return select(2, (barrier.stuck() or ""):gsub("barrier%.Barrier", ""))
+    end
+    support.collect_garbage()
+    local others = barriers()
     local group = barrier.group { name = "stuck", timeout = 1000000 }
     local done = { group:add "a", group:add "b", group:add "c" }
     group:wait(nothing)
@@ -669,7 +674,7 @@ describe("a group in the report of stuck", function()
     report = report:sub(first)
     assert.is_truthy(report:find("[1/3 done]>, pending: a, c\n", 1, true), report)
     assert.is_truthy(report:find("group_spec.lua", 1, true), report)
-    assert.is_nil(report:find("barrier.Barrier", 1, true), report)
+    assert.are.equal(others, barriers(), report)
     group:abort()
     done[1]()
     done[3]()

@@ -830,14 +830,14 @@ describe("the event loop", function()
   end)
 
   it("may have the handle that lets it poll closed: turns go on", function()
-    prints("3000\n", [[
+    prints("1100\n", [[
       local b, n = barrier.new(1), 0
       local function again()
         n = n + 1
         uv.walk(function(h)
           if h:get_type() == "idle" and not h:is_closing() then h:close() end
         end)
-        if n < 3000 then b:wait(again) end
+        if n < 1100 then b:wait(again) end
       end
       b:wait(again)
       uv.run()

@@ -29,6 +29,7 @@ M.loop_nests = (function()
   timer:start(0, 0, function()
     nests = uv.run("nowait") ~= nil
     timer:close()
+    uv.stop() -- a spec that failed may have left a long timeout
   end)
   uv.run()
   return nests
