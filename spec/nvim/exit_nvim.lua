@@ -184,7 +184,10 @@ local function run(dir, program, way)
   local command = { "sh", "-c", 'exec "$@" >output 2>&1', "sh", vim.v.progpath, "--headless",
     "-u", "NONE", "-i", "NONE", "-n", "--noplugin" }
   if vim.env.BARRIER_CHECKOUT then
-    vim.list_extend(command, { "--cmd", "set runtimepath^=" .. vim.env.BARRIER_CHECKOUT })
+    -- Neovim 0.7 does not look into its runtimepath in a fast event.
+    vim.list_extend(command, { "--cmd", "set runtimepath^=" .. vim.env.BARRIER_CHECKOUT,
+      "--cmd", "lua package.path = vim.env.BARRIER_CHECKOUT .. '/lua/?/init.lua;' .. "
+        .. "vim.env.BARRIER_CHECKOUT .. '/lua/?.lua;' .. package.path" })
   end
   for _, part in ipairs(way) do
     command[#command + 1] = part:format(path)
