@@ -30,6 +30,25 @@ describe("run", function()
     support.run_loop()
   end)
 
+  it("does not wait for these once a timer has ended it", function()
+    local other, timer, polled = uv.new_timer(), uv.new_timer(), false
+    other:start(2000, 0, function()
+      polled = true
+    end)
+    barrier.run(function() -- its timer is due before the loop polls
+      local co = coroutine.running()
+      timer:start(0, 0, function()
+        coroutine.resume(co)
+      end)
+      coroutine.yield()
+    end)
+    raises("main has not ended after 0 ms", barrier.run, 0, coroutine.yield)
+    assert.is_false(polled)
+    other:close()
+    timer:close()
+    support.run_loop()
+  end)
+
   it("goes round once more, so that handles that were just closed are gone", function()
     local gone = false
     barrier.run(function()

@@ -37,7 +37,8 @@ local function with_traceback(err)
 end
 
 ---Starts `main` in a coroutine.
----@return { ended?: table, co: thread } state `ended` has what pcall returned
+---@return { ended?: table, co: thread, stop?: fun() } state `ended` has what pcall returned;
+---`stop` is called then
 local function begin(main)
   local state = {}
   state.co = coroutine.create(function()
@@ -45,6 +46,9 @@ local function begin(main)
       state.ended = pack(true, main())
     else
       state.ended = pack(xpcall(main, with_traceback))
+    end
+    if state.stop then
+      state.stop()
     end
   end)
   local ok, err = coroutine.resume(state.co)
@@ -63,6 +67,7 @@ local function run_neovim(state, timeout)
 end
 
 ---Runs luv's loop until `main` has ended, the time has passed, or there is nothing left to do.
+---uv.stop keeps libuv from polling for other handles after a timer has ended it all.
 ---@return boolean timed_out
 local function run_luv(state, timeout)
   local uv = environment.luv()
@@ -71,10 +76,13 @@ local function run_luv(state, timeout)
     timer = uv.new_timer()
     timer:start(timeout, 0, function()
       timed_out = true
+      uv.stop()
     end)
     uv.unref(timer)
   end
+  state.stop = uv.stop
   while not state.ended and not timed_out and uv.run "once" do end
+  state.stop = nil
   if timer then
     timer:close()
   end
