@@ -37,15 +37,16 @@ local function with_traceback(err)
 end
 
 ---Starts `main` in a coroutine.
----@return { ended?: table, co: thread } state `ended` has what pcall returned
+---@return { ended?: table, on_end: function, co: thread } state `ended` has what pcall returned
 local function begin(main)
-  local state = {}
+  local state = { on_end = function() end }
   state.co = coroutine.create(function()
     if is_5_1 then
       state.ended = pack(true, main())
     else
       state.ended = pack(xpcall(main, with_traceback))
     end
+    state.on_end()
   end)
   local ok, err = coroutine.resume(state.co)
   if not ok then
@@ -63,21 +64,28 @@ local function run_neovim(state, timeout)
 end
 
 ---Runs luv's loop until `main` has ended, the time has passed, or there is nothing left to do.
+---
+---Before libuv 1.45, one pass of the loop runs timers before it sleeps, too. If that is what ends
+---the wait here, an idle handle keeps the loop from sleeping.
 ---@return boolean timed_out
 local function run_luv(state, timeout)
   local uv = environment.luv()
-  local timed_out, timer = false, nil
+  local timed_out, timer, idle = false, uv.new_timer(), uv.new_idle()
+  uv.unref(timer)
+  uv.unref(idle)
+  function state.on_end()
+    idle:start(function() end)
+  end
   if timeout then
-    timer = uv.new_timer()
     timer:start(timeout, 0, function()
       timed_out = true
+      state.on_end()
     end)
-    uv.unref(timer)
   end
   while not state.ended and not timed_out and uv.run "once" do end
-  if timer then
-    timer:close()
-  end
+  state.on_end = function() end -- main may go on after its time
+  timer:close()
+  idle:close()
   uv.run "nowait"
   return timed_out
 end
