@@ -170,10 +170,10 @@ local ways = {
   ["a thread ends"] = [[
     local uv = require "luv"
     local path, cpath = package.path, package.cpath
-    uv.new_thread(function(path, cpath, code)
+    uv.new_thread(string.dump(function(path, cpath, code)
       package.path, package.cpath = path, cpath
       assert((loadstring or load)(code))()
-    end, path, cpath, %q):join()
+    end), path, cpath, %q):join()
   ]],
   ["os.exit closes the state in a callback"] = [[
     %s

@@ -268,16 +268,6 @@ local runners = {
   end,
 }
 
----Up to luv 1.51, a thread of Lua 5.5 gets a broken function.
-local function threads_take_functions()
-  local result = run [[
-    local uv = require "luv"
-    uv.new_thread(function() io.write "called" end):join()
-    uv.run()
-  ]]
-  return result.out == "called"
-end
-
 ---Describes the blocks of a document, and counts those of each kind.
 local function describe_blocks(path, kinds)
   for _, block in ipairs(read_blocks(path)) do
@@ -287,9 +277,7 @@ local function describe_blocks(path, kinds)
     local threads = code:find("new_thread", 1, true) and ", in another thread" or ""
     local it_shares = code:find "%.shared" and support.it_in_c or it
     it_shares("has code that works as stated in line " .. block.line .. threads, function()
-      if threads ~= "" and not threads_take_functions() then
-        pending "this luv hands no function to a thread"
-      elseif kind == "nothing" then
+      if kind == "nothing" then
         check(block, run(code))
         return
       end

@@ -30,23 +30,46 @@ describe("run", function()
     support.run_loop()
   end)
 
-  it("does not wait for these once a timer has ended it", function()
-    local other, timer, polled = uv.new_timer(), uv.new_timer(), false
-    other:start(2000, 0, function()
-      polled = true
+  describe("does not wait for other timers of the loop if", function()
+    local late, is_late
+
+    ---Lets the time pass until timers are due when the loop begins.
+    local function compute()
+      local start = uv.hrtime()
+      repeat until uv.hrtime() - start > 5000000
+    end
+
+    before_each(function()
+      late, is_late = uv.new_timer(), false
+      late:start(3000, 0, function() is_late = true end)
     end)
-    barrier.run(function() -- its timer is due before the loop polls
-      local co = coroutine.running()
-      timer:start(0, 0, function()
-        coroutine.resume(co)
+
+    after_each(function()
+      late:close()
+      support.run_loop()
+    end)
+
+    it("main ends", function()
+      local soon = uv.new_timer()
+      barrier.run(function()
+        barrier.await(function(callback)
+          soon:start(1, 0, callback)
+          compute()
+        end)
       end)
-      coroutine.yield()
+      soon:close()
+      assert.is_false(is_late)
     end)
-    raises("main has not ended after 0 ms", barrier.run, 0, coroutine.yield)
-    assert.is_false(polled)
-    other:close()
-    timer:close()
-    support.run_loop()
+
+    it("its time has passed", function()
+      local b = barrier.new(2)
+      raises("main has not ended after 1 ms", barrier.run, 1, function()
+        compute()
+        b:wait()
+      end)
+      b:wait(function() end)
+      assert.is_false(is_late)
+    end)
   end)
 
   it("goes round once more, so that handles that were just closed are gone", function()
@@ -153,4 +176,22 @@ describe("run", function()
     local _, err = pcall(function() barrier.run(5, 6) end)
     assert.is_truthy(err:find("run_spec.lua:" .. line .. ": bad argument", 1, true), err)
   end)
+end)
+
+describe("a program", function()
+  local FAILS = "barrier.await(uv.fs_stat, '.') error 'failed'"
+  local WAITS = "barrier.new(2):wait()"
+  local BY_LOOP = "coroutine.wrap(function() %s end)() uv.run()"
+  local BY_RUN = "barrier.run(function() %s end)"
+
+  local function ends_with(status, way, body)
+    return function()
+      assert.are.equal(status, support.chunk(way:format(body)).code)
+    end
+  end
+
+  it("ends with status 255 if no coroutine catches an error", ends_with(255, BY_LOOP, FAILS))
+  support.it_catches("ends with status 1 if it happens in run", ends_with(1, BY_RUN, FAILS))
+  it("ends with status 0 if a party waits for ever", ends_with(0, BY_LOOP, WAITS))
+  it("ends with status 1 if it waits in run", ends_with(1, BY_RUN, WAITS))
 end)

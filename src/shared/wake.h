@@ -1,6 +1,7 @@
 /*
 ** How another thread wakes the loop of this Lua state: a handle of luv that waits for the pipe
-** of the hub, made by luv's Lua functions. While a party of this state waits, the handle keeps
+** of the hub, made by luv's Lua functions. (uv_async_send would need to know how that luv lays
+** out its handles.) While a party of this state waits, the handle keeps
 ** the loop alive.
 **
 ** luv's functions may run finalizers or a hook, which may use this module: call these before
