@@ -175,6 +175,35 @@ describe(":checkhealth barrier", function()
     assert.is_truthy(output:find("OK a barrier trips in Neovim's loop", 1, true), output)
   end)
 
+  it("says where the C core is not installed how to build it, which is no warning", function()
+    local output = support.chunk [[
+      package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
+      package.cpath = ""
+      vim.env.BARRIER_CORE = nil
+      require("barrier.health").report()
+    ]]
+    assert.is_truthy(output:find("OK the core in Lua is used", 1, true), output)
+    assert.is_truthy(output:find("INFO barrier: its C core is not installed", 1, true), output)
+    assert.is_nil(output:find("WARNING", 1, true), output)
+  end)
+
+  it("is about the copy in a plugin, if it is called for that", function()
+    local dir = support.folder()
+    vim.fn.mkdir(dir .. "/lua/myplugin", "p")
+    support.system { "cp", "-R", root .. "/lua/barrier", dir .. "/lua/myplugin/barrier" }
+    os.remove(dir .. "/lua/myplugin/barrier/core.so")
+    local output = support.chunk(([[
+      package.preload.barrier = function() error "another barrier" end
+      package.loaded.barrier = nil
+      vim.o.runtimepath = vim.o.runtimepath .. ",%s"
+      vim.cmd "checkhealth myplugin.barrier"
+      vim.cmd "%%print"
+    ]]):format(dir))
+    vim.fn.delete(dir, "rf")
+    assert.is_truthy(output:find("OK:? the core in Lua is used"), output)
+    assert.is_truthy(output:find("OK:? a barrier trips in Neovim's loop"), output)
+  end)
+
   it("shows the reason again after a require that failed", function()
     local output = support.chunk [[
       package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
