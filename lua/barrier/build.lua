@@ -91,7 +91,7 @@ local function new_file()
   local path = temporary "new"
   local file, problem = io.open(path, "wb")
   if not file then
-    return fail("its folder cannot be written to: " .. problem .. "\nMake the folder writable.")
+    return fail("the plugin's folder is not writable: " .. problem .. "\nMake it writable.")
   end
   file:close()
   return path
@@ -111,7 +111,7 @@ local function replace(new)
   local ok, problem = os.rename(new, core)
   if not ok then
     os.remove(new)
-    fail("its folder cannot be written to: " .. problem .. "\nMake the folder writable.")
+    fail("the plugin's folder is not writable: " .. problem .. "\nMake it writable.")
   end
 end
 

@@ -219,7 +219,7 @@ describe("the build hook", function()
       assert(vim.loop.fs_rename(dir .. "/lua/barrier", dir .. "/lua/moved"))
       print(select(2, pcall(build.run)))
     ]]
-    contains(output, "Make the folder writable.")
+    contains(output, "the plugin's folder is not writable: ")
     assert.is_nil(output:find("it compiles", 1, true), output)
   end)
 
