@@ -197,7 +197,7 @@ describe(":checkhealth barrier", function()
       package.loaded.barrier = nil
       vim.o.runtimepath = vim.o.runtimepath .. ",%s"
       vim.cmd "checkhealth myplugin.barrier"
-      vim.cmd "%%print"
+      io.stdout:write(table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, true), "\n"))
     ]]):format(dir))
     vim.fn.delete(dir, "rf")
     assert.is_truthy(output:find("OK:? the core in Lua is used"), output)
