@@ -125,6 +125,24 @@ describe("a copy of lua/barrier in a plugin", function()
     assert.is_truthy(text:find "^position 0\nposition 1\nLua .*\ngroup$", text)
   end)
 
+  it("says how to give it a C core of its own", function()
+    local text = prints("", with_copy(COPY .. "io.write(barrier.core_problem)"))
+    local path = dir .. "/myplugin/barrier/core.so"
+    assert.is_truthy(text:find("copy it to\n  " .. path, 1, true), text)
+  end)
+
+  support.it_in_c("uses the C core that lies beside it", function()
+    for template in package.cpath:gmatch "[^;]+" do
+      local path = template:gsub("%?", "barrier/core")
+      if uv.fs_stat(path) then
+        copy(path, dir .. "/myplugin/barrier/core.so")
+        break
+      end
+    end
+    assert.are.equal("position 0\nposition 1\nC nil", prints("", with_copy(
+      ("package.cpath = %q .. package.cpath\n"):format(dir .. "/?.so;") .. COPY .. TRIP)))
+  end)
+
   it("works beside an installed copy, each with barriers of its own", function()
     for _, core in ipairs { "", "lua" } do
       local text = prints(core, with_copy([[

@@ -12,10 +12,12 @@ local folder = root .. "/lua/barrier"
 local core = folder .. "/core" .. (windows and ".dll" or ".so")
 
 local AGAIN = '\nThen run\n  :lua require("barrier.build").run()'
+local WHY = "barrier: cannot build its C core: "
 
+---@param why string up to the first colon it is short: what the hook says
 ---@return any # never
 local function fail(why)
-  error("barrier: cannot build its C core: " .. why .. AGAIN, 0)
+  error(WHY .. why .. AGAIN, 0)
 end
 
 ---@return string[] command the compiler, perhaps with arguments
@@ -35,7 +37,7 @@ local function find_compiler()
     end
   end
   if names[1] == chosen then
-    fail("the environment variable CC is '" .. chosen .. "', which is no program.\n"
+    fail("$CC names no program: the environment variable CC is '" .. chosen .. "'.\n"
       .. "Let it name a C compiler, or unset it.")
   end
   return fail("there is no C compiler: neither " .. table.concat(names, ", ") .. " nor what the "
@@ -57,7 +59,7 @@ local function linking()
   end
   local lua = vim.fn.fnamemodify(vim.v.progpath, ":p:h") .. "/lua51.dll"
   if vim.fn.filereadable(lua) == 0 then
-    fail("there is no " .. lua .. " to link with.\n"
+    fail("there is no lua51.dll: to link with, it has to be " .. lua .. ".\n"
       .. "Use a Neovim that has lua51.dll beside nvim.exe.")
   end
   return { "-shared", lua }
@@ -89,7 +91,7 @@ local function new_file()
   local path = temporary "new"
   local file, problem = io.open(path, "wb")
   if not file then
-    return fail(problem .. "\nMake the folder writable.")
+    return fail("the plugin's folder is not writable: " .. problem .. "\nMake it writable.")
   end
   file:close()
   return path
@@ -109,7 +111,7 @@ local function replace(new)
   local ok, problem = os.rename(new, core)
   if not ok then
     os.remove(new)
-    fail(problem .. "\nMake the folder writable.")
+    fail("the plugin's folder is not writable: " .. problem .. "\nMake it writable.")
   end
 end
 
@@ -124,44 +126,53 @@ local function compiling(source)
   return vim.list_extend(arguments, linking())
 end
 
----Compiles and links the core, tries whether Neovim can load it, and says what it does.
----Raises an error that says what is missing.
-function M.run()
+---@return string # what to add to the news of a new core
+local function when()
+  return package.loaded.barrier and "; restart Neovim to use it" or ""
+end
+
+---Compiles and links the core, and tries whether Neovim can load it.
+local function build()
   local source = root .. "/src/core.c"
   if vim.fn.filereadable(source) == 0 then
-    error("barrier: cannot build its C core: there is no " .. source .. ", so this is no checkout "
-      .. "of the repository.\nA rock is built by LuaRocks:\n  luarocks --lua-version=5.1 install "
-      .. "--deps-mode=none luv-barrier", 0)
+    error(WHY .. "this is no checkout of the repository: there is no " .. source .. ".\n"
+      .. "A rock is built by LuaRocks:\n  luarocks --lua-version=5.1 install --deps-mode=none "
+      .. "luv-barrier", 0)
   end
   local command, arguments = find_compiler(), compiling(source)
   local new = new_file()
-  print("barrier: " .. table.concat(command, " ") .. " compiles " .. source)
   vim.list_extend(command, vim.list_extend(arguments, { "-o", new }))
   local output = vim.fn.system(command)
   if vim.v.shell_error ~= 0 then
     os.remove(new)
-    fail(("%s\nended with status %d and said:\n%s\n%s"):format(table.concat(command, " "),
-      vim.v.shell_error, vim.trim(output), advice(output)))
+    fail(("the C compiler failed: %s\nended with status %d and said:\n%s\n%s"):format(
+      table.concat(command, " "), vim.v.shell_error, vim.trim(output), advice(output)))
   end
   local open, problem = package.loadlib(new, "luaopen_barrier_core")
   if not open then
     os.remove(new)
-    fail("Neovim cannot load what " .. command[1] .. " made: " .. problem
+    fail("Neovim cannot load what the compiler made: " .. problem
       .. "\nLet the environment variable CC name a compiler for this Neovim ("
       .. (jit and jit.os .. ", " .. jit.arch or _VERSION) .. ").")
   end
   replace(new)
-  print("barrier: built " .. core
-    .. (package.loaded.barrier and "; restart Neovim to use it" or ""))
 end
 
----For plugin managers: an install does not fail where the C core cannot be built.
+---Builds the core, and says where it is. Raises an error that says what is missing.
+function M.run()
+  build()
+  print("barrier: built " .. core .. when())
+end
+
+---For plugin managers: an install does not fail where the C core cannot be built. What it says
+---fits into a line of a terminal; Neovim would ask for ENTER after more.
 function M.hook()
-  local built, problem = pcall(M.run)
-  if not built then
-    local why = tostring(problem):match "^[^:]*: [^:]*: ([^\n]*)"
-    print("barrier: the core in Lua is used, as the C core cannot be built: "
-      .. (why or tostring(problem)))
+  local built, problem = pcall(build)
+  if built then
+    print("barrier: built its C core" .. when())
+  else
+    local why = vim.startswith(problem, WHY) and problem:match("^[^:\n]*", #WHY + 1)
+    print("barrier: the core in Lua is used, as " .. (why or problem))
   end
 end
 

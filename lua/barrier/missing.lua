@@ -1,6 +1,7 @@
 ---What else to try, and what to say, where the C core or luv cannot be loaded.
 local M = {}
 
+local is_copy = (...) ~= "barrier.missing"
 local neovim = type(vim) == "table"
 local version = _VERSION:match("%d%.%d")
 local separator = package.config:sub(1, 1)
@@ -25,6 +26,10 @@ end
 
 ---@return string # how to build the core for this Lua
 function M.how_to_build()
+  if is_copy then
+    return "Build it in a checkout of the repository, and copy it to\n  " .. folder .. separator
+      .. "core." .. (separator == "\\" and "dll" or "so")
+  end
   local root = checkout()
   local luarocks = "luarocks --lua-version=" .. version
   if not neovim then
@@ -125,7 +130,7 @@ end
 ---@param loaded boolean was there one? It has another stamp then
 ---@param result any the core, or the error of `require`
 ---@return table? core
----@return string problem
+---@return string? problem
 function M.core(name, stamp, loaded, result)
   package.loaded[name] = nil
   local why = not loaded and check_memory(result) or nil
@@ -139,6 +144,9 @@ function M.core(name, stamp, loaded, result)
       local core, err = load(path, stamp)
       if core then
         package.loaded[name] = core
+        if is_copy and #problems == 0 then
+          return core -- `require` has not found it, since its function has another name
+        end
         problems[#problems + 1] = path .. " is used instead; the files above can go"
         return core, describe(tried, problems)
       end

@@ -175,6 +175,25 @@ describe(":checkhealth barrier", function()
     assert.is_truthy(output:find("OK a barrier trips in Neovim's loop", 1, true), output)
   end)
 
+  it("is about a plugin's copy, if it is called for that, where no C core is no fault", function()
+    local dir = support.folder()
+    vim.fn.mkdir(dir .. "/lua/myplugin", "p")
+    support.system { "cp", "-R", root .. "/lua/barrier", dir .. "/lua/myplugin/barrier" }
+    os.remove(dir .. "/lua/myplugin/barrier/core.so")
+    local output = support.chunk(([[
+      package.preload.barrier = function() error "another barrier" end
+      package.loaded.barrier = nil
+      vim.o.runtimepath = vim.o.runtimepath .. ",%s"
+      vim.cmd "checkhealth myplugin.barrier"
+      io.stdout:write(table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, true), "\n"))
+    ]]):format(dir))
+    vim.fn.delete(dir, "rf")
+    assert.is_truthy(output:find("OK:? the core in Lua is used"), output)
+    assert.is_truthy(output:find("OK:? a barrier trips in Neovim's loop"), output)
+    assert.is_truthy(output:find("its C core is not installed", 1, true), output)
+    assert.is_nil(output:find("WARNING", 1, true), output)
+  end)
+
   it("shows the reason again after a require that failed", function()
     local output = support.chunk [[
       package.loaded.barrier, package.loaded["barrier.core"] = nil, nil
