@@ -8,7 +8,7 @@ describe("barriers and the model of the contract", function()
 
   local function check(first, last, length)
     for seed = first, last, every do
-      assert.is_nil((script.check(seed, length, seed % 8 == 0)))
+      assert.is_nil((script.check(seed, length, seed % 16 == 0)))
     end
   end
 

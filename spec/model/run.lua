@@ -422,7 +422,11 @@ end
 ---Collects garbage: barriers that were dropped have to be there still, or, unless
 ---something here may refer to them by chance, must not.
 function Run:collect(must_go)
-  support.collect_garbage()
+  if must_go then
+    support.collect_garbage()
+  else
+    collectgarbage() -- once is enough to lose what should have been kept
+  end
   for i = #self.ghosts, 1, -1 do
     local slot = self.ghosts[i]
     if model.kept(slot.model) or has_drains(slot) then
