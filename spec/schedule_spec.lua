@@ -103,6 +103,21 @@ describe("the option schedule", function()
     assert.are.equal(0, #drains)
   end)
 
+  it("is not called again if all have left while it ran", function()
+    local calls, b, waiter = 0, nil, nil
+    b = barrier.new(2, {
+      schedule = function()
+        calls = calls + 1
+        b:reset()
+        waiter:close()
+      end,
+    })
+    waiter = b:wait(nobody)
+    b:abort()
+    run_loop()
+    assert.are.equal(1, calls)
+  end)
+
   it("may be anything callable", function()
     local log, self = {}, nil
     local callable = setmetatable({}, { __call = function(...)

@@ -223,7 +223,10 @@ static bool hand_over(lua_State *L, struct room *r, int self) {
 void drain_serve(lua_State *L, struct room *r, uint32_t turn) {
   int self = lua_gettop(L);
   if (r->has_schedule) {
-    if (hand_over(L, r, self)) return;
+    if (hand_over(L, r, self)) {
+      if (!r->kind->busy(r)) scheduler_dismiss(L, r->scheduler, r); /* all left meanwhile */
+      return;
+    }
     scheduler_prepare(L, r->scheduler, r); /* schedule may have run the loop */
     scheduler_request(L, r->scheduler, r, self);
   }
