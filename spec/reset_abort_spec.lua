@@ -344,6 +344,24 @@ describe("a half-drained barrier", function()
     assert.are.equal("filling", b.state)
   end)
 
+  it_catches("forgets who left between the trip and its turn", function()
+    local b, log = barrier.new(3), {}
+    local left = co(function()
+      b:wait()
+    end)
+    co(function()
+      pcall(b.wait, b)
+      table.insert(log, b:wait())
+    end)
+    b:arrive()
+    b:cancel(left)
+    b:reset()
+    run_loop()
+    b:arrive(2)
+    run_loop()
+    assert.are.same({ 0 }, log)
+  end)
+
   it_catches("lets in a party that passed and came again, once the rest has failed", function()
     local b, log = barrier.new(4), {}
     for i = 1, 4 do

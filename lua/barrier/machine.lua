@@ -390,6 +390,7 @@ end
 local function next_failing(m, node, turn)
   ---@type string|false, any
   local outcome, value = m.state == "resetting" and "reset" or "aborted", nil
+  node.gap = 0 -- it counts only for those who pass
   if m.last == node then
     m.last = false
   end
