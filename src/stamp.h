@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "4178581388"
+#define BARRIER_STAMP "1887994386"
 
 #endif
