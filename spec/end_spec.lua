@@ -201,3 +201,55 @@ describe("a program with something under way ends as it does without the module 
     end
   end
 end)
+
+-- What Neovim's end looks like to the core: spec/nvim has it in a real Neovim.
+describe("once the core knows that the end has come", function()
+  local PARTIES = [[
+    local barrier = require "barrier"
+    local core = require "barrier.environment".core()
+    local function count_handles()
+      local n = 0
+      uv.walk(function(handle) n = n + (handle:is_closing() and 0 or 1) end)
+      return n
+    end
+    local old = barrier.new(2)
+    local shared = barrier.implementation == "C" and barrier.shared("end", 2)
+    local function come()
+      barrier.new(1):wait(never)
+      for _, b in ipairs { old, barrier.new(2, { timeout = 0 }), shared or nil } do
+        local w = b:wait(never)
+        b:wait(0, never)
+        co(function() b:wait() never() end)
+        w:close(never)
+        b:abort()
+        b:arrive()
+      end
+      uv.run()
+      return count_handles()
+    end
+  ]]
+
+  it("no party goes on, and no handle is made: leave", function()
+    assert.are.equal("true\t0\t0\n", support.output_of(PRELUDE .. PARTIES .. [[
+      old:wait(0, never)
+      old:wait(never) -- they are about to go on
+      core.leave()
+      io.write(tostring(core.has_left()), "\t", count_handles(), "\t", come(), "\n")
+    ]]))
+  end)
+
+  it("no party goes on, and no handle is made: the loop has been closed", function()
+    assert.are.equal("passed\nfalse\ntrue\t0\n", support.output_of(PRELUDE .. PARTIES .. [[
+      local exits = false
+      core.watch_exit(function() return exits end)
+      barrier.new(1):wait(function() print "passed" end)
+      uv.run()
+      print(core.has_left())
+      assert(barrier.close())
+      uv.run()
+      exits = true
+      local n = come()
+      io.write(tostring(core.has_left()), "\t", n, "\n")
+    ]]))
+  end)
+end)

@@ -375,6 +375,9 @@ describe("run", function()
       group = function() other:wait() end,
       join = function() other:join(10) end,
       await = function() barrier.await(error) end,
+      shared = support.implementation == "C" and function()
+        barrier.shared("stopped", 1):wait()
+      end or nil,
     }
     for name, wait in pairs(waits) do
       local group, log, resume = barrier.group(), {}, nil

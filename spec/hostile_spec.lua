@@ -89,13 +89,13 @@ end
 function collect_soon()
   collectgarbage "stop"
   for _ = 1, 20 do finalizer(function() end) end
-  collectgarbage "restart"
   if pcall(collectgarbage, "setpause", 0) then
     collectgarbage("setstepmul", 1000000)
   else -- Lua 5.5
     collectgarbage("param", "pause", 0)
     collectgarbage("param", "stepmul", 1000000)
   end
+  collectgarbage "restart"
 end
 
 -- Calls f and ignores its error. Returns whether it succeeded.
@@ -356,6 +356,26 @@ describe("the debug library", function()
     assert.is_truthy(output:find("^passed\nUncaught Error: .*boom\nstack traceback:"), output)
   end)
 
+  support.it_in_c("may take away what keeps a barrier alive: the next call serves its parties", function()
+    local RESET = "a\tBrokenBarrierError: barrier reset\n"
+    survives([[
+      local a, b = barrier.new(2), barrier.new(2)
+      for _ = 1, 2 do
+        a:wait(listener "a")
+        b:wait(listener "b")
+      end
+      for _, anchors in pairs(debug.getregistry()) do
+        for key, value in pairs(type(anchors) == "table" and anchors or {}) do
+          if value == a and not getmetatable(anchors) then anchors[key] = other end
+        end
+      end
+      uv.run()
+      assert(a.state == "draining" and b.state == "filling")
+      a:reset()
+      uv.run()
+    ]], "b\t0\nb\t1\n" .. RESET .. RESET)
+  end)
+
   it("may call metamethods by hand, with anything", function()
     survives [[
       local b = barrier.new(2)
@@ -569,6 +589,33 @@ describe("a finalizer", function()
         end
       end
     ]])
+  end)
+
+  it("may fail at a broken barrier while another call makes the barrier's first error", function()
+    survives [[
+      local came, told = 0, 0
+      for _ = 1, 50 do
+        local b, active = barrier.new(2), true
+        b:abort "first"
+        finalizer(function()
+          if not active then return end
+          came = came + 1
+          b:wait(function(err)
+            assert(err.reason == "first")
+            told = told + 1
+          end)
+        end)
+        local arrive = b.arrive
+        collect_soon()
+        local ok, err = arrive(b)
+        active = false
+        assert(not ok and err.reason == "first")
+        b:reset()
+        b:abort "second"
+        uv.run()
+      end
+      assert(told == came and (came > 0 or barrier.implementation == "Lua"))
+    ]]
   end)
 
   it("may wait while a barrier gives back the memory of a crowd", function()

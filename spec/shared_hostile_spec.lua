@@ -136,6 +136,69 @@ describe("at a shared barrier", function()
     assert.are.equal(other.generation, counts["other 0"] or 0)
   end)
 
+  it_on_unix("a hook may wait while the handle that wakes the loop is made, and while it is let go",
+    function()
+      local out = support.output_of [[
+        local b, other = barrier.shared("b", 2), barrier.shared("other", 2)
+        local path, cpath = package.path, package.cpath
+        local function arrive_elsewhere()
+          uv.new_thread([=[
+            package.path, package.cpath = ...
+            local barrier = require "barrier"
+            for _, name in ipairs { "b", "other" } do
+              local b = barrier.shared(name, 2)
+              if b.n_waiting == 1 then b:arrive() end
+            end
+          ]=], path, cpath):join()
+        end
+        local function polls()
+          local n = 0
+          uv.walk(function(handle)
+            if uv.handle_get_type(handle) == "poll" and not uv.is_closing(handle) then n = n + 1 end
+          end)
+          return n
+        end
+        local told
+        local function tell(err) told = told + (err and 100 or 1) end
+        local function at_call(n, f)
+          local calls = 0
+          debug.sethook(function()
+            calls = calls + 1
+            if calls ~= n then return end
+            debug.sethook()
+            other:wait(tell)
+          end, "cr")
+          f()
+          debug.sethook()
+          return calls >= n
+        end
+        local n = 0
+        repeat -- the handle is new
+          n, told = n + 1, 0
+          assert(barrier.close())
+          uv.run()
+          local hooked = at_call(n, function() b:wait(tell) end)
+          assert(polls() == 1, polls())
+          arrive_elsewhere()
+          uv.run()
+          assert(told == (hooked and 2 or 1), n)
+        until not hooked
+        print(n > 20)
+        n = 0
+        repeat -- the party in the hook keeps the loop alive
+          n, told = n + 1, 0
+          b:wait(tell)
+          b:arrive()
+          local hooked = at_call(n, function() uv.run "nowait" uv.run "nowait" end)
+          arrive_elsewhere()
+          uv.run()
+          assert(told == (hooked and 2 or 1), n)
+        until not hooked
+        print(n > 20 or jit ~= nil) -- LuaJIT has fewer hooks
+      ]]
+      assert.are.equal("true\ntrue\n", out)
+    end)
+
   it("the debug library may finalize a barrier while a party comes", function()
     eagerly(function()
       for _ = 1, 100 do
@@ -151,6 +214,8 @@ describe("at a shared barrier", function()
         pcall(b.arrive, b)
         run_loop()
         stop()
+        gc(b)
+        assert.are.equal("<barrier.Shared [closed]>", tostring(b))
       end
     end)
   end)

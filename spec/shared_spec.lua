@@ -1147,6 +1147,19 @@ describe("threads at a shared barrier", function()
     assert.are.equal("2 3\n0\t1\n", out)
   end)
 
+  it("may close a Waiter that another's arrival has let out; its position is used up", function()
+    local out = threads [[
+      local b = barrier.shared("x", 3)
+      local waiter = b:wait(print)
+      b:wait(function(_, position) print("other", position) end)
+      join(thread [=[ barrier.shared("x", 3):arrive() ]=])
+      waiter:close(function() print "closed" end)
+      print(b.generation, b.n_waiting)
+      uv.run()
+    ]]
+    assert.are.equal("1\t0\nclosed\nother\t1\n", out)
+  end)
+
   it("let go of what finalizers get hold of while they end", function()
     local out = threads [[
       local t = thread [=[

@@ -1,7 +1,7 @@
 # Adds up what `gcov --stdout --branch-probabilities --branch-counts` prints for several
 # programs: for each file of src, the share of lines and of branches that were reached. Then
 # prints the lines that were not, and fails if there are any. A comment in a block that says
-# "no coverage" and why excuses the rest of the block.
+# "no coverage" and why excuses the rest of the block; above a function, all of it.
 
 /:Source:/ {
   file = $0
@@ -16,17 +16,19 @@
   split($0, part, ":")
   line = part[2] + 0
   branches = 0
-  if (/^[^:]*:[^:]*: *}/) excused = 0
-  if (/\/\*.*no coverage/) excused = 1
-  if (part[1] ~ /-/) next
   key = file ":" line
-  if (excused) next
+  begins = /\/\*.*[Nn]o coverage/
+  if (begins) excused = 1
+  if (excused) excuse[key] = 1
+  if (/^[^:]*:[^:]*: *}/ && !begins) excused = 0
+  if (part[1] ~ /-/) next
+  if (key in excuse) next # gcov lists a function again, without what is above it
   lines[key] = file
   text[key] = substr($0, index($0, part[2] ":") + length(part[2]) + 1)
   if (part[1] !~ /#|=/) hit[key] = 1
 }
 
-/^branch/ && !excused {
+/^branch/ && !(key in excuse) {
   key = file ":" line ":" branches++
   branch[key] = file
   if ($3 == "taken" && $4 != 0) taken[key] = 1

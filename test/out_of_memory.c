@@ -12,87 +12,16 @@
 ** The scenario is out_of_memory*.lua. It runs on the loop of small_loop.h, so that every run
 ** makes the same allocations.
 */
+#define malloc failing_malloc /* stdlib.h declares it by this name, too */
 #include "../src/core.c"
+#undef malloc
 
 #include <lualib.h>
 #include <signal.h>
 
+#include "failing_memory.h"
 #include "invariants.h"
 #include "latch.h"
-
-/* {=== the allocator === */
-
-enum mode {
-  MODE_OFF,
-  MODE_REQUEST, /* the n-th request: 5.2 and newer collect garbage and try again */
-  MODE_ONCE,    /* the n-th allocation, and its retry */
-  MODE_FROM,    /* all from the n-th on, until the error has come out */
-  MODES
-};
-
-static const char *const mode_names[MODES] = {"meddling", "request", "once", "from"};
-
-static struct {
-  enum mode mode;
-  long countdown;
-  bool fired;      /* has an allocation failed? */
-  bool forgiven;   /* MODE_FROM: the error has come out */
-  const void *ptr; /* MODE_ONCE: the request that may be retried */
-  size_t osize, nsize;
-  long requests;
-  size_t bytes, blocks;
-} memory;
-
-static bool refuses(const void *ptr, size_t osize, size_t nsize) {
-  memory.requests++;
-  if (memory.mode == MODE_OFF || memory.forgiven) return false;
-  if (!memory.fired) {
-    if (--memory.countdown > 0) return false;
-    memory.fired = true;
-    memory.ptr = ptr;
-    memory.osize = osize;
-    memory.nsize = nsize;
-    return true;
-  }
-  if (memory.mode == MODE_FROM) return true;
-  if (memory.mode != MODE_ONCE || memory.nsize != nsize) return false;
-  memory.nsize = 0; /* only once */
-  return memory.ptr == ptr && memory.osize == osize;
-}
-
-/* Every block knows its size, so that a wrong size is noticed when it is freed. */
-static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
-  union header {
-    size_t size;
-    long double align;
-  } *block = ptr;
-  (void)ud;
-  if (ptr) {
-    block--;
-#ifndef LUA_JITLIBNAME /* LuaJIT is not exact about its own */
-    CHECK(block->size == osize);
-#endif
-    osize = block->size;
-  } else {
-    osize = 0;
-  }
-  if (nsize == 0) {
-    if (ptr) memory.blocks--;
-    memory.bytes -= osize;
-    free(block);
-    return NULL;
-  }
-  if (nsize > osize && refuses(ptr, osize, nsize)) return NULL;
-  block = realloc(block, sizeof(*block) + nsize);
-  CHECK(block != NULL);
-  if (!ptr) memory.blocks++;
-  memory.bytes += nsize - osize;
-  block->size = nsize;
-  return block + 1;
-}
-
-/* }=== */
-
 #include "small_loop.h"
 
 /* {=== the state === */
@@ -149,6 +78,7 @@ static int open_core(lua_State *L) {
 static lua_State *open_state(void) {
   lua_State *L;
   open_loop();
+  free_spare_blocks();
   memset(&memory, 0, sizeof(memory));
   L = lua_newstate(allocate, NULL);
   CHECK(L != NULL);
@@ -304,6 +234,7 @@ static void close_state(lua_State *L) {
 /* }=== */
 
 static long requests; /* so many allocations does the scenario make when none fails, */
+static long own;      /* so many of these the core itself, */
 static long calls;    /* and so many calls of the loop */
 
 static void count(void) {
@@ -312,6 +243,7 @@ static void count(void) {
   memory.requests = 0;
   error = run_scenario(L);
   requests = memory.requests;
+  own = memory.own;
   calls = loop.calls;
   if (error) complain(L, error);
   check_state(L);
@@ -367,11 +299,13 @@ static void tell(int number) {
   raise(number);
 }
 
-/* Every allocation fails once, or one in `stride`. */
+/* Every allocation fails once, or one in `stride` and each of the core itself. */
 static void run_out_of_memory(long stride, long first) {
   for (current = MODE_REQUEST; current < MODES; current++) {
     long counts[2] = {0, 0};
-    for (at = first; at <= requests; at += stride) fail_at(current, at, counts);
+    long last = current == MODE_OWN ? own : requests;
+    for (at = first; at <= last; at += current == MODE_OWN ? 1 : stride)
+      fail_at(current, at, counts);
     printf("  %s: %ld memory errors, %ld failures that Lua absorbed\n", mode_names[current],
            counts[1], counts[0]);
   }

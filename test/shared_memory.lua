@@ -61,6 +61,7 @@ function sections.trips()
   for _ = 1, 2 do
     patient(b, log)
     b:wait(function(_, position) log[#log + 1] = position end)
+    equal(uv.polling(), 1) -- other threads can wake the loop
     check(b:arrive())
     run()
   end

@@ -54,7 +54,8 @@ local THREAD = [=[
       if co then coroutine.resume(co) end
     elseif dice <= 50 and ends == 1 and coroutine.close then
       local co = next(waiting)
-      if co then
+      -- A nested loop may run this while a coroutine is still on its way into the barrier.
+      if co and coroutine.status(co) == "suspended" then
         waiting[co] = nil
         coroutine.close(co)
         begun = begun - 1

@@ -97,10 +97,12 @@ static bool call_back(lua_State *L, const struct pass *p, struct waiter *w,
   return true;
 }
 
-/* Lets out a leaver that is neither resumed nor called back. [-0, +0] */
+/* Lets out a leaver that is neither resumed nor called back. Its element is at the top: nil for a
+** lost error, where clearing it would want memory, and the error would be lost once more.
+** [-0, +0] */
 static void let_go(lua_State *L, const struct pass *p, const struct leaver *leaver) {
   nodes_free(p->nodes, leaver->node);
-  clear(L, p, leaver->node);
+  if (!lua_isnil(L, -1)) clear(L, p, leaver->node);
   if (leaver->outcome == OUTCOME_CLOSED) {
     call(L, 0); /* on_close */
   } else if (keeps_error(leaver->outcome)) {

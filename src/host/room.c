@@ -354,6 +354,7 @@ bool room_next(struct room *r, uint8_t place, uint32_t turn, struct leaver *leav
   return true;
 }
 
+/* No coverage on Lua 5.1: see `resume` in drain.c. */
 void room_put_back(struct room *r, const struct leaver *leaver) {
   nodes_prepend(r->nodes, leaver->place, leaver->node);
 }

@@ -142,9 +142,12 @@ void scheduler_abandon(lua_State *L, struct scheduler *s, struct room *room) {
   if (room->queued) unlink_room(s, room);
   for (uint32_t n = 0; room->pins && n <= room->nodes->used; n++) remove_deadline(s, room, n);
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->all);
-  lua_pushnil(L);
-  lua_rawseti(L, -2, room->anchor);
-  lua_pop(L, 1);
+  lua_rawgeti(L, -1, room->anchor);
+  if (!lua_isnil(L, -1)) { /* or else a nil might want memory, as the collector was here before */
+    lua_pushnil(L);
+    lua_rawseti(L, -3, room->anchor);
+  }
+  lua_pop(L, 2);
   push_anchors(L, s);
   luaL_unref(L, -1, room->anchor);
   lua_pop(L, 1);
@@ -282,6 +285,8 @@ static int on_schedule(lua_State *L) {
 /* [-0, +0] */
 static void make_tables(lua_State *L, struct scheduler *s) {
   lua_newtable(L);
+  lua_pushinteger(L, 0);
+  lua_rawseti(L, -2, 0); /* before Lua 5.4, luaL_unref would want memory for it, in a finalizer */
   s->anchors = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
   lua_createtable(L, 0, 1);

@@ -124,7 +124,7 @@ static int shared_tostring(lua_State *L) {
   const struct shared *b = shared_check(L, 1, "tostring");
   struct hub_status status;
   if (b == NULL) {
-    lua_pushfstring(L, "<%s [%s]>", "barrier.Shared", "closed");
+    lua_pushliteral(L, "<barrier.Shared [closed]>");
     return 1;
   }
   hub_get_status(b->member, &status);

@@ -7,17 +7,16 @@ bool reason_may_travel(lua_State *L, int i) {
   return type <= LUA_TBOOLEAN || type == LUA_TNUMBER || type == LUA_TSTRING;
 }
 
-/* The kind of a value other than nil. */
-static enum hub_kind kind_at(lua_State *L, int i) {
-  switch (lua_type(L, i)) {
-    case LUA_TBOOLEAN: return HUB_BOOLEAN;
-    case LUA_TSTRING: return HUB_STRING;
-    default:
+static void set_number(lua_State *L, int i, struct hub_reason *r) {
 #if LUA_VERSION_NUM >= 503
-      if (lua_isinteger(L, i)) return HUB_INTEGER;
-#endif
-      return HUB_NUMBER;
+  if (lua_isinteger(L, i)) {
+    r->kind = HUB_INTEGER;
+    r->value.integer = lua_tointeger(L, i);
+    return;
   }
+#endif
+  r->kind = HUB_NUMBER;
+  r->value.number = (double)lua_tonumber(L, i);
 }
 
 bool reason_make(lua_State *L, int i, struct hub_reason **reason) {
@@ -29,15 +28,15 @@ bool reason_make(lua_State *L, int i, struct hub_reason **reason) {
   *reason = r = malloc(sizeof(*r) + length);
   if (r == NULL) return false;
   r->references = 1;
-  r->kind = kind_at(L, i);
-  switch (r->kind) {
-    case HUB_BOOLEAN: r->value.boolean = lua_toboolean(L, i) != 0; break;
-    case HUB_INTEGER: r->value.integer = lua_tointeger(L, i); break;
-    case HUB_NUMBER: r->value.number = (double)lua_tonumber(L, i); break;
-    case HUB_STRING:
-      r->value.length = length;
-      memcpy(r->string, lua_tostring(L, i), length);
-      break;
+  if (is_string) {
+    r->kind = HUB_STRING;
+    r->value.length = length;
+    memcpy(r->string, lua_tostring(L, i), length);
+  } else if (lua_isboolean(L, i)) {
+    r->kind = HUB_BOOLEAN;
+    r->value.boolean = lua_toboolean(L, i) != 0;
+  } else {
+    set_number(L, i, r);
   }
   return true;
 }

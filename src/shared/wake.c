@@ -29,7 +29,7 @@ void wake_open(lua_State *L, struct wake *w, struct loop *l) {
   lua_pushboolean(L, 0);
   lua_rawseti(L, -2, WAKE_HANDLE);
   w->ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  w->holds = false;
+  w->holds = w->started = false;
   w->loop = l;
 }
 
@@ -60,16 +60,22 @@ static void push_function(lua_State *L, const struct wake *w, int function) {
                wake_names[function - WAKE_NEW]);
 }
 
-/* Calls the function below `nargs` arguments. An error if it returns nil and a message, or a
-** negative number. [-(nargs + 1), +1, e] */
-static void call_or_fail(lua_State *L, int nargs) {
+/* Calls the function below `nargs` arguments. False, with the reason on the top, if it returns nil
+** and a message, or a negative number. [-(nargs + 1), +1, e] */
+static bool call_luv(lua_State *L, int nargs) {
   lua_call(L, nargs, 2);
   if (lua_toboolean(L, -2) && !(lua_type(L, -2) == LUA_TNUMBER && lua_tonumber(L, -2) < 0)) {
     lua_pop(L, 1);
-    return;
+    return true;
   }
-  luaL_error(L, "cannot wait at a shared barrier: luv cannot wake this loop (%s)",
-             luaL_tolstring(L, -1, NULL));
+  lua_remove(L, -2);
+  return false;
+}
+
+/* Raises the reason on the top. [-0, +0, v] */
+static int raise_reason(lua_State *L) {
+  return luaL_error(L, "cannot wait at a shared barrier: luv cannot wake this loop (%s)",
+                    luaL_tolstring(L, -1, NULL));
 }
 
 /* function(the handle). [-0, +1, e] */
@@ -79,26 +85,34 @@ static void call_wake(lua_State *L, const struct wake *w, int function) {
   lua_call(L, 1, 1);
 }
 
-/* True if the handle is there, and other code has not closed it. [-0, +0, e] */
-static bool has_handle(lua_State *L, const struct wake *w) {
-  bool alive;
-  if (w->loop->left) return false;
-  push_element(L, w, WAKE_HANDLE);
-  alive = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  if (!alive) return false;
-  call_wake(L, w, WAKE_IS_CLOSING);
-  alive = !lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return alive;
-}
-
 /* The handle on the top becomes the one. [-1, +0] */
 static void set_handle(lua_State *L, struct wake *w) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, w->ref);
   lua_insert(L, -2);
   lua_rawseti(L, -2, WAKE_HANDLE);
   lua_pop(L, 1);
+}
+
+/* True if the handle is there. One that is closed is forgotten, unless a finalizer or hook has made
+** another meanwhile. [-0, +0, e] */
+static bool has_handle(lua_State *L, struct wake *w) {
+  bool alive;
+  int top = lua_gettop(L);
+  if (w->loop->left) return false;
+  push_element(L, w, WAKE_HANDLE);
+  if (lua_toboolean(L, -1)) {
+    call_wake(L, w, WAKE_IS_CLOSING);
+    push_element(L, w, WAKE_HANDLE);
+    if (lua_toboolean(L, -2) && lua_rawequal(L, -1, top + 1)) {
+      lua_pushboolean(L, 0);
+      set_handle(L, w);
+      w->started = false;
+    }
+    push_element(L, w, WAKE_HANDLE);
+  }
+  alive = lua_toboolean(L, -1);
+  lua_settop(L, top);
+  return alive;
 }
 
 /* function(the value at `handle`). [-0, +0, e] */
@@ -135,47 +149,64 @@ static int on_connect(lua_State *L) {
   return 0;
 }
 
-/* Pushes a new handle, which does not keep the loop alive. [-0, +1, e] */
-static void push_handle(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
-  int handle;
+/* uv.new_pipe(false), to be called. [-0, +2, e] */
+static int push_new(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
+  (void)pipe;
   push_function(L, w, WAKE_NEW);
   lua_pushboolean(L, 0);
-  call_or_fail(L, 1);
-  handle = lua_gettop(L);
-  call_on(L, w, WAKE_UNREF, handle);
+  return 1;
+}
+
+/* uv.pipe_connect(the handle, name, on_connect), to be called. [-0, +4, e] */
+static int push_start(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
   push_function(L, w, WAKE_START);
-  lua_pushvalue(L, handle);
+  push_element(L, w, WAKE_HANDLE);
   lua_pushstring(L, pipe->name);
   push_function(L, w, WAKE_IS_CLOSING);
   push_function(L, w, WAKE_READ);
-  lua_pushvalue(L, handle);
+  push_element(L, w, WAKE_HANDLE);
   push_element(L, w, WAKE_CALLBACK);
   lua_pushcclosure(L, on_connect, 4);
-  call_or_fail(L, 3);
-  lua_settop(L, handle);
+  return 3;
 }
 
 #else
 
-/* Pushes a new handle, which does not keep the loop alive. [-0, +1, e] */
-static void push_handle(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
-  int handle;
+/* uv.new_poll(fd), to be called. [-0, +2, e] */
+static int push_new(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
   push_function(L, w, WAKE_NEW);
   lua_pushinteger(L, pipe->read_end);
-  call_or_fail(L, 1);
-  handle = lua_gettop(L);
-  call_on(L, w, WAKE_UNREF, handle);
+  return 1;
+}
+
+/* uv.poll_start(the handle, "r", callback), to be called. [-0, +4, e] */
+static int push_start(lua_State *L, const struct wake *w, const struct threads_pipe *pipe) {
+  (void)pipe;
   push_function(L, w, WAKE_START);
-  lua_pushvalue(L, handle);
+  push_element(L, w, WAKE_HANDLE);
   lua_pushliteral(L, "r");
   push_element(L, w, WAKE_CALLBACK);
-  call_or_fail(L, 3);
-  lua_settop(L, handle);
+  return 3;
 }
 
 #endif
 
-/* Makes the handle, unless a finalizer or hook has made one meanwhile. [-0, +0, e] */
+/* Makes the handle, which does not keep the loop alive. A finalizer or hook may do so at each call:
+** then there is one handle too many, or none, as the descriptor is in use. [-0, +0, e] */
+static void make_handle(lua_State *L, struct wake *w, const struct threads_pipe *pipe) {
+  bool made = call_luv(L, push_new(L, w, pipe));
+  if (made) call_on(L, w, WAKE_UNREF, lua_gettop(L));
+  if (has_handle(L, w)) {
+    if (made) call_on(L, w, WAKE_CLOSE, lua_gettop(L));
+    lua_pop(L, 1);
+  } else {
+    if (!made) raise_reason(L);
+    set_handle(L, w);
+  }
+}
+
+/* Makes the handle and starts it, as far as an error, a finalizer or a hook has left that to do.
+** [-0, +0, e] */
 static void renew_handle(lua_State *L, struct wake *w, struct hub_state *s) {
   const struct threads_pipe *pipe = hub_pipe(s);
   w->holds = false;
@@ -183,21 +214,20 @@ static void renew_handle(lua_State *L, struct wake *w, struct hub_state *s) {
     luaL_error(L,
                "cannot wait at a shared barrier: there is no pipe to wake this loop with"
                " (too many open files)");
-  push_handle(L, w, pipe);
-  if (has_handle(L, w)) {
-    call_on(L, w, WAKE_CLOSE, lua_gettop(L));
+  if (!has_handle(L, w)) make_handle(L, w, pipe);
+  if (!w->started) {
+    if (!call_luv(L, push_start(L, w, pipe))) raise_reason(L);
     lua_pop(L, 1);
-  } else {
-    set_handle(L, w);
-    loop_guard(L, w->loop);
+    w->started = true;
   }
+  loop_guard(L, w->loop);
 }
 
 bool wake_hold(lua_State *L, struct wake *w, struct hub_state *s) {
   bool held = w->holds;
   w->calls++;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
-  if (!has_handle(L, w)) {
+  if (!has_handle(L, w) || !w->started) {
     if (loop_has_left(L, w->loop)) {
       w->holds = true;
       return true;

@@ -18,6 +18,7 @@ struct wake {
   int ref;        /* its table in the registry */
   uint32_t calls; /* of the functions below */
   bool holds;     /* the handle keeps the loop alive */
+  bool started;   /* and is one that waits for the pipe */
 };
 
 /* Makes its table, from the callback on the top. [-1, +0, m] */
