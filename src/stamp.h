@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "1533779184"
+#define BARRIER_STAMP "838509403"
 
 #endif

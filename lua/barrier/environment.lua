@@ -7,7 +7,7 @@ local here = (...):match "^(.*%.)" or "" -- a copy of these files may have anoth
 local neovim = type(vim) == "table"
 
 -- Of the sources that these files go with; tools/stamp writes it.
-local STAMP = "1533779184"
+local STAMP = "838509403"
 
 ---@param message any
 ---@return any # never
