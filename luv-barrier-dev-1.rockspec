@@ -5,12 +5,12 @@ source = {
   url = "git+https://github.com/luv-barrier/luv-barrier.git",
 }
 description = {
-  summary = "An async barrier for coroutines and callbacks on luv: asyncio.Barrier for Lua.",
+  summary = "Groups and barriers for coroutines and callbacks on luv, in Lua and Neovim",
   detailed = [[
-A barrier lets a number of coroutines wait until all of them have arrived, and then
-lets all of them go on: Python's asyncio.Barrier for Lua programs and Neovim plugins
-that run on luv's event loop. Waits can time out and be cancelled, a barrier can be
-reset and aborted with a reason, and code without coroutines waits with a callback.]],
+A group runs jobs at the same time and tells you when all are done, with every result and
+every error. It limits how many run, stops the rest at the first failure, or keeps what came
+in time. A barrier, after Python's asyncio.Barrier, lets coroutines, callbacks, threads or
+machines meet, as often as you like.]],
   labels = { "async", "coroutine", "luv", "libuv", "neovim", "synchronization" },
   license = "MIT",
   homepage = "https://github.com/luv-barrier/luv-barrier",

@@ -68,7 +68,7 @@ local function client(number)
     print(("client %d: %s"):format(number, err))
   end
   socket:close()
-  start:deregister() -- when nobody is left, the barrier trips a last time
+  start:deregister() -- when no party is left, the barrier trips a last time
 end
 
 local function report(round)

@@ -3,16 +3,16 @@
 ---
 ---    lua examples/threads.lua [THREADS [SIZE [PHASES]]]
 ---
----Lua states have no memory in common, so the edges go through a file. The barrier sees to
----it that an edge is there before anyone reads it. Prints how long one thread takes and how
----long all of them do, after it has compared the results.
+---Lua states have no memory in common, so the edges go through a file. The barrier
+---makes sure that an edge is there before it is read. Prints how long one thread takes and how
+---long all of them take, after it has compared the results.
 local uv = require "luv"
 local barrier = require "barrier"
 
 local CELL = 25 -- bytes of a number in the file, with all its digits
 
----The plates of even and odd phases are side by side in the file, so that nobody writes
----what somebody may still have to read.
+---The plates of even and odd phases are side by side in the file, so that no thread overwrites
+---what another may still have to read.
 local function offset(phase, row, size)
   return ((phase % 2) * size + row - 1) * size * CELL
 end

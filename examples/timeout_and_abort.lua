@@ -1,5 +1,5 @@
 ---One of four parties never comes: one gives up, one has had enough and aborts with a
----reason, everybody reports what happened, and the barrier is reset and used again.
+---reason, all parties report what happened, and the barrier is reset and used again.
 local uv = require "luv"
 local barrier = require "barrier"
 

@@ -393,7 +393,7 @@ describe("an action that raises", function()
     assert.is_true(b.broken)
   end)
 
-  it("does not have its error reported if somebody gets it as the reason", function()
+  it("does not have its error reported if a party gets it as the reason", function()
     local enter = {
       function(b, log)
         b:register()
@@ -402,7 +402,7 @@ describe("an action that raises", function()
       function(b, log)
         b:await_trip(listener(log, "w"))
       end,
-      nobody, -- the action itself has somebody wait, who is blocked
+      nobody, -- the action itself lets a party wait, which is blocked
     }
     for i = 1, 3 do
       local log = {}
@@ -496,7 +496,7 @@ describe("a party that arrives while the action runs", function()
     assert.are.equal(1, b.n_waiting)
   end)
 
-  it("is let in even if the trip lets nobody out", function()
+  it("is let in even if the trip lets no party out", function()
     local log = {}
     local b
     b = barrier.new(1, { action = function(self)
@@ -531,7 +531,7 @@ describe("a party that arrives while the action runs", function()
     }, log)
   end)
 
-  it("is let in on the next turn even if the trip of everybody else lets nobody out", function()
+  it("is let in on the next turn even if the trip of the others lets no party out", function()
     local seen, calls, first = {}, 0, nil
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -621,7 +621,7 @@ describe("an action that calls", function()
     end)
   end
 
-  it("abort and then reset fails everybody and leaves a working barrier", function()
+  it("abort and then reset fails all parties and leaves a working barrier", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1
@@ -641,7 +641,7 @@ describe("an action that calls", function()
     assert.are.equal(1, b.generation)
   end)
 
-  it("abort and reset gives everybody the later call's error", function()
+  it("abort and reset gives all parties the later call's error", function()
     for _, order in ipairs { { "abort", "reset", RESET }, { "reset", "abort", ABORTED } } do
       local b = barrier.new(2, { action = function(self)
         self[order[1]](self)
@@ -726,7 +726,7 @@ describe("an action that calls", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("close on everybody's Waiter trips the barrier all the same", function()
+  it("closing every Waiter trips the barrier all the same", function()
     local log, calls = {}, 0
     local b = barrier.new(3, { action = function(self)
       calls = calls + 1
@@ -889,7 +889,7 @@ describe("an action that runs the loop", function()
     assert.are.same({ "closed nil", "action", "last 0" }, log)
   end)
 
-  it("lets nobody out, and nobody in, until it ends", function()
+  it("lets no party out or in until it ends", function()
     local log, calls = {}, 0
     local b = barrier.new(2, { action = function(self)
       calls = calls + 1

@@ -754,7 +754,7 @@ describe("the action of a trip by arrive", function()
 end)
 
 describe("a blocked arrival that is let in as the last", function()
-  ---A barrier for two whose second trip, by one who waits and one who does not, runs
+  ---A barrier for two whose second trip, by a party that waits and one that does not, runs
   ---`action` in the turn.
   local function let_in(log, action)
     local calls = 0

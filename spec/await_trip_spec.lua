@@ -263,7 +263,7 @@ describe("the watchers of a trip", function()
     assert.are.same({ "w 0", "t 1" }, log)
   end)
 
-  it("are told of the trip that they awaited, even if others follow", function()
+  it("get the trip that they awaited, even if others follow", function()
     local b, log = barrier.new(1), {}
     b:await_trip(listener(log, "t1"))
     b:arrive()
@@ -452,7 +452,7 @@ describe("a reset or an abort", function()
       assert.are.same({ "t" .. expected }, log)
     end)
 
-    it(method .. " by one who was told of the trip fails those who were not yet", function()
+    it(method .. " by a watcher that has gone on fails the others", function()
       local b, log = barrier.new(1), {}
       for i = 1, 3 do
         b:await_trip(function(err, generation)
@@ -754,7 +754,7 @@ describe("a watcher", function()
     assert.are.same({}, log)
   end)
 
-  it_catches("leaves when somebody else resumes it, and fails on the next turn", function()
+  it_catches("leaves when other code resumes it, and fails on the next turn", function()
     for _, trip in ipairs { false, true } do
       local b, log = barrier.new(1), {}
       local x = watcher(b, "t", log)
@@ -774,7 +774,7 @@ describe("a watcher", function()
     end
   end)
 
-  it("leaves in order with the others who leave early", function()
+  it("leaves in order with the others that leave early", function()
     local b, log = barrier.new(9), {}
     local w, t = b:wait(nobody), b:await_trip(nobody)
     t:close(listener(log, "t"))

@@ -201,7 +201,7 @@ describe("the blocked are let in", function()
   end
 end)
 
-describe("the blocked, when the first to leave closes everybody else inside,", function()
+describe("the blocked, when the first to leave closes all others inside,", function()
   it("are let in on the next turn", function()
     local turns, log, waiters = 0, {}, {}
     local b = barrier.new(3, {

@@ -86,7 +86,7 @@ describe("cancel of a waiting coroutine", function()
     end
   end)
 
-  it_catches("leaves no gaps in the positions, whoever goes", function()
+  it_catches("leaves no gaps in the positions, whichever party goes", function()
     local b, log, parties = barrier.new(200), {}, {}
     for i = 1, 300 do
       parties[i] = party(b, "x", log)

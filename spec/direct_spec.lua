@@ -32,7 +32,7 @@ describe("a barrier whose schedule is the core's own", function()
     return n
   end
 
-  ---Does the loop have anything to do?
+  ---True if the loop has anything to do.
   local function is_loop_alive()
     return uv.loop_alive()
   end
@@ -105,7 +105,7 @@ describe("a barrier whose schedule is the core's own", function()
     assert.are.same({ "first 0" }, log)
   end)
 
-  support.it_catches("tells of a timeout and a cancel in a scheduled call", function()
+  support.it_catches("ends waits by a timeout and a cancel in a scheduled call", function()
     local b, log = barrier.new(9, { schedule = schedule }), {}
     support.party(b, "hasty", log, 0)
     local patient = support.party(b, "patient", log)

@@ -1,5 +1,5 @@
 -- What happens at the edges: clocks that are late or wrap, timers that a stranger stops,
--- bursts, the end of a loop, errors that cannot be told, copies of barriers.
+-- bursts, the end of a loop, errors without a text, copies of barriers.
 local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
@@ -175,7 +175,7 @@ describe("a clock of 32 bits", function()
   end
 end)
 
-describe("a stranger who stops or unrefs every handle", function()
+describe("other code that stops or unrefs every handle", function()
   local STRANGERS = {
     ["stops"] = "h:stop()",
     ["unrefs"] = "h:unref()",
@@ -193,7 +193,7 @@ describe("a stranger who stops or unrefs every handle", function()
   for how, code in pairs(STRANGERS) do
     local prelude = PRELUDE:format(code)
 
-    it("delays the waiters until the next trip of any barrier: who " .. how, function()
+    it("delays the waiters until the next trip of any barrier: it " .. how, function()
       for _, trip in ipairs {
         "local other = barrier.new(2) for i = 1, 2 do other:wait(listener('other ' .. i)) end",
         "local other = barrier.new(2) other:wait(listener 'other 1') coroutine.wrap(function()"
@@ -219,7 +219,7 @@ describe("a stranger who stops or unrefs every handle", function()
       end
     end)
 
-    it("delays timeouts no longer than that: who " .. how, function()
+    it("delays timeouts no longer than that: it " .. how, function()
       assert.are.equal("meddled\nother\t0\ntimed\tTimeoutError\nfalse\n",
         support.output_of(prelude .. [[
           local b = barrier.new(2)
@@ -233,7 +233,7 @@ describe("a stranger who stops or unrefs every handle", function()
         ]]))
     end)
 
-    it("may do so while nobody waits: who " .. how, function()
+    it("may do so while no party waits: it " .. how, function()
       assert.are.equal("first\t0\nsecond\t0\ntimed\tTimeoutError\n",
         support.output_of(prelude .. [[
           barrier.new(1):wait(listener "first")
@@ -247,7 +247,7 @@ describe("a stranger who stops or unrefs every handle", function()
         ]]))
     end)
 
-    it("may do so in each of very many turns: who " .. how, function()
+    it("may do so in each of very many turns: it " .. how, function()
       assert.are.equal("3000\n", support.output_of(prelude .. [[
         local b, n = barrier.new(1), 0
         local function again()

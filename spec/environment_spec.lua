@@ -13,7 +13,7 @@ local function says(code)
   return result.out
 end
 
----Does a barrier trip in the loop of the real luv, after `code`?
+---Checks that a barrier trips in the loop of the real luv, after `code`.
 local function trips(code)
   local result = support.spawn(support.interpreter, { "-e", [[
     local luv = require "luv"

@@ -1,5 +1,5 @@
 -- Errors of a wait come from a turn of the loop, never from the call itself. So the barrier
--- reports those that nobody catches, as text with a traceback.
+-- reports uncaught ones, as text with a traceback.
 local uv = require "luv"
 local barrier = require "barrier"
 local support = require "spec.support"
@@ -27,7 +27,7 @@ local function acting(action)
   end
 end
 
--- The ways in which a wait fails that does not have to wait for anybody: what makes the
+-- The ways in which a wait fails that would not have to wait: what makes the
 -- barrier, and the error.
 local FAILING = {
   ["on a broken barrier"] = { broken, ABORTED .. ": why" },
@@ -179,7 +179,7 @@ describe("a coroutine that waits on a broken barrier", function()
     }, log)
   end)
 
-  it_catches("stays suspended if somebody else resumes it", function()
+  it_catches("stays suspended if other code resumes it", function()
     local b, log = barrier.new(2), {}
     b:abort "why"
     local x = party(b, "x", log)
@@ -489,7 +489,7 @@ describe("the CancelledError that cancel made", function()
     assert.are.equal(50, reports)
   end)
 
-  ---Is __close given the error that a coroutine died of? Not before Lua 5.4.3.
+  ---True if __close gets the error that a coroutine died of: from Lua 5.4.3 on.
   local closing_tells = coroutine.close and load [[
     local told
     local co = coroutine.create(function()

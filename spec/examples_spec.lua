@@ -79,7 +79,7 @@ describe("the example", function()
     }, "asyncio_docs")
   end)
 
-  it("timeout_and_abort reports what happened to everybody", function()
+  it("timeout_and_abort reports what happened to each party", function()
     prints(lines {
       "hasty: TimeoutError: wait timed out after 10 ms, 3 of 4 had arrived",
       "leader: TimeoutError: wait timed out after 30 ms, 2 of 4 had arrived",

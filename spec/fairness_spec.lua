@@ -92,7 +92,7 @@ describe("timers and I/O of the same loop are not starved by", function()
     ]]
   end)
 
-  support.it_catches("coroutines that somebody else resumes for ever", function()
+  support.it_catches("coroutines that other code resumes for ever", function()
     leaves_others_alive [[
       local b = barrier.new(2)
       local x
@@ -183,7 +183,7 @@ describe("timers and I/O of the same loop are not starved by", function()
     ]]
   end)
 
-  it("trips after somebody has closed all of our handles", function()
+  it("trips after other code has closed all of our handles", function()
     leaves_others_alive [[
       local mine = {}
       uv.walk(function(handle) mine[tostring(handle)] = true end)

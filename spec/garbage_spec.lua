@@ -263,7 +263,7 @@ describe("a waiting coroutine", function()
     assert.are.equal(0, b.n_waiting)
   end)
 
-  support.it_catches("is let go when it is cancelled, even if somebody keeps its error", function()
+  support.it_catches("is let go when it is cancelled, even if its error is kept", function()
     local b = barrier.new(2)
     local seen = setmetatable({}, { __mode = "v" })
     seen[1] = support.party(b, "p", {})
@@ -418,7 +418,7 @@ describe("what a barrier no longer needs", function()
     assert.is_nil(next(seen))
   end)
 
-  it("is not kept by a Waiter that somebody holds", function()
+  it("is not kept by a Waiter that other code holds", function()
     local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
     local function callback()
       local upvalue = {}

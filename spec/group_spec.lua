@@ -60,7 +60,7 @@ describe("barrier.group", function()
     }, errors)
   end)
 
-  it("tells the numbers of jobs, and which are pending, in order of adding", function()
+  it("has the numbers of jobs, and which are pending, in order of adding", function()
     local group, done, keys = barrier.group(), {}, {}
     assert.are.same({}, group:pending())
     for i = 1, 100 do
@@ -217,7 +217,7 @@ describe("a group, unlike a counter,", function()
     assert.are.equal(31, #results)
   end)
 
-  it("calls nobody who has closed its Waiter", function()
+  it("calls no callback whose Waiter was closed", function()
     local group, log = barrier.group(), {}
     local done = group:add()
     local waiter = group:wait(error)

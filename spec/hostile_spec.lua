@@ -1,5 +1,5 @@
 -- Hostile use: the debug library, finalizers in any order, a state that closes at the
--- worst moment, a loop whose handles somebody closes, a module loaded twice. Nothing may
+-- worst moment, a loop whose handles other code closes, a module loaded twice. Nothing may
 -- crash, and no promised wake-up may be lost. Each scenario runs in a process of its own;
 -- the specs check its exit status and output.
 
@@ -936,7 +936,7 @@ describe("the event loop", function()
     ]])
   end)
 
-  it("may have all its handles closed by anybody, again and again", function()
+  it("may have all its handles closed by other code, again and again", function()
     survives [[
       local function close_all()
         uv.walk(function(h) if not h:is_closing() then h:close() end end)

@@ -190,7 +190,7 @@ describe("a resumed coroutine", function()
   end)
 end)
 
-describe("somebody who closes every handle of the loop", function()
+describe("other code that closes every handle of the loop", function()
   local function close_all()
     uv.walk(function(handle)
       if not handle:is_closing() then

@@ -68,7 +68,7 @@ describe("in one turn", function()
     }, log)
   end)
 
-  it("those inside and the blocked go in order of arrival, whoever has left", function()
+  it("those inside and the blocked go in order of arrival, whichever party has left", function()
     for how, expected in pairs { reset = RESET, abort = ABORTED } do
       local b, turns = counted(6)
       local log, order = {}, {}

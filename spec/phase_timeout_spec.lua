@@ -85,7 +85,7 @@ describe("the option timeout", function()
     assert.are.same({ "w" .. failed(2, 3, 4) }, log)
   end)
 
-  it("tells the number of parties at the time when it passes", function()
+  it("names the number of parties at the time when it passes", function()
     local b, log = timed(3, 2), {}
     b:wait(listener(log, "w"))
     b:register(4)
@@ -138,7 +138,7 @@ describe("the time of a phase", function()
     assert.is_false(b.broken)
   end)
 
-  it("runs from the first arrival, whoever comes and goes", function()
+  it("runs from the first arrival, whichever parties come and go", function()
     local b, log = timed(4, 20), {}
     local first = b:wait(nobody)
     pass_time(10)

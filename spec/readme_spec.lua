@@ -107,7 +107,7 @@ local function run_in_nvim(nvim, code, lines, prelude)
   return result
 end
 
--- Stand-ins for the frameworks. Each follows the protocol of the real one: who passes the
+-- Stand-ins for the frameworks. Each follows the protocol of the real one: which side passes the
 -- callback, as which argument, and what the call returns.
 local FRAMEWORKS = [[
 vim = {}

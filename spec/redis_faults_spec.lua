@@ -711,7 +711,7 @@ describe("barrier.redis, when something goes wrong:", function()
     COMMANDS = COMMANDS or line:match "^ACL SETUSER .*&barrier:%* (%+.*)$"
   end
 
-  it_redis("a user who may do no more than it needs can use it", function()
+  it_redis("a user with no more rights than it needs can use it", function()
     local words = {
       "acl", "setuser", "app", "reset", "on", ">p:a@s%/s", "~barrier:*", "&barrier:*",
     }

@@ -400,7 +400,7 @@ describe("the script of barrier.redis", function()
     assert.are.equal(0, b.call("beat", 0, 0)[7])
   end)
 
-  redis.it("knows who has arrived, also when the answer was all that was wanted", function()
+  redis.it("knows which members have arrived, also if only the answer was wanted", function()
     local a = caller "silent"
     local function standing(reply)
       return { reply[4], reply[5], reply[8] } -- arrived, waiting, missing

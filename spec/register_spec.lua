@@ -318,7 +318,7 @@ describe("the action of a trip by deregister", function()
 end)
 
 describe("in an action", function()
-  ---Two parties, the second of whom trips the barrier with an action that is `f` once.
+  ---Two parties, the second of which trips the barrier with an action that is `f` once.
   local function acting(log, f, arrive)
     local calls = 0
     local b = barrier.new(2, { action = function(self)

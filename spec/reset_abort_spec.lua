@@ -79,7 +79,7 @@ describe("reset", function()
     assert.are.same({ "c 2", "a" .. RESET, "b" .. RESET }, log)
   end)
 
-  it("twice fails nobody twice", function()
+  it("twice fails each party once", function()
     local b, log = barrier.new(3), {}
     b:wait(listener(log, "a"))
     b:reset()

@@ -299,7 +299,7 @@ describe("schedule is called for waiters that", function()
 end)
 
 describe("until drain is called", function()
-  it("the barrier drains, who arrives is blocked, and the loop has nothing to do", function()
+  it("the barrier drains, arrivals are blocked, and the loop has nothing to do", function()
     local log = {}
     local b, drains = tripped(2, log)
     b:wait(listener(log, "blocked"))
@@ -495,7 +495,7 @@ describe("drain", function()
     assert.are.same({ "later 0" }, log)
   end)
 
-  it("lets out whoever is ready when it is called, without waiting for the loop", function()
+  it("lets out the parties that are ready at once, without waiting for the loop", function()
     local log = {}
     local b, drains, waiters = tripped(1, log)
     waiters[1]:close()

@@ -24,7 +24,7 @@ local function listener(log, name)
   return support.listener(log, name)
 end
 
----Does the name go, with all that refers to it? Then it can have other parties.
+---True if the name is gone with all that refers to it: then it can have other parties.
 local function is_gone(name)
   support.collect_garbage()
   return (pcall(barrier.shared, name, 1000))
@@ -50,7 +50,7 @@ describe("barrier.shared", function()
     assert.are.equal(3, barrier.shared("float", 3.0).parties)
   end)
 
-  it("insists on one number of parties, and tells both", function()
+  it("insists on one number of parties, and names both", function()
     local b = new(3)
     local ok, message = pcall(barrier.shared, b.name, 4)
     assert.is_false(ok)
@@ -132,14 +132,14 @@ describe("barrier.shared", function()
     assert.is_true(is_gone "going")
   end)
 
-  it("stays as long as somebody has arrived", function()
+  it("stays as long as a party has arrived", function()
     barrier.shared("staying", 2):arrive()
     assert.is_false(is_gone "staying")
     barrier.shared("staying", 2):arrive()
     assert.is_true(is_gone "staying")
   end)
 
-  it("stays as long as somebody waits", function()
+  it("stays as long as a party waits", function()
     local log = {}
     party(barrier.shared("waiting", 2), "a", log)
     assert.is_false(is_gone "waiting")
@@ -180,7 +180,7 @@ describe("wait of a shared barrier", function()
     assert.are.same({ 0, 0, 0 }, log)
   end)
 
-  it("counts who arrives after the trip in the next phase at once", function()
+  it("counts a party that arrives after the trip in the next phase at once", function()
     local b, log = new(2), {}
     party(b, "a", log)
     party(b, "b", log)
@@ -193,7 +193,7 @@ describe("wait of a shared barrier", function()
     assert.are.same({ "b 1", "d 1", "a 0", "c 0" }, log)
   end)
 
-  it("gives out positions among those who wait", function()
+  it("gives out positions among the parties that wait", function()
     local b, log = new(4), {}
     b:arrive()
     party(b, "a", log)
@@ -215,7 +215,7 @@ describe("wait of a shared barrier", function()
     assert.are.same({ "a", "b 0", "late 0" }, log)
   end)
 
-  it("keeps the loop running for as long as somebody waits", function()
+  it("keeps the loop running for as long as a party waits", function()
     local b, log = new(2), {}
     party(b, "a", log)
     local timer = uv.new_timer()
@@ -318,7 +318,7 @@ describe("wait of a shared barrier", function()
     assert.is_true(is_gone "metamethod")
   end)
 
-  it("yields nothing to whoever resumes the coroutine", function()
+  it("yields nothing to the code that resumes the coroutine", function()
     local b = new(2)
     local c = coroutine.create(function() b:wait() end)
     assert.are.same({ true }, { coroutine.resume(c) })
@@ -328,7 +328,7 @@ describe("wait of a shared barrier", function()
 end)
 
 describe("a timeout at a shared barrier", function()
-  it_catches("takes out the one who waits", function()
+  it_catches("takes out the party that waits", function()
     local b, log, err = new(3), {}, nil
     support.co(function()
       err = select(2, pcall(b.wait, b, 5))
@@ -345,7 +345,7 @@ describe("a timeout at a shared barrier", function()
     assert.are.equal(b, err.barrier)
   end)
 
-  it("tells a callback", function()
+  it("is passed to a callback", function()
     local b, log = new(2), {}
     b:wait(0, listener(log, "a"))
     assert.are.same({}, log)
@@ -548,7 +548,7 @@ describe("leaving a shared barrier", function()
 end)
 
 describe("reset and abort of a shared barrier", function()
-  it("fail those who wait", function()
+  it("fail the parties that wait", function()
     local b, log, errors = new(3), {}, {}
     b:wait(function(err) add(log, tostring(err)) add(errors, err) end)
     b:arrive()
@@ -567,7 +567,7 @@ describe("reset and abort of a shared barrier", function()
     assert.are.equal(0, b.generation)
   end)
 
-  it("fail who waits or arrives at a broken barrier, until it is reset", function()
+  it("fail each party that waits or arrives at a broken barrier, until it is reset", function()
     local b, log = new(2), {}
     b:abort "first"
     b:abort "second"
@@ -596,7 +596,7 @@ describe("reset and abort of a shared barrier", function()
     assert.is_nil(support.last_error.reason)
   end)
 
-  it("change nothing for those whom a trip has let out", function()
+  it("change nothing for parties that a trip has let out", function()
     local b, log = new(2), {}
     b:wait(listener(log, "a"))
     b:wait(listener(log, "b"))
@@ -642,7 +642,7 @@ describe("reset and abort of a shared barrier", function()
 end)
 
 describe("the loop of a shared barrier's waiters", function()
-  it_nests("can run inside of one who was let out", function()
+  it_nests("can run inside a party that was let out", function()
     local b, log = new(3), {}
     b:wait(function()
       add(log, "a")
@@ -655,7 +655,7 @@ describe("the loop of a shared barrier's waiters", function()
     assert.are.same({ "a", "b 1", "a again" }, log)
   end)
 
-  it("survives that somebody closes its handles", function()
+  it("survives other code that closes its handles", function()
     local b, log = new(2), {}
     b:wait(listener(log, "a"))
     uv.walk(function(handle)
@@ -667,7 +667,7 @@ describe("the loop of a shared barrier's waiters", function()
     assert.are.same({ "a 0", "b 1" }, log)
   end)
 
-  it("survives that somebody closes its handles when somebody is ready", function()
+  it("survives other code that closes its handles when a party is ready", function()
     local b, log = new(2), {}
     b:wait(function(_, position)
       add(log, "a " .. position)
@@ -893,7 +893,7 @@ describe("a shared barrier where waiters have to be scheduled", function()
     ]])
   end)
 
-  it_nests("schedules those who are left when a waiter runs the loop", function()
+  it_nests("schedules the remaining parties when a waiter runs the loop", function()
     prints("a\nb\na again\n", [[
       b:wait(function()
         print "a"

@@ -13,13 +13,13 @@ local ABORTED = " BrokenBarrierError: barrier aborted"
 
 local function nobody() end
 
----Resumes x as somebody else would, which has to stay suspended and to yield nothing.
+---Resumes x as other code would. It has to stay suspended, and to yield nothing.
 local function meddle(x, ...)
   assert.are.same({ n = 1, true }, pack(coroutine.resume(x, ...)))
   assert.are.equal("suspended", coroutine.status(x))
 end
 
-describe("a waiting coroutine that somebody else resumes", function()
+describe("a waiting coroutine that other code resumes", function()
   it("leaves at once, is suspended again, and fails on the next turn", function()
     local b, drains = keeping(2)
     local log = {}
@@ -236,7 +236,7 @@ describe("a waiting coroutine that somebody else resumes", function()
   end)
 end)
 
-describe("somebody else may also resume a coroutine that is", function()
+describe("other code may also resume a coroutine that is", function()
   it_catches("blocked", function()
     local b, log = barrier.new(2), {}
     b:wait(listener(log, "w1"))
@@ -354,7 +354,7 @@ describe("somebody else may also resume a coroutine that is", function()
   end)
 end)
 
-describe("somebody who leaves the barrier", function()
+describe("a party that leaves the barrier", function()
   it_catches("may resume one that leaves after it: that fails on the next turn", function()
     local b, turns = support.counted(4)
     local log, x = {}, nil

@@ -50,7 +50,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("shows each barrier with somebody in it, and how many are missing", function()
+  it("shows each barrier with a party in it, and how many are missing", function()
     succeeds [[
       local a, b, empty = barrier.new(1009), barrier.new(2003), barrier.new(1)
       for _ = 1, 3 do a:wait(function() end) end
@@ -386,7 +386,7 @@ describe("barrier.stuck", function()
     ]]
   end)
 
-  it("tells at the end of a program where it got stuck", function()
+  it("says at the end of a program where it got stuck", function()
     local out = support.output_of [[
       local b = barrier.new(3)
       local function worker() b:wait() print "not reached" end

@@ -6,7 +6,7 @@ local M = {}
 
 M.project = uv.cwd()
 
----Can a coroutine yield inside pcall? Not in PUC Lua 5.1.
+---True if a coroutine can yield inside pcall: not in PUC Lua 5.1.
 M.pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
 end)() == nil
@@ -22,7 +22,7 @@ if not M.interpreter then
   M.interpreter = arg[i]
 end
 
----Can a callback run the loop? Newer versions of luv refuse: "loop already running".
+---True if a callback can run the loop. Newer versions of luv refuse: "loop already running".
 M.loop_nests = (function()
   local nests
   local timer = uv.new_timer()
@@ -141,7 +141,7 @@ function M.party(b, name, log, timeout)
   return enter("wait", b, name, log, timeout)
 end
 
----One who awaits a trip in coroutine style, and logs `name generation` or `name error`.
+---Awaits a trip in coroutine style, and logs `name generation` or `name error`.
 function M.watcher(b, name, log, timeout)
   return enter("await_trip", b, name, log, timeout)
 end
@@ -281,7 +281,7 @@ function M.collect_garbage()
   end
 end
 
----Is the value that `make` returns collected?
+---True if the value that `make` returns is collected.
 function M.collected(make)
   local seen = setmetatable({}, { __mode = "v" })
   seen[1] = make()

@@ -585,7 +585,7 @@ describe("until it passes, a wait with a timeout", function()
         b:wait(LONG, nobody)
         b:wait(LONG, nobody)
       end,
-      function() -- it trips, though somebody is blocked by then
+      function() -- it trips, though a party is blocked by then
         local late = {}
         local b = barrier.new(1, {
           action = function(self)
@@ -654,7 +654,7 @@ describe("the message of a TimeoutError", function()
       "3" .. timed_out(0, 1, 4) }, log)
   end)
 
-  it("tells how it was at the timeout, not when it resumes", function()
+  it("says how it was at the timeout, not when it resumes", function()
     local b, drains = keeping(3)
     local log = {}
     b:wait(1, listener(log, "x"))
@@ -680,7 +680,7 @@ describe("the message of a TimeoutError", function()
     assert.are.same({ "blocked" .. timed_out(2, 0, 1) }, log)
   end)
 
-  it("tells the number of parties at the timeout", function()
+  it("names the number of parties at the timeout", function()
     local b, log = barrier.new(3), {}
     b:wait(1, listener(log, "x"))
     b:register(6)

@@ -6,7 +6,7 @@ local co, party, run_loop = support.co, support.party, support.run_loop
 local listener = support.listener
 
 describe("a trip", function()
-  it("lets everybody through with positions 0 to parties-1, the last arrival at once", function()
+  it("lets all parties through with positions 0 to parties-1, the last arrival at once", function()
     local b, log = barrier.new(3), {}
     for i = 1, 3 do
       party(b, "p" .. i, log)
@@ -78,7 +78,7 @@ describe("a trip", function()
     assert.are.equal("filling", b.state)
   end)
 
-  it("yields no values to whoever resumed the coroutine", function()
+  it("yields no values to the code that resumed the coroutine", function()
     local b = barrier.new(2)
     local waiting = coroutine.create(function(...)
       return b:wait(...)
@@ -128,7 +128,7 @@ describe("a trip", function()
     assert.are.same({ "1 false", "2 false" }, log)
   end)
 
-  it("resumes everybody in one turn of the loop", function()
+  it("resumes all parties in one turn of the loop", function()
     local b, order = barrier.new(4), {}
     local timer = uv.new_timer()
     for i = 1, 4 do
@@ -163,7 +163,7 @@ describe("a trip", function()
     }, log)
   end)
 
-  it("keeps the order of arrival whoever has left before", function()
+  it("keeps the order of arrival whichever party has left before", function()
     local b, log, waiters = barrier.new(6), {}, {}
     for i = 1, 5 do
       waiters[i] = b:wait(listener(log, "early " .. i))
@@ -295,7 +295,7 @@ describe("the positions of a trip", function()
     end
   end)
 
-  it("have no gaps or duplicates after somebody has left", function()
+  it("have no gaps or duplicates after a party has left", function()
     local b, log = barrier.new(4), {}
     local nobody = function() end
     local first = b:wait(nobody)
@@ -311,7 +311,7 @@ describe("the positions of a trip", function()
     assert.are.same({ "a 0", "b 1", "c 2", "d 3" }, log)
   end)
 
-  it("stay as they were given when somebody leaves after the trip", function()
+  it("stay as they were given when a party leaves after the trip", function()
     local orders = { { 2, 3, 4 }, { 4, 3, 2 }, { 2, 4, 3 }, { 3, 2, 4 }, { 3, 4, 2 } }
     local b = barrier.new(7)
     for _, order in ipairs(orders) do
@@ -351,7 +351,7 @@ describe("the positions of a trip", function()
     assert.are.same({ "p1 0", "p3 2", "p5 4" }, log)
   end)
 
-  it("start from 0 again after everybody still inside has left early", function()
+  it("start from 0 again after all parties still inside have left early", function()
     local b, log = barrier.new(2), {}
     local one, two = b:wait(listener(log, "a")), b:wait(listener(log, "b"))
     one:close()

@@ -106,7 +106,7 @@ describe("the array of waiters", function()
     assert_waiters({ blocked, again }, b)
   end)
 
-  it("is in order whoever has left", function()
+  it("is in order whichever party has left", function()
     local b, all, left = barrier.new(5000), {}, {}
     for i = 1, 3000 do
       all[i] = b:wait(nobody)
@@ -153,8 +153,8 @@ describe("the array of waiters", function()
   end)
 end)
 
-describe("the array of waiters has those", function()
-  it("who have yet to resume after a trip, a reset or an abort", function()
+describe("the array of waiters has parties", function()
+  it("that have yet to resume after a trip, a reset or an abort", function()
     for _, how in ipairs { "wait", "reset", "abort" } do
       local b, drains = keeping(4)
       local list = {}
@@ -174,7 +174,7 @@ describe("the array of waiters has those", function()
     end
   end)
 
-  it("who leave later in the same turn, not those who are leaving or have left", function()
+  it("that leave later in the same turn, and none that is leaving or has left", function()
     for _, how in ipairs { "wait", "reset", "abort" } do
       local b, seen, list = barrier.new(4), {}, {}
       for i = 1, 3 do
@@ -194,7 +194,7 @@ describe("the array of waiters has those", function()
     end
   end)
 
-  it("who leave later, not a coroutine that has just resumed", function()
+  it("that leave later, not a coroutine that has just resumed", function()
     local b, list, seen = barrier.new(4), {}, 0
     for i = 1, 3 do
       list[i] = co(function()
@@ -208,7 +208,7 @@ describe("the array of waiters has those", function()
     assert.are.equal(3, seen)
   end)
 
-  it("who are blocked, while the others leave", function()
+  it("that are blocked, while the others leave", function()
     local b, counts = barrier.new(2), {}
     for _ = 1, 2 do
       b:wait(function()
@@ -221,7 +221,7 @@ describe("the array of waiters has those", function()
     assert_waiters({ blocked }, b)
   end)
 
-  it_catches("who are cancelled, at their place, until they resume", function()
+  it_catches("that are cancelled, at their place, until they resume", function()
     local b, list = barrier.new(5), {}
     for i = 1, 3 do
       list[i] = support.party(b, "p" .. i, {})
@@ -236,7 +236,7 @@ describe("the array of waiters has those", function()
     assert_waiters({ list[3], list[4] }, b)
   end)
 
-  it_catches("who are cancelled while blocked, or after a trip", function()
+  it_catches("that are cancelled while blocked, or after a trip", function()
     local b, list = barrier.new(3), {}
     for i = 1, 2 do
       list[i] = support.party(b, "p" .. i, {})
@@ -252,7 +252,7 @@ describe("the array of waiters has those", function()
     assert_waiters({ list[3], list[5] }, b)
   end)
 
-  it("who have timed out, until they resume", function()
+  it("that have timed out, until they resume", function()
     local b, drains = keeping(4)
     local list = { b:wait(nobody), b:wait(0, nobody), waiting(b) }
     run_loop()
@@ -262,7 +262,7 @@ describe("the array of waiters has those", function()
     assert_waiters({ list[1], list[3] }, b)
   end)
 
-  it_catches("whom a stranger has resumed, at their place, until their turn", function()
+  it_catches("that a stranger has resumed, at their place, until their turn", function()
     local b, list = barrier.new(5), {}
     for i = 1, 4 do
       list[i] = party(b, "p" .. i, {})
@@ -278,7 +278,7 @@ describe("the array of waiters has those", function()
   end)
 end)
 
-describe("the array of waiters has none of those", function()
+describe("the array of waiters has no party", function()
   it("whose Waiter is closed, even if its on_close has yet to be called", function()
     local b, closed = barrier.new(4), 0
     local list = parties(b, 3)
@@ -291,7 +291,7 @@ describe("the array of waiters has none of those", function()
     assert_waiters({ list[1], list[3] }, b)
   end)
 
-  it("who came to a broken barrier, though it has those whom the abort fails", function()
+  it("that came to a broken barrier, though it has those that the abort fails", function()
     local b = barrier.new(4)
     local list = { b:wait(nobody), b:wait(nobody) }
     b:abort()
@@ -303,7 +303,7 @@ describe("the array of waiters has none of those", function()
     assert_waiters(list, b)
   end)
 
-  it("who passed as the last arrival in coroutine style", function()
+  it("that passed as the last arrival in coroutine style", function()
     local b = barrier.new(3)
     local list = { waiting(b), b:wait(nobody) }
     co(function()
@@ -314,7 +314,7 @@ describe("the array of waiters has none of those", function()
     assert_waiters(list, b)
   end)
 
-  it("who arrived without waiting, or who watch", function()
+  it("that arrived without waiting, nor watchers", function()
     local b = barrier.new(4)
     local list = {}
     local function enter()
@@ -335,7 +335,7 @@ describe("the array of waiters has none of those", function()
     assert_waiters({}, b)
   end)
 
-  it_catches("who watch and leave early, before the trip or after it", function()
+  it_catches("that watches and leaves early, before the trip or after it", function()
     for _, trip in ipairs { false, true } do
       local b, drains = keeping(1)
       local cancelled, resumed = support.watcher(b, "t", {}), support.watcher(b, "t", {})
@@ -352,7 +352,7 @@ describe("the array of waiters has none of those", function()
     end
   end)
 
-  it("who wait at another barrier", function()
+  it("that waits at another barrier", function()
     local a, b = barrier.new(2), barrier.new(2)
     local x, y = a:wait(nobody), waiting(b)
     assert_waiters({ x }, a)
@@ -398,7 +398,7 @@ describe("while the action runs, the array of waiters", function()
     run_loop()
   end)
 
-  it("has those who arrive meanwhile behind the last arrival", function()
+  it("has parties that arrive meanwhile behind the last arrival", function()
     local b, list = acting(function(self, list)
       list[3] = coroutine.running()
       list[4] = self:wait(nobody)
@@ -412,7 +412,7 @@ describe("while the action runs, the array of waiters", function()
     assert_waiters({ list[4], list[5] }, b)
   end)
 
-  it("lacks those who leave meanwhile; newcomers come last", function()
+  it("lacks parties that leave meanwhile; newcomers come last", function()
     local b, list = acting(function(self, list)
       list[4] = self:wait(nobody)
       list[1]:close()
@@ -452,7 +452,7 @@ describe("while the action runs, the array of waiters", function()
     assert.are.equal("draining", b.state)
   end)
 
-  it("has all those it has thrown out, including the last arrival", function()
+  it("has all parties that it has thrown out, including the last arrival", function()
     for _, method in ipairs { "reset", "abort" } do
       local b, list = acting(function(self, list)
         self[method](self)

@@ -5,6 +5,6 @@
 #ifndef BARRIER_STAMP_H
 #define BARRIER_STAMP_H
 
-#define BARRIER_STAMP "3014475002"
+#define BARRIER_STAMP "1901117649"
 
 #endif

@@ -49,7 +49,7 @@ struct frame {
   uint32_t node;     /* action: of the last arrival, 0 if it does not wait */
   uint32_t previous; /* coroutine: what nodes_park returned */
   bool in_turn;      /* action: not run by a last arrival, ... */
-  uint32_t ready;    /* and who passes is ready in the turns after this one */
+  uint32_t ready;    /* and the parties that pass are ready in the turns after this one */
   bool keeps_node;   /* coroutine, callback: the node is still parked for it */
   bool is_back;      /* coroutine: it waits again, so it has yielded */
 };
@@ -57,7 +57,7 @@ struct frame {
 static struct machine m;
 static struct frame frames[DEPTH];
 static uint32_t depth;
-static uint32_t most;       /* the most nodes at once, since the last machine_rest */
+static uint32_t most;       /* the most nodes at once, since the last nodes_rest */
 static char keys[KEYS + 1]; /* addresses for nodes_find */
 
 static const void *key_of(int key) { return key ? &keys[key] : NULL; }
@@ -108,8 +108,8 @@ static void compare_queue(enum list_name name, uint8_t place) {
     CHECK((node_at(n)->outcome == MACHINE_ARRIVED) == (x->arrivals > 0));
     if (x->arrivals) CHECK(node_at(n)->as.count == x->arrivals);
     if (name == LEAVERS) CHECK(node_at(n)->outcome == x->outcome);
-    if (name == LEAVERS || name == TOLD) CHECK(node_at(n)->as.turn == x->turn);
-    if (name == TOLD)
+    if (name == LEAVERS || name == NOTIFY) CHECK(node_at(n)->as.turn == x->turn);
+    if (name == NOTIFY)
       CHECK(node_at(n)->ticket == x->number);
     else
       CHECK((node_at(n)->ticket != 0) == x->is_party);
@@ -117,7 +117,7 @@ static void compare_queue(enum list_name name, uint8_t place) {
   }
 }
 
-/* Everybody has the position given out at the trip. */
+/* Each party has the position that it was given at the trip. */
 static void compare_positions(void) {
   uint64_t next = m.position;
   if (model.state != MACHINE_DRAINING) return;
@@ -163,7 +163,7 @@ static void check(void) {
   compare_queue(BLOCKED_OUT, m.inside ^ 1);
   compare_queue(LEAVERS, PLACE_LEAVING);
   compare_queue(WATCHERS, PLACE_WATCHING);
-  compare_queue(TOLD, PLACE_TOLD);
+  compare_queue(NOTIFY, PLACE_NOTIFY);
   compare_positions();
   compare_coming();
   CHECK(m.state == model.state && m.generation == model.generation);
@@ -173,7 +173,7 @@ static void check(void) {
   CHECK(machine_full(&m) ==
         (model.state == MACHINE_FILLING && !model.held && model_counted() >= model.parties));
   CHECK(machine_waiting(&m) == waiting && machine_counted(&m) == model_counted());
-  CHECK(machine_anybody_waits(&m) == model_anybody_waits());
+  CHECK(machine_has_waiters(&m) == model_has_waiters());
   CHECK(machine_busy(&m) == model_busy());
   CHECK(!machine_busy(&m) || machine_pending(&m) > 0);
   CHECK(live == (m.nodes.capacity ? block_size(m.nodes.capacity) : 0));

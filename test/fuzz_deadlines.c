@@ -99,7 +99,7 @@ static void add(uint32_t i) {
   count++;
 }
 
-/* Memory that would be given back may not be had, and then stays. */
+/* A smaller block may not be available; then the old one stays. */
 static void discard(uint32_t i) {
   if (expected[i].order == 0) return;
   exhausted = random_below(4) == 0;

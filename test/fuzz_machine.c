@@ -121,7 +121,7 @@ static void do_arrive(uint32_t n, uint32_t more) {
 
 /* }=== */
 
-/* {=== everybody is there === */
+/* {=== all parties have arrived === */
 
 static void do_trip(uint32_t ready) {
   machine_trip(&m, ready);
@@ -133,12 +133,12 @@ static void do_hold(uint32_t last, bool runs) {
   model_hold(runs ? last : 0);
 }
 
-static void do_put_off(uint32_t last, uint32_t at) {
-  machine_put_off(&m, last, at);
-  model_put_off(at);
+static void do_defer(uint32_t last, uint32_t at) {
+  machine_defer(&m, last, at);
+  model_defer(at);
 }
 
-/* How everybody who comes last goes on: with an action, deferred, or at once. */
+/* What a last arrival does: run an action, defer the trip, or trip at once. */
 static bool has_action(uint8_t how) { return how & 1 && depth < DEPTH; }
 
 static bool is_deferred(uint8_t how) { return how & 2; }
@@ -146,7 +146,7 @@ static bool is_deferred(uint8_t how) { return how & 2; }
 /* The last arrival has come, and waits at `node`, or does not wait: 0. */
 static void complete(int key, uint32_t node, uint8_t how) {
   if (is_deferred(how)) {
-    do_put_off(node, turn);
+    do_defer(node, turn);
     yielded(key);
   } else if (has_action(how)) {
     do_hold(node, node != 0);
@@ -223,15 +223,15 @@ static void op_register(uint8_t arg, uint8_t how) {
   if (trips) complete(0, 0, how);
 }
 
-/* If nobody is inside, the blocked have to wait for a turn all the same. */
+/* Even if no party is inside, the blocked have to wait for a turn. */
 static void trip_in_turn(uint32_t ready) {
   do_trip(ready);
   if (model.state == MACHINE_FILLING) m.blocked_turn = model.blocked_turn = turn;
 }
 
-/* The error of an action reaches nobody: it is posted, unless somebody waits. */
+/* No party gets the error of an action: it is posted, unless a party waits. */
 static void lose_error(void) {
-  if (machine_anybody_waits(&m) || is_crowded()) return;
+  if (machine_has_waiters(&m) || is_crowded()) return;
   reserve(false);
   do_post(0, OUTCOME_UNCAUGHT);
 }
@@ -338,10 +338,10 @@ static void op_abort(void) {
 
 /* {=== turns === */
 
-/* There was no room to resume the coroutine. The blocked arrivals before it, who had nobody to
-** be told, are gone. */
+/* There was no room to resume the coroutine. The blocked arrivals before it, which notify no party,
+** are gone. */
 static void put_back(const struct leaver *leaver, const struct model *before, uint32_t at) {
-  bool after_blocked = leaver->place == (m.inside ^ 1) || leaver->place == PLACE_TOLD;
+  bool after_blocked = leaver->place == (m.inside ^ 1) || leaver->place == PLACE_NOTIFY;
   machine_put_back(&m, leaver);
   model = *before;
   if (model.state != MACHINE_BROKEN || !after_blocked || !earlier(model.blocked_turn, at)) return;
@@ -400,7 +400,7 @@ static bool op_admit(uint32_t at, uint8_t how) {
   CHECK(machine_admit(&m, at) == full);
   if (!full) return any;
   CHECK(m.last == last);
-  do_put_off(last, MACHINE_BEFORE(at));
+  do_defer(last, MACHINE_BEFORE(at));
   if (!(how & 4)) complete_in_turn(turn, how);
   return true;
 }
@@ -416,7 +416,7 @@ static void op_pass(uint8_t how) {
   op_admit(turn, how);
 }
 
-/* If nobody is left, the memory of a crowd can be given back. */
+/* If no node is left, the memory of a crowd can be given back. */
 static void op_rest(uint8_t how) {
   bool spare = m.nodes.capacity > 64 && most < m.nodes.capacity / 4;
   bool is_empty = crowd() == 0;
@@ -429,7 +429,7 @@ static void op_rest(uint8_t how) {
 
 /* }=== */
 
-/* Unwinds and drains. Whoever is ready is served in the next turn, so the machine comes to
+/* Unwinds and drains. Each ready party is served in the next turn, so the machine comes to
 ** rest, and no wake-up is lost. */
 static void come_to_rest(void) {
   uint32_t turns = 0;
@@ -457,7 +457,7 @@ static void come_to_rest(void) {
     CHECK(progress || list(BLOCKED_OUT)->count < blocked);
     CHECK(++turns <= 10 * CROWD);
   }
-  CHECK(list(LEAVERS)->count == 0 && list(TOLD)->count == 0);
+  CHECK(list(LEAVERS)->count == 0 && list(NOTIFY)->count == 0);
   CHECK(model.state == MACHINE_FILLING || list(IN)->count == 0);
 }
 

@@ -7,8 +7,8 @@
 
 #include "check.h"
 
-/* The tickets grow in the queues of parties: first come, first served. Who watches has
-** none, and who was told has a generation instead. */
+/* The tickets grow in the queues of parties: first come, first served. A watcher has none, and one
+** that is yet to be notified has a generation instead. */
 static void check_ticket(const struct machine *m, const struct node *node,
                          const struct node *before) {
   switch (node->place) {
@@ -17,7 +17,7 @@ static void check_ticket(const struct machine *m, const struct node *node,
       CHECK(node->ticket > (before ? before->ticket : 0) && node->ticket <= m->nodes.tickets);
       break;
     case PLACE_WATCHING: CHECK(node->ticket == 0); break;
-    case PLACE_TOLD:
+    case PLACE_NOTIFY:
       CHECK(node->ticket >= (before ? before->ticket : 0) && node->ticket <= m->generation);
       break;
     default: CHECK(node->ticket <= m->nodes.tickets); break;
@@ -88,7 +88,7 @@ static void check_arrivals(const struct machine *m) {
   CHECK(m->arrivals == arrivals);
 }
 
-/* While everybody is there, the last arrival is the last inside. */
+/* While the barrier is held, the last arrival is the last inside. */
 static void check_hold(const struct machine *m) {
   if (!m->held) {
     CHECK(!m->due && m->runner == 0);

@@ -1,5 +1,5 @@
----Waits with timeouts while late_clock.c's clock passes what it is told to: none ends early,
----and each ends. Takes six seconds.
+---Waits with timeouts while late_clock.c's clock passes LATE_CLOCK: none ends early, and each ends.
+--- Takes six seconds.
 local uv = require "luv"
 local barrier = require "barrier"
 

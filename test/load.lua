@@ -6,7 +6,7 @@
 ---
 ---  endurance  100 million waits of all kinds, without growth of memory or handles: as many
 ---             as a program makes in 24 hours at over a thousand waits a second
----  crowd      one barrier for a million parties: trips, then everybody fails or leaves
+---  crowd      one barrier for a million parties: trips, then all parties fail or leave
 ---  burst      a barrier for two that is joined by a million now and then, and gives the memory
 ---             back
 ---  many       100,000 barriers at once, which trip, time out, and are collected
@@ -28,7 +28,7 @@ local FULL = arg[1] == "full"
 local LONG = 3600000
 local LUA_BOUND, RESIDENT_BOUND = 64, 2048 -- growth in kilobytes that counts as none
 
----Can a coroutine wait inside pcall? Not in PUC Lua 5.1.
+---True if a coroutine can wait inside pcall: not in PUC Lua 5.1.
 local pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
 end)() == nil
@@ -107,7 +107,7 @@ local function tally()
       t.positions[position] = (t.positions[position] or 0) + 1
     end
   end
-  ---Checks that everybody has passed, each with a position of their own. Starts over.
+  ---Checks that all parties have passed, each with a position of its own. Starts over.
   function t.check_trip(parties)
     check(t.total == parties, "%d of %d have passed", t.total, parties)
     for i = 0, parties - 1 do
@@ -115,7 +115,7 @@ local function tally()
     end
     t.positions, t.total = {}, 0
   end
-  ---Checks that everybody has failed with this error. Starts over.
+  ---Checks that all parties have failed with this error. Starts over.
   function t.check_error(text, parties)
     check(t.total == parties and t.errors[text] == parties, "%d of %d have failed, %s with %s",
       t.total, parties, t.errors[text], text)
@@ -150,7 +150,7 @@ local function crowd_of_callbacks(b, parties, note)
   end
 end
 
----Everybody leaves for good, in random order. At each step the others are counted right.
+---All parties leave for good, in random order. At each step the others are counted right.
 local function all_leave(b, list, leave)
   shuffle(list)
   for i = 1, #list do

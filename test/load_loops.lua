@@ -4,7 +4,7 @@ local barrier = require "barrier"
 
 local LONG = 3600000
 
----Can a coroutine wait inside pcall? Not in PUC Lua 5.1.
+---True if a coroutine can wait inside pcall: not in PUC Lua 5.1.
 local pcall_yields = coroutine.wrap(function()
   return pcall(coroutine.yield)
 end)() == nil
@@ -104,7 +104,7 @@ function loops.trouble(parties)
   return b
 end
 
----Each turn makes a barrier and drops it with everybody who waits in it.
+---Each turn makes a barrier, and drops it with the parties that wait there.
 function loops.drops()
   local b = barrier.new(1)
   local function again()
@@ -176,7 +176,7 @@ function loops.members(parties)
   return b
 end
 
----Others watch those who trip, in both styles, with and without a timeout.
+---Watchers await the trips of others, in both styles, with and without a timeout.
 function loops.watchers(watchers)
   local b = loops.callbacks(2)
   local function again()

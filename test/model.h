@@ -1,6 +1,6 @@
 /*
-** What fuzz_machine.c expects of a machine: the same barrier made of plain arrays, in which
-** everybody is written down and moved one by one.
+** What fuzz_machine.c expects of a machine: the same barrier made of plain arrays, in which each
+** party is an entry that is moved by itself.
 */
 #ifndef BARRIER_TEST_MODEL_H
 #define BARRIER_TEST_MODEL_H
@@ -9,14 +9,14 @@
 
 #define CROWD 80 /* most nodes at once */
 
-enum list_name { IN, BLOCKED_OUT, LEAVERS, WATCHERS, TOLD, LISTS };
+enum list_name { IN, BLOCKED_OUT, LEAVERS, WATCHERS, NOTIFY, LISTS };
 
 struct member {
   uint32_t node;
   int key;           /* of a coroutine; 0: it has none */
   uint32_t arrivals; /* blocked: so many arrive and do not wait; 0: it waits */
   bool is_party;     /* not one that watches */
-  bool is_ready;     /* it is told `outcome` in the turns after `turn`, as things are */
+  bool is_ready;     /* as things are, it gets `outcome` in the turns after `turn` */
   bool has_failed;   /* ... whatever happens to the barrier */
   enum outcome outcome;
   uint64_t number; /* its position, or generation */
@@ -123,10 +123,10 @@ static bool model_waits(enum list_name name) {
   return name == WATCHERS || (name == BLOCKED_OUT && model.state != MACHINE_BROKEN);
 }
 
-static bool model_anybody_waits(void) {
+static bool model_has_waiters(void) {
   for (uint32_t i = 0; i < list(BLOCKED_OUT)->count; i++)
     if (list(BLOCKED_OUT)->member[i].arrivals == 0) return true;
-  return list(IN)->count || list(WATCHERS)->count || list(TOLD)->count;
+  return list(IN)->count || list(WATCHERS)->count || list(NOTIFY)->count;
 }
 
 static bool model_busy(void) {
@@ -157,11 +157,11 @@ static void tell(struct member *x, enum outcome outcome, uint64_t number, uint32
   x->is_ready = true;
 }
 
-static void model_tell_watchers(enum outcome outcome, uint32_t at) {
+static void model_notify_watchers(enum outcome outcome, uint32_t at) {
   while (list(WATCHERS)->count) {
     struct member x = take_at(WATCHERS, 0);
     tell(&x, outcome, model.generation, at);
-    push(TOLD, &x);
+    push(NOTIFY, &x);
   }
 }
 
@@ -170,7 +170,7 @@ static void model_trip(uint32_t at) {
   model.generation++;
   model.arrived = 0;
   for (uint32_t i = 0; i < list(IN)->count; i++) tell(&list(IN)->member[i], OUTCOME_PASSED, i, at);
-  model_tell_watchers(OUTCOME_PASSED, at);
+  model_notify_watchers(OUTCOME_PASSED, at);
   model_emptied(at);
 }
 
@@ -181,7 +181,7 @@ static void model_hold(uint32_t runner) {
   model.thrown = OUTCOME_PASSED;
 }
 
-static void model_put_off(uint32_t at) {
+static void model_defer(uint32_t at) {
   model_hold(0);
   model.due = true;
   model.due_turn = at;
@@ -196,7 +196,7 @@ static bool model_unhold(uint32_t at) {
   return trips;
 }
 
-/* Everybody inside fails, and everybody who watched. */
+/* All parties inside and all watchers fail. */
 static void throw_out_all(enum outcome outcome) {
   model.arrived = 0;
   model.thrown = outcome;
@@ -205,8 +205,8 @@ static void throw_out_all(enum outcome outcome) {
     struct member *x = &list(IN)->member[i];
     tell(x, x->has_failed ? OUTCOME_FAILED : outcome, 0, turn);
   }
-  for (uint32_t i = 0; i < list(TOLD)->count; i++) list(TOLD)->member[i].outcome = outcome;
-  model_tell_watchers(outcome, turn);
+  for (uint32_t i = 0; i < list(NOTIFY)->count; i++) list(NOTIFY)->member[i].outcome = outcome;
+  model_notify_watchers(outcome, turn);
 }
 
 static void model_reset(void) {
@@ -221,7 +221,7 @@ static void model_abort(void) {
   model.blocked_turn = turn;
 }
 
-/* Puts the first in the list who is ready into `x`. False if nobody is, by now. */
+/* Takes the first ready member out of the list into `x`. False if none is ready by now. */
 static bool take_ready(enum list_name name, uint32_t at, struct member *x) {
   for (uint32_t i = 0; i < list(name)->count; i++) {
     if (list(name)->member[i].node == model.runner) continue;
@@ -242,18 +242,18 @@ static bool take_blocked(uint32_t at, struct member *x) {
   return false;
 }
 
-/* Who is next in this turn? False if nobody is. */
+/* Takes out the member that is let out next in this turn. False if none is. */
 static bool model_next(uint32_t at, struct member *x) {
   if (take_ready(LEAVERS, at, x)) return true;
   if (take_ready(IN, at, x)) {
     model_emptied(at - 1);
     return true;
   }
-  return take_blocked(at, x) || take_ready(TOLD, at, x);
+  return take_blocked(at, x) || take_ready(NOTIFY, at, x);
 }
 
-/* Lets the blocked in at the end of a turn. Returns whether anything happened; the node of
-** the last who came in goes to `last`, 0 if it was an arrival. */
+/* Lets the blocked in at the end of a turn. Returns whether anything happened; `last` becomes the
+** last node that came in, 0 if it was an arrival. */
 static bool model_admit(uint32_t at, uint32_t *last) {
   bool any = false;
   if (model.state != MACHINE_FILLING || model.held || !earlier(model.blocked_turn, at))

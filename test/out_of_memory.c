@@ -1,7 +1,7 @@
 /*
 ** Checks that running out of memory, at any allocation, raises Lua's memory error and
 ** nothing else: no crash, no leak, no lost wake-up, every barrier consistent. Afterwards
-** the same scenario must succeed in the same Lua state. The same must hold if somebody else
+** the same scenario must succeed in the same Lua state. The same must hold if other code
 ** uses the barriers while the module calls the loop, as a finalizer might.
 **
 ** From the project's folder, for any Lua version (test/run oom does it):
@@ -134,8 +134,8 @@ static const char *run_scenario(lua_State *L) {
 ** round for ever, so that tables are asked for each number instead. */
 #define HIGHEST 512
 
-/* What the barrier on the top keeps for its nodes: nothing for those that are free (unless
-** somebody did not come in for want of memory), and no error, as nobody is on the way. */
+/* The barrier on the top keeps nothing for a free node (unless a party could not come in for want
+** of memory), and no error, as no party is on its way out. */
 static void check_elements(lua_State *L, const struct barrier *b) {
   const struct nodes *nodes = &b->machine.nodes;
   room_push_elements(L, -1);
@@ -154,7 +154,7 @@ static void check_elements(lua_State *L, const struct barrier *b) {
   lua_pop(L, 2);
 }
 
-/* Is the barrier kept alive? */
+/* True if the scheduler keeps the barrier alive. */
 static bool is_anchored(lua_State *L, const struct barrier *b) {
   bool anchored;
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->room.scheduler->anchors);
@@ -164,7 +164,7 @@ static bool is_anchored(lua_State *L, const struct barrier *b) {
   return anchored;
 }
 
-/* Checks that the barrier on the top is consistent, with nobody left to let out or in. */
+/* Checks that the barrier on the top is consistent, with no party left to let out or in. */
 static void check_barrier(lua_State *L, const struct barrier *b) {
   const struct machine *m = &b->machine;
   CHECK(check_machine(m) == 0 && m->nodes.parked == 0);
@@ -179,7 +179,7 @@ static void check_barrier(lua_State *L, const struct barrier *b) {
   if (is_anchored(L, b)) complain(L, "a barrier is kept alive");
 }
 
-/* If somebody else closed or stopped the timer, makes a trip, which gets it going again. */
+/* If other code closed or stopped the timer, makes a trip, which starts it again. */
 static void recover(lua_State *L) {
   if (!loop.tampered) return;
   loop.tampered = false;
@@ -279,7 +279,7 @@ static void fail_at(enum mode mode, long n, long counts[2]) {
   close_state(L);
 }
 
-/* At the n-th call of the loop somebody meddles. */
+/* At the n-th call of the loop, other code meddles. */
 static void meddle_at(int meddler, long n) {
   lua_State *L = open_state();
   const char *error;
@@ -311,13 +311,13 @@ static void run_out_of_memory(long stride, long first) {
   }
 }
 
-/* Everybody meddles once at every call of the loop, or at one in `stride`. */
+/* Each meddler meddles once at every call of the loop, or at one in `stride`. */
 static void run_meddlers(long stride, long first) {
   long meddled = 0;
   current = MODE_OFF;
   for (int meddler = 1; meddler <= MEDDLERS; meddler++)
     for (at = first; at <= calls; at += stride, meddled++) meddle_at(meddler, at);
-  printf("  %ld calls of the loop at which somebody meddled\n", meddled);
+  printf("  %ld calls of the loop at which other code meddled\n", meddled);
 }
 
 int main(int argc, char **argv) {

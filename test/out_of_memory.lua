@@ -106,7 +106,7 @@ function sections.load()
   t.barrier = require "barrier"
 end
 
--- What somebody else may do while the module calls the loop.
+-- What other code may do while the module calls the loop.
 local meddlers = {
   function() t.latest:arrive() end,
   function() t.latest:reset() end,

@@ -216,7 +216,7 @@ function sections.parties_of_actions()
   equal(b.generation, 1)
 end
 
--- Actions whose error reaches nobody: the last arrival has left, and nobody else waits.
+-- Actions whose error no party gets: the last arrival has left, and no other party waits.
 function sections.lost_errors()
   local leave
   local b = new(2, { action = function(b)

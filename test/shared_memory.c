@@ -1,9 +1,8 @@
 /*
 ** Running out of memory at shared barriers: each allocation of a scenario, Lua's or the
 ** C core's own, fails once; or all from it on, until the error has come out; or each of the
-** core's alone. That raises
-** Lua's memory error and nothing else; afterwards nobody is lost, the loop comes to rest,
-** and the same scenario runs through in the same Lua state.
+** core's alone. That raises Lua's memory error and nothing else. Afterwards no party is lost, the
+** loop comes to rest, and the same scenario runs through in the same Lua state.
 **
 ** Usage: shared_memory [STRIDE]: one allocation in STRIDE (1) fails. test/run oom builds it.
 ** The scenario is shared_memory.lua; the loop is that of polling_loop.h. What becomes of a process

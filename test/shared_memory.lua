@@ -1,6 +1,6 @@
 -- The scenario of shared_memory.c: what can be done at shared barriers in one Lua state.
--- "run" does it; "rest" lets everybody out whom a run that failed has left, and sees that
--- the loop comes to rest.
+-- "run" does it; "rest" lets out all parties that a failed run has left, and checks that the
+-- loop comes to rest.
 local what = ...
 
 local uv = require "luv"
@@ -30,7 +30,7 @@ local function run(expected)
   check(not expected and not report, report or "no report")
 end
 
--- A party in coroutine style, where it can be caught what its wait raises.
+-- A party in coroutine style, where a coroutine can catch what its wait raises.
 local pcall_yields = coroutine.wrap(function() return pcall(coroutine.yield) end)() == nil
 local function patient(b, log, timeout)
   if not pcall_yields then

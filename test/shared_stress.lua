@@ -11,7 +11,7 @@ local PARTIES = { 3, 11, 19 }
 local PER_THREAD = 6 -- coroutines, and as many callbacks
 
 ---A thread: coroutines and callbacks that wait until there have been `waits` waits. Writes
----how often somebody passed in each position, and what else happened.
+---how often a party passed in each position, and what else happened.
 local THREAD = [=[
   package.path, package.cpath = ...
   local uv, barrier = require "luv", require "barrier"

@@ -1,9 +1,9 @@
 /*
 ** The barriers of several threads without Lua: src/shared/hub.c. Usage: shared_threads WAITS SEED
 **
-** First every allocation of a scenario fails once. Then threads do at random all that can
-** be done, and it is counted who passed, and where: nobody may be lost, and no position be
-** there twice. Build it with a sanitizer, or run it under valgrind's helgrind.
+** First every allocation of a scenario fails once. Then threads make random calls of every kind,
+** and each party's outcome and position are counted: no party may be lost, and no position given
+** out twice. Build it with a sanitizer, or run it under valgrind's helgrind.
 */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L

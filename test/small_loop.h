@@ -23,12 +23,12 @@ struct handle {
 static struct {
   struct handle *handles[MOST_HANDLES];
   int count;
-  uint64_t now;  /* what the module is told */
-  uint64_t time; /* what it would be told after update_time */
+  uint64_t now;  /* what the module gets */
+  uint64_t time; /* what it would get after update_time */
   uint64_t orders;
-  bool tampered;     /* somebody else has stopped, closed or unreferenced handles */
+  bool tampered;     /* other code has stopped, closed or unreferenced handles */
   long calls;        /* of these functions */
-  long countdown;    /* so many more until somebody meddles; 0: never */
+  long countdown;    /* so many more calls until other code meddles; 0: never */
   int meddler;       /* what it does */
   char report[4096]; /* of uncaught errors */
 } loop;
@@ -58,7 +58,7 @@ static struct handle *check_handle(lua_State *L) {
   return h;
 }
 
-/* Nobody may start or close a handle that is closed, unless it was closed just now. */
+/* A handle that is closed may not be started or closed, unless it was closed just now. */
 static struct handle *check_open_handle(lua_State *L) {
   struct handle *h = check_handle(L);
   CHECK(!h->is_closing || loop.meddler);

@@ -188,7 +188,7 @@ function Barrier:deregister(n) end
 ---The trip never waits for the caller. In all else it is as `b:wait()`: it suspends the coroutine, or
 ---it returns a Waiter and calls `callback(err, generation)`; it raises the same errors.
 ---@param timeout? integer milliseconds from the call, >= 0
----@return integer|any generation that of the barrier after the trip
+---@return integer|any generation the barrier's, after the trip
 ---@overload fun(self: barrier.Barrier, callback: barrier.on_trip): barrier.Waiter
 ---@overload fun(self: barrier.Barrier, timeout: integer?, callback: barrier.on_trip): barrier.Waiter
 function Barrier:await_trip(timeout) end

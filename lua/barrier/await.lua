@@ -117,7 +117,7 @@ end
 ---@type table<barrier.Barrier, integer>
 local asked = setmetatable({}, { __mode = "k" })
 
----Will the barrier trip in the next turn?
+---True if the barrier will trip in the next turn.
 ---@return boolean
 function M.is_asked(b)
   return asked[b] == b.generation

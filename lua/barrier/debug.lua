@@ -114,7 +114,7 @@ local function is_barrier(value)
   return (name == "barrier.Barrier" or name == "barrier.Shared") and value.generation ~= nil
 end
 
----Will it suspend the coroutine, or pass, and raise nothing about its arguments?
+---True if the call will suspend the coroutine or pass, and raise no argument error.
 local function can_suspend(self, timeout, ...)
   for i = 1, select("#", ...) do
     if select(i, ...) ~= nil then

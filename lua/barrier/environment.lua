@@ -7,7 +7,7 @@ local here = (...):match "^(.*%.)" or "" -- a copy of these files may have anoth
 local neovim = type(vim) == "table"
 
 -- Of the sources that these files go with; tools/stamp writes it.
-local STAMP = "3014475002"
+local STAMP = "1901117649"
 
 ---@param message any
 ---@return any # never

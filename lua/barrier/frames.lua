@@ -18,7 +18,7 @@ function M.is_own(source)
 end
 local is_own = M.is_own
 
----Is it a frame of the module, of a C function or, in Lua 5.1, of a tail call?
+---True for a frame of the module, of a C function or, in Lua 5.1, of a tail call.
 local function is_passed_over(info)
   return info.what == "C" or info.what == "tail" or is_own(info.source)
 end

@@ -146,7 +146,7 @@ end
 
 -- {=== what a wait gives ===
 
----Is there nothing to wait for?
+---True if there is nothing to wait for.
 local function is_over(group, name)
   return group._complete and (name == "wait" or jobs.n_pending(group) == 0)
 end

@@ -309,7 +309,7 @@ M.stop = stop_group
 ---@type table<any, boolean>
 M.excuses = setmetatable({}, { __mode = "k" })
 
----Is it the error of a job that was cancelled, or of a group that was closed to stop it?
+---True for the error of a job that was cancelled, or of a group that was closed to stop it.
 local function is_excused(err, stops)
   if type(err) ~= "table" then
     return false

@@ -27,7 +27,7 @@ local core = environment.core()
 ---Any other key is an argument error, so no value has this type.
 ---@field [string] "no such option"
 
----A group, with the fields that are none of its users' business. Those that it does not have yet
+---A group, with its private fields. Fields that it does not have yet
 ---are in `defaults` of group.lua.
 ---@class barrier.GroupInternals: barrier.Group
 ---@field _keys table by number: the job's key, or how it has ended; by -number: its stops

@@ -195,7 +195,7 @@ local function begin(group, number, start, done)
   end
 end
 
----Is there room for one more of the jobs that the group starts? If so, it is taken.
+---Takes the room for one more of the jobs that the group starts. False if there is none.
 local function take_room(group, number)
   set_started(group, number, true)
   if group._active > group._options.limit then

@@ -85,7 +85,7 @@ end
 local members = core.members
 local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
 
----The rest of a wait that has not passed: it fails, or somebody else has resumed it.
+---The rest of a wait that has not passed: it fails, or other code has resumed it.
 local function go_on(self, token, result)
   repeat
     token, result = resumed(self, token, result)

@@ -262,7 +262,7 @@ end
 
 -- }===
 
----Does `what` name the entry: its barrier or group, or a coroutine or Waiter in it?
+---True if `what` names the entry: its barrier or group, or a coroutine or Waiter in it.
 local function is_about(entry, what)
   local found = rawequal(entry.subject, what)
   for _, one in ipairs(entry.parties) do

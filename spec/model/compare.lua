@@ -136,7 +136,7 @@ function Run:look()
   end
 end
 
----The loop has to go on while somebody has to be served, and otherwise not, but for one pass.
+---The loop has to go on while a party has to be served. Otherwise it may go on for one pass.
 function Run:compare_loop()
   if not self.uv.virtual then
     return
@@ -195,7 +195,7 @@ function Run:compare_section(slot, text)
   end
   local missing = tonumber(text:match "(%-?%d+) missing")
   local right = missing == b.parties - model.n_arrived(b)
-  if b.held then -- everybody is there; whoever has been registered since belongs to the next phase
+  if b.held then -- all have arrived; parties registered since then belong to the next phase
     right = missing and missing >= 0
   end
   if b.state == "filling" and not right then
@@ -203,7 +203,7 @@ function Run:compare_section(slot, text)
   end
 end
 
----Who is stuck has to be in the report, and nobody else.
+---Exactly the stuck parties have to be in the report.
 function Run:compare_stuck()
   local report = barrier.stuck()
   if report ~= nil and type(report) ~= "string" then

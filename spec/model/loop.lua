@@ -1,5 +1,5 @@
----A loop like luv's, whose clock stands still unless it is told to go on: what the core
----needs of luv, and what the random scripts do with it. It follows libuv's ordering.
+---A loop like luv's, with a clock that only the scripts move. It has what the core needs of luv,
+---and what the random scripts do with it.
 ---
 ---Its handles are luv's own, never started, so that luv knows them to be closed when
 ---the core goes back to it.
@@ -37,7 +37,7 @@ local function stop(loop, handle)
 end
 
 ---The timer that comes next, or nil.
----@param alive boolean? only those that keep the loop alive
+---@param alive boolean? only handles that keep the loop alive
 local function first_timer(loop, alive)
   local first, state
   for handle, other in pairs(loop.handles) do
@@ -70,7 +70,7 @@ local function run_timers(loop)
   end
 end
 
----@param alive boolean? only those that keep the loop alive
+---@param alive boolean? only handles that keep the loop alive
 local function idles(loop, alive)
   local list = {}
   for _, state in pairs(loop.handles) do
@@ -207,7 +207,7 @@ function M.new(options)
     pass(loop, mode == "once")
   end
 
-  ---Has a pass never come to its end?
+  ---True if a pass never came to its end.
   function fake.is_starved()
     return loop.starved
   end

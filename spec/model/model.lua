@@ -1,8 +1,8 @@
----The contract as plain lists, and deliberately simple: who comes in, who leaves next, and
----what it gets. It shares nothing with the C core.
+---The contract as plain lists, and deliberately simple: which party comes in, which one leaves
+---next, and what it gets. It shares nothing with the C core.
 ---
----The model is passive. Its user tells it what happens (somebody arrives, a turn begins,
----...); turns.lua says, turn by turn, what has to happen next.
+---The model is passive. Its user reports what happens (a party arrives, a turn begins, ...);
+---turns.lua says, turn by turn, what has to happen next.
 local lists = require "spec.model.lists"
 
 local find, remove, remove_by = lists.find, lists.remove, lists.remove_by
@@ -21,25 +21,25 @@ local M = {}
 
 ---@class model.Blocked a party, or one that arrived without waiting, which is `{}`
 
----@class model.Entry somebody has to be told something
+---@class model.Entry a party has yet to be notified
 ---@field party model.Party?
 ---@field outcome string
----@field reported boolean? nobody is told: the loop reports the outcome as an error
+---@field reported boolean? no party gets the outcome: the loop reports it as an error
 ---@field since integer the turn in which it became ready
 ---@field out boolean? it is not in waiters()
 
 ---@class model.Call of `arrive` or `deregister`
 ---@field result string "true", or the error that is returned
 
----@class model.Held the trip is decided: the action runs, or the trip is put off
----@field deferred boolean? the trip is put off until its turn
----@field since integer? the turn in which it was put off
+---@class model.Held the trip is decided: the action runs, or the trip is deferred
+---@field deferred boolean? the trip waits for its turn
+---@field since integer? the turn in which it was deferred
 ---@field runner model.Party? the last arrival, whose `wait` runs the action
 ---@field last model.Party? the last arrival, if a turn runs the action
 ---@field call model.Call? the last arrival, if it does not wait and runs the action
 ---@field turn integer? the turn that runs the action
 ---@field early integer? the trip counts as one of this turn
----@field verdict string? what the action's reset or abort makes of everybody
+---@field verdict string? the outcome of all parties after the action's reset or abort
 
 ---@class model.Deadline
 ---@field at integer on the loop's clock
@@ -49,25 +49,25 @@ local M = {}
 ---@class model.World
 ---@field clock integer the number of the last turn
 ---@field credit integer so many more are served before the rest of the loop
----@field queue model.Barrier[] who has somebody to let out or in, in this order
+---@field queue model.Barrier[] with parties to let out or in, in this order
 ---@field timed model.Deadline[] in the order in which they were set
----@field turns model.Turn[] those that are in progress, the innermost last
+---@field turns model.Turn[] in progress, the innermost last
 ---@field now fun(): integer the loop's clock
 ---@field fresh fun(): integer the loop's clock, brought up to date
 
 ---@class model.Options
 ---@field acts boolean? it has an action
 ---@field schedules boolean? its waiters resume in drain()
----@field defers boolean? a last arrival in a fast event is put off
+---@field defers boolean? a last arrival in a fast event is deferred
 ---@field limit integer? the option `timeout`
 
 ---@class model.Barrier: model.Options
 ---@field since integer? the turn in which it was queued; nil: it is not queued
 ---@field arrived integer how many arrived in this phase without waiting
----@field inside_since integer the turn in which those inside were let go
+---@field inside_since integer the turn in which the parties inside were let go
 ---@field blocked_since integer the turn in which the blocked could come in, or failed
 ---@field watching model.Party[]
----@field told model.Entry[] those whose trip has come, or failed
+---@field notices model.Entry[] for watchers: the trip that they awaited has come, or failed
 ---@field phase model.Deadline? of the option `timeout`
 
 M.MOST = 2147483647 -- parties
@@ -105,13 +105,13 @@ function M.barrier(world, parties, options)
     blocked = {},
     leaving = {},
     watching = {},
-    told = {},
+    notices = {},
     inside_since = 0,
     blocked_since = 0,
   }
 end
 
----How many are there of the phase that is filling?
+---The number of arrivals in the phase that is filling.
 local function counted(b)
   return b.state == "filling" and #b.inside + b.arrived or 0
 end
@@ -126,7 +126,7 @@ local function party_of(entry)
   return entry.party
 end
 
----Who comes first: not a last arrival that runs the action, whose own `wait` has not
+---The first in the list, but not a last arrival that runs the action: its own `wait` has not
 ---returned yet.
 local function first_free(b, list, party)
   local runner = b.held and b.held.runner
@@ -147,11 +147,11 @@ function M.first_inside(b)
   return b.state ~= "filling" and first_free(b, b.inside, itself) or nil
 end
 
----Is there somebody to be told, or to be let in?
+---True if a party is to be notified or let in.
 function M.busy(b)
   return M.first_leaving(b) ~= nil
     or M.first_inside(b) ~= nil
-    or #b.told > 0
+    or #b.notices > 0
     or (b.held and b.held.deferred or false)
     or (#b.blocked > 0 and (b.state == "broken" or (b.state == "filling" and not b.held)))
 end
@@ -209,7 +209,7 @@ end
 
 ---}=== {=== leaving
 
----Draining and resetting end when nobody is left inside. The blocked may come in, or
+---Draining and resetting end when no party is left inside. The blocked may come in, or
 ---fail, in the turns after `since`.
 function M.check_empty(b, since)
   if #b.inside == 0 and (b.state == "draining" or b.state == "resetting") then
@@ -227,20 +227,20 @@ function M.aborted(b)
     .. (b.reason == nil and "" or ": " .. tostring(b.reason))
 end
 
----Takes out a party that is not leaving yet; was there one?
+---Takes out a party that is not leaving yet. False if it is not there.
 local function take(b, party)
   if remove(b.inside, party) then
     M.check_empty(b, b.world.clock)
     M.check_phase(b)
   elseif not remove(b.blocked, party) and not remove(b.watching, party)
-    and not remove_by(b.told, "party", party) then
+    and not remove_by(b.notices, "party", party) then
     return false
   end
   M.clear_deadline(b, party)
   return true
 end
 
----The party leaves early, and is told so in a later turn.
+---The party leaves early, and is notified in a later turn.
 ---@return boolean left it was in the barrier, and not leaving
 local function withdraw(b, party, outcome)
   if not take(b, party) then
@@ -251,7 +251,7 @@ local function withdraw(b, party, outcome)
   return true
 end
 
----Closed: it is not told, but `on_close` is called, if it is given.
+---Closed: it is not notified, but `on_close` is called, if it is given.
 ---@param on_close model.Party?
 function M.close(b, party, on_close)
   if on_close then
@@ -275,10 +275,10 @@ end
 
 ---}=== {=== tripping
 
----Those who await the trip are told `outcome`.
-local function tell_watchers(b, outcome, since)
+---Queues `outcome` for all watchers.
+local function notify_watchers(b, outcome, since)
   for _, party in ipairs(b.watching) do
-    table.insert(b.told, { party = party, outcome = outcome, since = since })
+    table.insert(b.notices, { party = party, outcome = outcome, since = since })
   end
   b.watching = {}
 end
@@ -290,12 +290,12 @@ local function trip(b, since)
   for i, party in ipairs(b.inside) do
     party.position = i - 1
   end
-  tell_watchers(b, "generation " .. b.generation, since)
+  notify_watchers(b, "generation " .. b.generation, since)
   M.check_phase(b)
   M.check_empty(b, b.world.clock)
 end
 
----Everybody passes, a coroutine that is the last arrival at once.
+---All parties pass; a coroutine that is the last arrival passes at once.
 ---@param held model.Held
 function M.pass(b, held)
   trip(b, held.early or b.world.clock)
@@ -380,7 +380,7 @@ function M.register(b, n)
   return true
 end
 
----How many parties have yet to arrive?
+---The number of parties that have yet to arrive.
 function M.missing(b)
   return b.parties - (b.held and 0 or counted(b))
 end
@@ -456,12 +456,12 @@ local function veto(b, verdict)
   end
 end
 
----Those who were told already, but have not resumed, fail as well.
+---Watchers that have been let go, but have not resumed, fail as well.
 local function fail_watchers(b, outcome)
-  for _, entry in ipairs(b.told) do
+  for _, entry in ipairs(b.notices) do
     entry.outcome = outcome
   end
-  tell_watchers(b, outcome, b.world.clock)
+  notify_watchers(b, outcome, b.world.clock)
 end
 
 function M.abort(b, reason)
@@ -497,14 +497,14 @@ end
 
 ---}=== {=== the action
 
----Does nobody get to know why the barrier breaks?
+---True if no party is there to get the reason.
 local function is_deserted(b)
   for _, blocked in ipairs(b.blocked) do
     if blocked.kind then
       return false
     end
   end
-  return #b.inside + #b.watching + #b.told == 0
+  return #b.inside + #b.watching + #b.notices == 0
 end
 
 ---The action has raised an error.
@@ -545,7 +545,7 @@ end
 
 ---}=== {=== timeouts
 
----Nobody caught this error in the innermost turn.
+---An error that was not caught in the innermost turn.
 function M.report(world, problem)
   table.insert(world.turns[#world.turns].reports, problem)
 end
@@ -554,13 +554,13 @@ local function how_many(b)
   return ("%d of %d had arrived"):format(counted(b), b.parties)
 end
 
----What a party gets whose time has come.
+---What a party gets when its time has come.
 local function timed_out(b, party)
   return ("TimeoutError: wait timed out after %d ms%s"):format(party.timeout,
     b.state == "filling" and ", " .. how_many(b) or " while the barrier was " .. b.state)
 end
 
----Does its timeout still count?
+---True if its timeout still counts.
 local function waits(b, party)
   return (b.state == "filling" and not b.held and find(b.inside, party))
     or (b.state ~= "broken" and find(b.blocked, party))
@@ -581,7 +581,7 @@ local function come_due(world, deadline)
   end
 end
 
----Those whose time has come leave: by time, then in the order in which they came.
+---The parties whose time has come leave: by time, then in the order in which they came.
 function M.expire(world)
   local now, due = world.now(), {}
   for order, deadline in ipairs(world.timed) do
@@ -602,7 +602,7 @@ end
 
 ---}=== {=== what can be seen
 
-local function anybody_ready(world)
+local function is_any_ready(world)
   for _, b in ipairs(world.queue) do
     if M.busy(b) then
       return true
@@ -611,12 +611,12 @@ local function anybody_ready(world)
   return false
 end
 
----Is a turn needed, now or later?
+---True if a turn is needed, now or later.
 function M.pending(world)
-  return #world.timed > 0 or anybody_ready(world)
+  return #world.timed > 0 or is_any_ready(world)
 end
 
----Is a turn needed as soon as the loop runs?
+---True if a turn is needed as soon as the loop runs.
 function M.ready(world)
   local now = world.now()
   for _, deadline in ipairs(world.timed) do
@@ -624,10 +624,10 @@ function M.ready(world)
       return true
     end
   end
-  return anybody_ready(world)
+  return is_any_ready(world)
 end
 
----Does the barrier stay though nobody can reach it?
+---True if the barrier stays although the program cannot reach it.
 function M.kept(b)
   for _, deadline in ipairs(b.world.timed) do
     if deadline.barrier == b then
@@ -637,7 +637,7 @@ function M.kept(b)
   return b.since ~= nil
 end
 
----Those whom waiters() lists.
+---The parties that waiters() lists.
 ---@return model.Party[]
 function M.waiters(b)
   local list = {}
@@ -670,7 +670,7 @@ function M.shown(b)
     b.arrived > 0 and ", arrived:" .. counted(b) or "")
 end
 
----Does somebody wait? nil: those who are left are on their way out.
+---True if a party waits; nil: the remaining ones are on their way out.
 ---@return boolean?
 function M.is_stuck(b)
   for _, list in ipairs { b.inside, b.blocked, b.watching } do
@@ -680,7 +680,7 @@ function M.is_stuck(b)
       end
     end
   end
-  if #b.blocked + #b.told + #b.leaving + b.arrived == 0 then
+  if #b.blocked + #b.notices + #b.leaving + b.arrived == 0 then
     return false
   end
 end

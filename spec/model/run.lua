@@ -1,6 +1,6 @@
----A script, done on real barriers and told to the model in lock step: what a wait ends
----with, in which order, and every property has to be what the model says, after every
----step, inside coroutines, callbacks and actions, too.
+---A script, done to real barriers and to the model in lock step. How each wait ends, in which
+---order, and every property have to be what the model says, after every step, inside coroutines,
+---callbacks and actions, too.
 local uv = type(vim) == "table" and (vim.uv or vim.loop) or require "luv"
 local barrier = require "barrier"
 local core = require("barrier.environment").core()
@@ -14,20 +14,20 @@ local support = require "spec.support"
 local M = {}
 
 local DEEPEST = 5 -- how many actions may run inside each other
-local MOST = 200 -- steps in the course of one, with all those that are done inside
+local MOST = 200 -- steps in the course of one, including all inside it
 
 ---@class model.Slot a barrier, and what is known of it
 ---@field model model.Barrier
 ---@field real userdata? nil: dropped
 ---@field weak table the barrier, and when it is dropped its coroutines and Waiters
----@field drains table[] those that `schedule` has put by
+---@field drains table[] that `schedule` has kept for later
 
 ---@class model.Run
 ---@field slots model.Slot[]
 ---@field ghosts model.Slot[] barriers that were dropped
 ---@field failure string? what differs
 ---@field fast boolean is it a fast event?
----@field errors table<table, boolean> those that were handed out
+---@field errors table<table, boolean> that were handed out
 ---@field every integer everything is looked at after so many steps; 0: at the end only
 local Run = {}
 Run.__index = Run
@@ -98,8 +98,8 @@ function Run:close()
   uv.run "nowait"
 end
 
----Runs the loop once. If somebody has to be served a turn has to come, or in the next pass:
----for the sake of others the core lets one go by now and then.
+---Runs the loop once. If a party has to be served, a turn has to come in this pass or in the next:
+---the core lets one pass go by now and then, for the rest of the loop.
 function Run:pass(mode)
   local needed, before = model.ready(self.world), self.turns
   self.depth = self.depth + 1
@@ -122,7 +122,7 @@ function Run:boom()
   return "boom " .. self.booms
 end
 
----A coroutine or callback is about to die of this error: whoever resumed it gets it, or
+---A coroutine or callback is about to die of this error: the code that resumed it gets it, or
 ---the loop.
 function Run:dies(party, problem)
   local thread = party.thread
@@ -268,8 +268,8 @@ function Run:wait_with_callback(party)
   self:check_acted(slot)
 end
 
----The action's event has come: called by a last arrival that is told to the model already,
----or in a turn.
+---The action's event has come: called by a last arrival that the model knows already, or in a
+---turn.
 ---@return model.Held?
 function Run:hold(slot)
   local held = slot.model.held
@@ -456,7 +456,7 @@ function Run:steps(list, thread)
   end
 end
 
----Everybody fails. The reset asks a `schedule` again that has never called drain().
+---All parties fail. The reset asks a `schedule` again that has never called drain().
 function Run:abort_all()
   for _, list in ipairs { self.slots, self.ghosts } do
     for _, slot in ipairs(list) do
@@ -471,7 +471,7 @@ function Run:abort_all()
   end
 end
 
----Lets everybody out.
+---Lets all parties out.
 function Run:finish()
   local passes = 0
   self.finishing, self.fast, self.most = true, false, self.count + MOST
@@ -480,7 +480,7 @@ function Run:finish()
     passes = passes + 1
     self:pass(self.uv.virtual and "once" or "nowait")
     if passes % 10 == 0 then
-      self:abort_all() -- a reset has let somebody wait again
+      self:abort_all() -- after a reset, a party has waited again
     end
     if passes > 10000 then
       self:fail "it does not come to an end"
@@ -504,7 +504,7 @@ function Run:clean_up()
   end
 end
 
----Nothing is left when everybody is out and all barriers are dropped.
+---Nothing is left when all parties are out and all barriers are dropped.
 function Run:drop_all()
   for _, slot in ipairs(self.slots) do
     self:forget(slot)
@@ -515,7 +515,7 @@ function Run:drop_all()
   self.slots = {}
   self:collect(true)
   if self.tidy and barrier.stuck() then
-    self:fail("somebody is stuck: %s", barrier.stuck())
+    self:fail("a party is stuck: %s", barrier.stuck())
   end
 end
 
@@ -533,7 +533,7 @@ local function new_run(script)
   return self
 end
 
----Is nobody in any barrier of this Lua state? What earlier specs have left is garbage.
+---True if no barrier of this Lua state has a party. What earlier specs have left is garbage.
 local function is_tidy()
   support.collect_garbage()
   return barrier.stuck() == nil

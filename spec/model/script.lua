@@ -44,7 +44,7 @@ local function failure_of(script)
   return failure and failure:gsub("%d+", "N")
 end
 
----Does it still fail in the same way?
+---True if it still fails in the same way.
 local function fails(script)
   return failure_of(script) == script.failure
 end

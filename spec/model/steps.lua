@@ -1,5 +1,5 @@
 ---What a step of a script does: `steps[kind](run, step, thread)` does it to the real
----barriers and tells the model. `thread` is the coroutine it is done in, if that may wait.
+---barriers and to the model. `thread` is the coroutine it is done in, if that may wait.
 local barrier = require "barrier"
 local model = require "spec.model.model"
 local support = require "spec.support"
@@ -7,7 +7,7 @@ local support = require "spec.support"
 local steps = {}
 
 local DEEPEST = 5 -- how many loops may run inside each other
-local MANY = 1000 -- parties of a barrier: those that ended are forgotten
+local MANY = 1000 -- parties of a barrier: more, and the ended ones are forgotten
 
 ---{=== coming
 
@@ -98,7 +98,7 @@ function steps.register(run, step)
   end
 end
 
----The number of the step says by chance that all are meant who have yet to arrive.
+---By chance, the step's number says that all parties leave that have yet to arrive.
 function steps.deregister(run, step)
   local slot, call, n = run.slots[step.barrier], {}, step.n
   if step.number % 4 == 0 then
@@ -115,12 +115,12 @@ end
 
 ---}=== {=== leaving early
 
----Is it a coroutine that is suspended in its wait?
+---True for a coroutine that is suspended in its wait.
 local function is_suspended(party)
   return not party.ended and coroutine.status(party.waiter) == "suspended"
 end
 
----Among whom to look: by chance those whom the action can hardly miss.
+---The parties to choose from: by chance, only the last arrival, which matters most to the action.
 local function candidates(slot, number)
   local held = slot.model.held
   local last = held and (held.runner or held.last)
@@ -240,7 +240,7 @@ function steps.sleep(run, step)
   end
 end
 
----Somebody calls a drain() that was put by.
+---Calls a drain() that was kept for later.
 function steps.drain(run, step)
   local list = run.slots[step.barrier].drains
   local entry = list[step.number % math.max(#list, 1) + 1]
@@ -251,8 +251,8 @@ end
 
 local HARM = { "close", "stop", "unref", "barrier.close" }
 
----Somebody closes, stops or unrefs all handles of the loop, or has the module close its own.
----A trip of any barrier cures it.
+---Closes, stops or unrefs all handles of the loop, or has the module close its own. A trip of any
+---barrier starts the timer again.
 function steps.vandal(run, step)
   local harm = HARM[step.number % #HARM + 1]
   if harm == "barrier.close" then

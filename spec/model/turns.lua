@@ -1,4 +1,4 @@
----The turns of the loop, as the contract has them: whom a turn lets out, and in, in which
+---The turns of the loop, as the contract has them: which parties a turn lets out and in, in which
 ---order, and what each of them gets.
 local lists = require "spec.model.lists"
 local model = require "spec.model.model"
@@ -12,7 +12,7 @@ M.CREDIT = 512 -- so many barriers and parties are served before the rest of the
 ---@field only model.Barrier? the one that it serves
 ---@field barrier model.Barrier? the one that is being served
 ---@field phase "offer"|"offered"|"serve"|"served"
----@field reports string[] errors that nobody caught
+---@field reports string[] uncaught errors
 
 ---@class model.Event what has to happen next
 ---@field kind "end"|"action"|"schedule"
@@ -40,7 +40,7 @@ function M.begin_drain(b)
   return true
 end
 
----The loop has served everybody else.
+---The loop has served all else.
 function M.renew(world)
   world.credit = M.CREDIT
 end
@@ -49,7 +49,7 @@ local function spend(world)
   world.credit = math.max(world.credit - 1, 0)
 end
 
----@return string[] reports the errors that nobody caught
+---@return string[] reports the uncaught errors
 function M.end_turn(world)
   return lists.remove_at(world.turns, #world.turns).reports
 end
@@ -65,9 +65,9 @@ function M.refused(b, problem, drained)
   end
 end
 
----}=== {=== who leaves next
+---}=== {=== which party leaves next
 
----The first of those who left early.
+---The first party that left early.
 ---@return model.Entry?
 local function next_leaving(b, number)
   local at = model.first_leaving(b)
@@ -76,7 +76,7 @@ local function next_leaving(b, number)
   end
 end
 
----What the first of those inside gets, now that it leaves.
+---What the first party inside gets, now that it leaves.
 local function outcome_inside(b, party)
   if party.failure then
     return party.failure
@@ -99,7 +99,7 @@ local function next_inside(b, number)
   end
 end
 
----The first of the blocked of a broken barrier. Those who do not wait are forgotten.
+---The first of the blocked of a broken barrier. Arrivals that do not wait are forgotten.
 ---@return model.Entry?
 local function next_failed(b, number)
   while b.state == "broken" and b.blocked[1] and b.blocked_since < number do
@@ -112,22 +112,22 @@ local function next_failed(b, number)
 end
 
 ---@return model.Entry?
-local function next_told(b, number)
-  if b.told[1] and b.told[1].since < number then
-    model.clear_deadline(b, b.told[1].party)
-    return lists.remove_at(b.told, 1)
+local function next_notice(b, number)
+  if b.notices[1] and b.notices[1].since < number then
+    model.clear_deadline(b, b.notices[1].party)
+    return lists.remove_at(b.notices, 1)
   end
 end
 
 ---}=== {=== serving
 
----Nobody hears of it in Lua: a coroutine that dies of its error.
+---No Lua code learns of it: the coroutine dies of its error.
 local function goes_unheard(entry)
   return entry.reported or (entry.party.kind == "bare"
     and not entry.outcome:find "^position" and not entry.outcome:find "^generation")
 end
 
----The turn of a trip that was put off has come; it stands, whatever party has left.
+---The turn of a trip that was deferred has come; it stands, whatever party has left.
 ---@return model.Event?
 local function resume_trip(b, number)
   local held = b.held
@@ -164,7 +164,7 @@ local function serve(b, turn)
     return resume_trip(b, number)
   end
   local entry = next_leaving(b, number) or next_inside(b, number) or next_failed(b, number)
-    or next_told(b, number)
+    or next_notice(b, number)
   if not entry then
     turn.phase = "served"
     return let_in(b, number)
@@ -213,8 +213,8 @@ local function step(turn)
   turn.barrier = nil
 end
 
----The loop's call goes on with another turn, for those who have become ready meanwhile, unless
----there is an error to report, or somebody else's turn has come.
+---The loop's call goes on with another turn, for parties that have become ready meanwhile, unless
+---there is an error to report, or the rest of the loop has to be served.
 local function go_on(world, turn)
   if turn.only ~= nil or #turn.reports > 0 or world.credit == 0 or not world.queue[1] then
     return false

@@ -6,7 +6,7 @@ local uv, co, add, wait_for = support.uv, support.co, support.add, support.wait_
 local in_fast_event = support.in_fast_event
 local root = uv.cwd()
 
-describe("in Neovim, who waits for a group", function()
+describe("in Neovim, a party that waits for a group", function()
   local buffer
 
   before_each(function()
@@ -334,7 +334,7 @@ for _, way in ipairs { "uv.spawn", "vim.system" } do
       return pid
     end
 
-    ---Is the process gone, though perhaps nobody has asked how it ended?
+    ---True if the process is gone, even if its status has not been read.
     local function wait_until_gone(pid)
       wait_for(function()
         return uv.kill(pid, 0) ~= 0
@@ -426,7 +426,7 @@ for _, way in ipairs { "uv.spawn", "vim.system" } do
       assert.are.same({ "format_all: called off, the buffer was closed" }, messages)
     end)
 
-    it("names who does not answer in time, and stops them", function()
+    it("names the servers that do not answer in time, and stops them", function()
       set_lines { "one " }
       format_all.timeout = 100
       format_all.formatters.text = { endless "first", endless "second" }

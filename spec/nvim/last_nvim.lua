@@ -1,4 +1,4 @@
--- Contract, point 15: whoever arrives last, everybody goes on where vim.api may be called.
+-- Contract, point 15: whichever party arrives last, all go on where vim.api may be called.
 local barrier = require "barrier"
 local support = require "spec.nvim.support"
 
@@ -52,7 +52,7 @@ for name, come in pairs(LAST) do
   local waits = name == "coroutine" or name == "callback"
 
   describe("a last arrival in a fast event, by " .. name .. ",", function()
-    it("trips the barrier in the scheduled turn, after which everybody may call vim.api", function()
+    it("trips the barrier in the scheduled turn, after which all may call vim.api", function()
       local b, log, then_ = barrier.new(2), {}, nil
       party(b, log, "first")
       b:await_trip(function(_, generation)
@@ -83,7 +83,7 @@ for name, come in pairs(LAST) do
       assert.are.same(expected, has(log, #expected))
     end)
 
-    it("breaks the barrier if the action raises, for the reason that everybody gets", function()
+    it("breaks the barrier if the action raises, for the reason that all parties get", function()
       local log = {}
       local b = barrier.new(2, { action = function()
         error("boom", 0)

@@ -47,7 +47,7 @@ void action_lost(lua_State *L, struct barrier *b, int self) {
     room_ensure_errors(L, self);
     scheduler_prepare(L, b->room.scheduler, &b->room);
   } while (!room_reserve(L, &b->room, 0));
-  if (machine_anybody_waits(m)) {
+  if (machine_has_waiters(m)) {
     lua_pop(L, 1);
     return;
   }

@@ -103,7 +103,7 @@ static enum action_result complete(lua_State *L, struct barrier *b, const struct
   enum action_result result;
   if (a->deferred || !b->has_action) {
     if (a->deferred)
-      machine_put_off(m, n, b->room.scheduler->turn);
+      machine_defer(m, n, b->room.scheduler->turn);
     else
       machine_trip(m, b->room.scheduler->turn);
     room_changed(L, &b->room, 1);
@@ -162,7 +162,7 @@ static uint32_t enter_deferred(lua_State *S, struct room *r, const void *key, st
   struct machine *m = &barrier_of(r)->machine;
   uint32_t n = machine_enter(m, key);
   (void)q;
-  machine_put_off(m, n, r->scheduler->turn);
+  machine_defer(m, n, r->scheduler->turn);
   room_changed(S, r, 1);
   return n;
 }

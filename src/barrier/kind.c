@@ -92,7 +92,7 @@ static bool barrier_is_party(const struct node *node) {
 static uint64_t barrier_pending(const struct room *r) { return machine_pending(machine_in(r)); }
 
 static bool barrier_is_inhabited(const struct room *r) {
-  return machine_anybody_waits(machine_in(r));
+  return machine_has_waiters(machine_in(r));
 }
 
 /* }=== */
@@ -121,7 +121,7 @@ static void complete_in_turn(lua_State *L, const struct pass *p, uint32_t ready)
   }
   result = action_run(L, b, p->self);
   if (result == ACTION_TRIPS) trip_in_turn(L, p, ready);
-  if (result == ACTION_LOST && !machine_anybody_waits(&b->machine)) report_error(L, PASS_REPORT, 0);
+  if (result == ACTION_LOST && !machine_has_waiters(&b->machine)) report_error(L, PASS_REPORT, 0);
   action_settle(L, b, p->self);
   lua_settop(L, p->elements);
 }
@@ -143,7 +143,7 @@ static void barrier_end(lua_State *L, const struct pass *p, uint32_t turn) {
     trip_in_turn(L, p, b->room.scheduler->turn);
     return;
   }
-  machine_put_off(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
+  machine_defer(m, m->last, MACHINE_BEFORE(turn)); /* should the next fail */
   if (b->has_timeout) barrier_keep_phase(L, b, p->self);
   complete_in_turn(L, p, b->room.scheduler->turn);
 }

@@ -80,10 +80,10 @@ uint32_t machine_absent(const struct machine *m) {
 /* {=== tripping === */
 
 /* Queues a notice of this generation for each watcher, for a turn to come. */
-static void tell_watchers(struct machine *m, uint32_t turn) {
+static void notify_watchers(struct machine *m, uint32_t turn) {
   while (QUEUE(m, PLACE_WATCHING)->first) {
     uint32_t n = nodes_pop(&m->nodes, PLACE_WATCHING);
-    nodes_append(&m->nodes, PLACE_TOLD, n);
+    nodes_append(&m->nodes, PLACE_NOTIFY, n);
     NODE(m, n)->ticket = m->generation;
     NODE(m, n)->as.turn = turn;
   }
@@ -91,7 +91,7 @@ static void tell_watchers(struct machine *m, uint32_t turn) {
 
 /* All watchers fail, also those queued to be notified of a trip. */
 static void spoil(struct machine *m, enum outcome outcome, uint32_t turn) {
-  tell_watchers(m, turn);
+  notify_watchers(m, turn);
   m->spoiled = m->generation + 1;
   m->spoiler = (uint8_t)outcome;
 }
@@ -106,7 +106,7 @@ void machine_trip(struct machine *m, uint32_t turn) {
   m->arrived = m->last = 0;
   m->position = 0;
   m->inside_turn = turn;
-  if (QUEUE(m, PLACE_WATCHING)->first) tell_watchers(m, turn);
+  if (QUEUE(m, PLACE_WATCHING)->first) notify_watchers(m, turn);
   check_emptied(m, turn);
 }
 
@@ -123,7 +123,7 @@ void machine_hold(struct machine *m, uint32_t last, bool runs) {
   m->thrown = OUTCOME_PASSED;
 }
 
-void machine_put_off(struct machine *m, uint32_t last, uint32_t turn) {
+void machine_defer(struct machine *m, uint32_t last, uint32_t turn) {
   machine_hold(m, last, false);
   m->due = true;
   m->inside_turn = turn;
@@ -169,7 +169,7 @@ void machine_leave(struct machine *m, uint32_t node, uint32_t turn) {
 bool machine_withdraw(struct machine *m, uint32_t node, enum outcome outcome, uint32_t turn) {
   uint8_t place = NODE(m, node)->place;
   if (place == PLACE_LEAVING) return false;
-  if (place == PLACE_WATCHING || place == PLACE_TOLD) NODE(m, node)->ticket = 0;
+  if (place == PLACE_WATCHING || place == PLACE_NOTIFY) NODE(m, node)->ticket = 0;
   pull(m, node, turn);
   nodes_send_off(&m->nodes, node, outcome, turn);
   return true;
@@ -210,9 +210,9 @@ uint32_t machine_counted(const struct machine *m) {
   return m->state == MACHINE_FILLING ? INSIDE(m)->count + m->arrived : 0;
 }
 
-bool machine_anybody_waits(const struct machine *m) {
+bool machine_has_waiters(const struct machine *m) {
   return INSIDE(m)->count || BLOCKED(m)->count > m->arrivals || QUEUE(m, PLACE_WATCHING)->count ||
-         QUEUE(m, PLACE_TOLD)->count;
+         QUEUE(m, PLACE_NOTIFY)->count;
 }
 
 /* }=== */

@@ -12,7 +12,7 @@
 **   leaving   left early (cancelled, timed out) or never got in, and is yet
 **             to be notified
 **   watching  waits for a trip without being a party
-**   told      watched, and is yet to be notified of a trip, a reset or an abort
+**   notify    watched, and is yet to be notified of a trip, a reset or an abort
 **
 ** An arrival that does not wait is only counted; among the blocked, a node stands
 ** for a run of such arrivals.
@@ -53,7 +53,7 @@ enum machine_place {
   PLACE_QUEUE_A, /* A and B are inside and blocked, or blocked and inside */
   PLACE_QUEUE_B,
   PLACE_WATCHING,
-  PLACE_TOLD
+  PLACE_NOTIFY
 };
 
 struct machine {
@@ -72,7 +72,7 @@ struct machine {
   uint32_t inside_turn;  /* when the parties inside became ready to leave */
   uint32_t blocked_turn; /* when the blocked became ready to be let in or to fail */
   uint64_t generation;   /* how many times it has tripped */
-  uint64_t spoiled;      /* a watcher told of an earlier generation gets the spoiler */
+  uint64_t spoiled;      /* a notice of an earlier generation turns into the spoiler */
   uint64_t position;     /* draining: the next party's, in order */
 };
 
@@ -142,9 +142,9 @@ INTERNAL uint64_t machine_pass(struct machine *m, uint32_t turn);
 INTERNAL void machine_hold(struct machine *m, uint32_t last, bool runs);
 
 /* The same where the action runs in a turn to come, which is now due. */
-INTERNAL void machine_put_off(struct machine *m, uint32_t last, uint32_t turn);
+INTERNAL void machine_defer(struct machine *m, uint32_t last, uint32_t turn);
 
-/* True if the action was put off before this turn, and is still due. */
+/* True if the action was deferred before this turn, and is still due. */
 INTERNAL bool machine_is_due(const struct machine *m, uint32_t turn);
 
 /* The action has run, or will not. Returns whether the caller has to trip the barrier: it was
@@ -208,7 +208,7 @@ INTERNAL uint32_t machine_waiting(const struct machine *m);
 INTERNAL uint32_t machine_counted(const struct machine *m);
 
 /* True if a party waits or watches, and has not left early. */
-INTERNAL bool machine_anybody_waits(const struct machine *m);
+INTERNAL bool machine_has_waiters(const struct machine *m);
 
 /* }=== */
 

@@ -47,11 +47,11 @@ static bool next_blocked(struct machine *m, struct leaver *leaver) {
   return false;
 }
 
-static bool next_told(struct machine *m, uint32_t turn, struct leaver *leaver) {
-  uint32_t n = QUEUE(m, PLACE_TOLD)->first;
+static bool next_to_notify(struct machine *m, uint32_t turn, struct leaver *leaver) {
+  uint32_t n = QUEUE(m, PLACE_NOTIFY)->first;
   if (n == 0 || !older(NODE(m, n)->as.turn, turn)) return false;
-  leaver->node = nodes_pop(&m->nodes, PLACE_TOLD);
-  leaver->place = PLACE_TOLD;
+  leaver->node = nodes_pop(&m->nodes, PLACE_NOTIFY);
+  leaver->place = PLACE_NOTIFY;
   leaver->position = NODE(m, n)->ticket;
   leaver->outcome = leaver->position < m->spoiled ? (enum outcome)m->spoiler : OUTCOME_PASSED;
   return true;
@@ -68,7 +68,7 @@ static bool next_other(struct machine *m, uint32_t turn, struct leaver *leaver) 
     if (m->state == MACHINE_BROKEN && older(m->blocked_turn, turn) && next_blocked(m, leaver))
       return true;
   }
-  return next_told(m, turn, leaver);
+  return next_to_notify(m, turn, leaver);
 }
 
 bool machine_next(struct machine *m, uint32_t turn, struct leaver *leaver) {
@@ -142,14 +142,14 @@ static uint32_t ready_count(const struct machine *m, uint8_t place) {
 
 bool machine_busy(const struct machine *m) {
   if (m->state == MACHINE_DRAINING && m->runner == 0 && INSIDE(m)->count) return true; /* mostly */
-  if (m->due || ready_count(m, PLACE_LEAVING) || QUEUE(m, PLACE_TOLD)->count) return true;
+  if (m->due || ready_count(m, PLACE_LEAVING) || QUEUE(m, PLACE_NOTIFY)->count) return true;
   if (m->state != MACHINE_FILLING && ready_count(m, m->inside)) return true;
   if (BLOCKED(m)->count == 0) return false;
   return m->state == MACHINE_BROKEN || (m->state == MACHINE_FILLING && !m->held);
 }
 
 uint64_t machine_pending(const struct machine *m) {
-  uint64_t count = (uint64_t)QUEUE(m, PLACE_LEAVING)->count + QUEUE(m, PLACE_TOLD)->count;
+  uint64_t count = (uint64_t)QUEUE(m, PLACE_LEAVING)->count + QUEUE(m, PLACE_NOTIFY)->count;
   count += BLOCKED(m)->count;
   if (m->state != MACHINE_FILLING || m->held) count += INSIDE(m)->count;
   return count == 0 && machine_busy(m) ? 1 : count;

@@ -38,7 +38,7 @@ struct node {
   uint32_t chain; /* the next node of the same bucket */
   union {
     uint32_t gap;   /* draining: parties just before it that left since the trip */
-    uint32_t turn;  /* leaving, told: the turn in which it became ready */
+    uint32_t turn;  /* leaving, notify: the turn in which it became ready */
     uint32_t count; /* blocked arrivals: how many */
   } as;
   uint32_t deadline; /* for the caller: where its timeout is; 0 for none */

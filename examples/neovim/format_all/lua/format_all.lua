@@ -63,7 +63,7 @@ local function spawn(command, options, callback)
   end
   read_all(out, parts:add "stdout")
   read_all(err, parts:add "stderr")
-  input:write(options.stdin, function() -- who does not read it all, need not
+  input:write(options.stdin, function() -- a formatter need not read all of it
     input:close()
   end)
   parts:wait(function(_, results, errors)
@@ -84,7 +84,7 @@ local function start(command, text)
   end
 end
 
----Calls `call_off` when somebody changes the buffer, or closes it.
+---Calls `call_off` when the buffer is changed or closed.
 ---@param is_over fun(): boolean
 local function watch(buffer, is_over, call_off)
   local function changed()

@@ -145,7 +145,7 @@ end
 function M.run()
   local dir = current_folder()
   local programs, outputs, stops = programs_for(dir), {}, {}
-  local meeting = barrier.new(#programs + 1) -- the programs, and whoever shows the report
+  local meeting = barrier.new(#programs + 1) -- the programs, and the party that shows the report
 
   for i, program in ipairs(programs) do
     stops[i] = start(program, dir, function(output, problem)
