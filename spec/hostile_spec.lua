@@ -356,7 +356,7 @@ describe("the debug library", function()
     assert.is_truthy(output:find("^passed\nUncaught Error: .*boom\nstack traceback:"), output)
   end)
 
-  support.it_in_c("may take away what keeps a barrier alive: the next call serves its parties", function()
+  support.it_in_c("may take away what keeps a barrier alive: the next call serves it", function()
     local RESET = "a\tBrokenBarrierError: barrier reset\n"
     survives([[
       local a, b = barrier.new(2), barrier.new(2)
