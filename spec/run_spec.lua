@@ -72,6 +72,19 @@ describe("run", function()
     end)
   end)
 
+  support.it_nests("does not end a loop that other code runs inside", function()
+    local fired, fired_inside = false, nil
+    barrier.run(function()
+      later(function()
+        later(function() fired = true end, 20)
+        uv.run()
+        fired_inside = fired
+      end, 1)
+      barrier.await(function(callback) later(callback, 10) end)
+    end)
+    assert.is_true(fired_inside)
+  end)
+
   it("goes round once more, so that handles that were just closed are gone", function()
     local gone = false
     barrier.run(function()

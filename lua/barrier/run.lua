@@ -67,25 +67,29 @@ local function run_neovim(state, timeout)
 end
 
 ---Runs luv's loop until `main` has ended, the time has passed, or there is nothing left to do.
----uv.stop keeps libuv from polling for other handles after a timer has ended it all.
+---
+---Before libuv 1.45, a pass of the loop runs timers before it sleeps, too. If one of these ends the
+---wait here, an idle handle keeps the loop from sleeping. (uv.stop would also end a loop that other
+---code runs inside.)
 ---@return boolean timed_out
 local function run_luv(state, timeout)
   local uv = environment.luv()
-  local timed_out, timer = false, nil
+  local timed_out, timer, idle = false, uv.new_timer(), uv.new_idle()
+  uv.unref(timer)
+  uv.unref(idle)
+  function state.stop()
+    idle:start(function() end)
+  end
   if timeout then
-    timer = uv.new_timer()
     timer:start(timeout, 0, function()
       timed_out = true
-      uv.stop()
+      state.stop()
     end)
-    uv.unref(timer)
   end
-  state.stop = uv.stop
   while not state.ended and not timed_out and uv.run "once" do end
-  state.stop = nil
-  if timer then
-    timer:close()
-  end
+  state.stop = nil -- main may go on after its time
+  timer:close()
+  idle:close()
   uv.run "nowait"
   return timed_out
 end
