@@ -7,10 +7,6 @@ local support = require "spec.support"
 
 local co, listener, run_loop = support.co, support.listener, support.run_loop
 
-if not core.schedule_by then
-  return -- the core in Lua
-end
-
 describe("a barrier whose schedule is the core's own", function()
   local queue, n_scheduled, problem
 
@@ -93,7 +89,7 @@ describe("a barrier whose schedule is the core's own", function()
     end
   end)
 
-  it("is as it was where the schedule raises an error, which the last arrival gets", function()
+  support.it_in_c("is as it was where the schedule raises an error in an arrival", function()
     local b, log = barrier.new(2, { schedule = schedule }), {}
     b:wait(listener(log, "first"))
     problem = "no schedule"

@@ -68,7 +68,7 @@ local function choice()
 end
 
 ---@return table core the C core, or the one in Lua; see `implementation`
-function M.core()
+local function choose()
   local chosen = choice()
   local core, problem
   if chosen ~= "lua" then
@@ -78,7 +78,7 @@ function M.core()
     fail(problem
       .. "\nOr unset the environment variable BARRIER_CORE: then the core in Lua is used.")
   end
-  return core or require(here .. "waits")
+  return core or require(here .. "methods")
 end
 
 ---@return string? problem why the first C core is not used, and what to do about it
@@ -113,20 +113,22 @@ function M.luv()
   return fail(require(here .. "missing").luv(result))
 end
 
----Gives the core the functions of luv that it needs.
----@param core table
-function M.bind(core)
-  local missing = core.bind(M.luv())
+local core ---@type table?
+
+---Loads the core and luv; or raises an error that says what is missing and how to get it.
+---@param prepare fun(core: table) called before anything else gets the core
+function M.open(prepare)
+  local chosen = choose()
+  local missing = chosen.bind(M.luv())
   if missing then
     fail("barrier needs a luv with timers: this one has no function " .. missing)
   end
+  core = chosen
+  prepare(chosen)
 end
 
----The core and luv, ready for use; or an error that says what is missing and how to get it.
 ---@return table core
-function M.open()
-  local core = M.core()
-  M.bind(core)
+function M.core()
   return core
 end
 

@@ -34,40 +34,13 @@ local M = { _VERSION = "luv-barrier 1.0.0" }
 
 local here = (...):gsub("%.init$", "") .. "." -- a copy of these files may have another name
 
-local environment = require(here .. "environment")
-local core = environment.open()
-M.implementation = core.implementation or "C"
-
-setmetatable(M, { __index = function(_, name)
-  return name == "core_problem" and environment.problem() or nil
-end })
-
 local neovim = type(vim) == "table" and vim.schedule and require(here .. "neovim") or nil
-if neovim then
-  neovim.watch(core)
-  if core.schedule_by then
-    core.schedule_by(neovim.schedule)
-  end
-end
+local core, get_core
 
-M.BrokenBarrierError = core.BrokenBarrierError
-M.CancelledError = core.CancelledError
-M.TimeoutError = core.TimeoutError
-
-if not core.GroupError then
-  core.GroupError = {}
-  for name, value in pairs(core.TimeoutError) do
-    core.GroupError[name] = value
-  end
-  core.GroupError.__name = "GroupError"
-end
-M.GroupError = core.GroupError
-
-M.new = core.make_new(neovim and neovim.schedule, neovim and neovim.in_fast_event)
-
-M.shared = core.make_shared and core.make_shared(neovim and neovim.schedule,
-  neovim and neovim.in_fast_event) or function()
-  error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
+---@param name string of another file
+local function load(name)
+  get_core()
+  return require(here .. name)
 end
 
 ---Returns the barrier of a name that processes on any machine share through a Redis server.
@@ -78,18 +51,15 @@ end
 ---@param options? barrier.RedisOptions
 ---@return barrier.Redis b
 function M.redis(name, parties, options)
-  M.redis = require(here .. "redis").new -- loaded when it is needed
+  M.redis = load "redis".new -- loaded when it is needed
   return M.redis(name, parties, options)
 end
-
-local members = core.members
-local isyieldable, resumed, passed = core.isyieldable, core.resumed, core.passed
 
 ---The rest of a wait that has not passed: it fails, or other code has resumed it.
 local function go_on(self, token, result)
   repeat
-    token, result = resumed(self, token, result)
-  until token == passed
+    token, result = core.resumed(self, token, result)
+  until token == core.passed
   return result
 end
 
@@ -98,6 +68,7 @@ end
 ---when this is compiled: nothing is passed on that was not given, and `first` and `second` are
 ---the timeout and the callback, then the token and the result. `third` is one too many.
 local function waiting(arrive)
+  local isyieldable, passed = core.isyieldable, core.passed
   return function(self, first, second, third)
     if first == nil and second == nil and third == nil then
       first, second = arrive(self, isyieldable and isyieldable())
@@ -111,18 +82,70 @@ local function waiting(arrive)
   end
 end
 
-if resumed then
-  members.wait = waiting(core.arrive_wait)
-  members.await_trip = waiting(core.arrive_await_trip)
-  core.shared_members.wait = waiting(core.arrive_shared)
+local function add_methods(members)
+  if core.resumed then
+    members.wait = waiting(core.arrive_wait)
+    members.await_trip = waiting(core.arrive_await_trip)
+    core.shared_members.wait = waiting(core.arrive_shared)
+  end
+  local wait, check_with, isyieldable = members.wait, core.check_with, core.isyieldable
+  function members.with(self, ...)
+    check_with(self, isyieldable and isyieldable(), ...)
+    local body = ...
+    return body(wait(self))
+  end
 end
 
-local wait, check_with = members.wait, core.check_with
+local function add_errors()
+  if not core.GroupError then
+    core.GroupError = {}
+    for name, value in pairs(core.TimeoutError) do
+      core.GroupError[name] = value
+    end
+    core.GroupError.__name = "GroupError"
+  end
+  for _, name in ipairs { "BrokenBarrierError", "CancelledError", "TimeoutError", "GroupError" } do
+    M[name] = core[name]
+  end
+end
 
-function members.with(self, ...)
-  check_with(self, isyieldable and isyieldable(), ...)
-  local body = ...
-  return body(wait(self))
+---The core was loaded, and nothing has used it yet.
+local function prepare(loaded)
+  core = loaded
+  if neovim then
+    neovim.attach(core)
+  end
+  local schedule, in_fast_event = neovim and neovim.schedule, neovim and neovim.in_fast_event
+  M.implementation = core.implementation or "C"
+  M.new = core.make_new(schedule, in_fast_event)
+  M.shared = core.make_shared and core.make_shared(schedule, in_fast_event) or function()
+    error("barrier.shared needs the C core.\n" .. require(here .. "missing").how_to_build(), 2)
+  end
+  add_errors()
+  add_methods(core.members)
+end
+
+---@return table core
+function get_core()
+  if not core then
+    require(here .. "environment").open(prepare)
+  end
+  return core
+end
+
+---In Neovim, where many plugins are loaded and few are used at once, the core is loaded when
+---something of it is used.
+setmetatable(M, { __index = function(_, name)
+  if name == "core_problem" then
+    return require(here .. "environment").problem()
+  elseif not core then
+    get_core()
+    return rawget(M, name)
+  end
+end })
+
+if not neovim then
+  get_core()
 end
 
 -- The functions of the other files are loaded when they are needed.
@@ -139,7 +162,7 @@ end
 ---@param options? barrier.GroupOptions
 ---@return barrier.Group group
 function M.group(options)
-  M.group = require(here .. "group")
+  M.group = load "group"
   return M.group(options)
 end
 
@@ -155,7 +178,7 @@ end
 ---@param ... any the arguments before the callback
 ---@return any ... the values the callback was called with, or the error that `f` returned
 function M.await(f, ...)
-  M.await = require(here .. "await").await
+  M.await = load "await".await
   return M.await(f, ...)
 end
 
@@ -167,7 +190,7 @@ end
 ---@param co thread
 ---@return boolean found true if it was waiting
 function M.cancel(co)
-  M.cancel = require(here .. "await").cancel
+  M.cancel = load "await".cancel
   return M.cancel(co)
 end
 
@@ -189,7 +212,7 @@ end
 ---@return any ... what `main` returned
 ---@overload fun(main: fun(): ...): ...
 function M.run(timeout, main)
-  M.run = require(here .. "run")
+  M.run = load "run"
   return M.run(timeout, main)
 end
 
@@ -201,7 +224,7 @@ end
 ---@return true? closed
 ---@return string? problem the numbers of these parties and timeouts
 function M.close()
-  local parties, timeouts = core.pending()
+  local parties, timeouts = get_core().pending()
   if parties + timeouts > 0 then
     return nil, ("cannot close: parties that have yet to be let out or notified: %d, timeouts "
       .. "that are yet to come: %d"):format(parties, timeouts)
@@ -232,7 +255,7 @@ end
 ---@param what? barrier.Barrier|barrier.Group|barrier.Shared|barrier.Redis|thread default: all
 ---@return string? report nil if no party waits
 function M.stuck(what)
-  local report = require(here .. "stuck")(core, what)
+  local report = load "stuck" (core, what)
   return report
 end
 
@@ -246,7 +269,7 @@ end
 ---@param on? boolean default: nothing changes
 ---@return boolean was_on true if it was on before
 function M.debug(on)
-  local was_on = require(here .. "debug")(on)
+  local was_on = load "debug" (on)
   return was_on
 end
 

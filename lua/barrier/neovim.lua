@@ -75,7 +75,7 @@ end
 
 ---Closes the handles, and makes others, which is_closed needs.
 function M.close()
-  for _, handle in ipairs { idle, timer } do
+  for _, handle in ipairs { idle or nil, timer } do
     if not handle:is_closing() then
       handle:close()
     end
@@ -113,27 +113,38 @@ local function watch(leave)
   })
 end
 
----Has the core leave with Neovim.
----@param core table
-function M.watch(core)
-  local function leave()
+local core ---@type table? once it is loaded
+
+local function leave_all()
+  if core then
     core.leave()
-    leaving = true
-    M.close()
   end
-  if not vim.in_fast_event() then
-    watch(leave)
-  elseif is_exiting() then
-    leave() -- it may be over, which can't be asked here
-  else
-    vim.schedule(function()
-      watch(leave)
-    end)
+  leaving = true
+  M.close()
+end
+
+---The core that was loaded leaves with Neovim.
+---@param loaded table
+function M.attach(loaded)
+  core = loaded
+  core.schedule_by(M.schedule)
+  core.watch_exit(is_closed)
+  if leaving then
+    core.leave()
   end
-  if not leaving then
-    make_handles()
-    core.watch_exit(is_closed)
-  end
+end
+
+if not vim.in_fast_event() then
+  watch(leave_all)
+elseif is_exiting() then
+  leave_all() -- it may be over, which can't be asked here
+else
+  vim.schedule(function()
+    watch(leave_all)
+  end)
+end
+if not leaving then
+  make_handles()
 end
 
 -- }===

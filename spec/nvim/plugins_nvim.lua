@@ -181,6 +181,7 @@ describe(":checkhealth barrier", function()
     support.system { "cp", "-R", root .. "/lua/barrier", dir .. "/lua/myplugin/barrier" }
     os.remove(dir .. "/lua/myplugin/barrier/core.so")
     local output = support.chunk(([[
+      vim.env.BARRIER_CORE = nil
       package.preload.barrier = function() error "another barrier" end
       package.loaded.barrier = nil
       vim.o.runtimepath = vim.o.runtimepath .. ",%s"
