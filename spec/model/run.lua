@@ -476,7 +476,8 @@ function Run:finish()
   local passes = 0
   self.finishing, self.fast, self.most = true, false, self.count + MOST
   self:abort_all()
-  while model.pending(self.world) and not self.over do
+  -- A barrier may be queued for parties that have left: a turn asks its `schedule` all the same.
+  while (model.pending(self.world) or self.world.queue[1]) and not self.over do
     passes = passes + 1
     self:pass(self.uv.virtual and "once" or "nowait")
     if passes % 10 == 0 then
