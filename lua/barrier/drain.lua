@@ -55,9 +55,11 @@ local function next_node(m, turn)
     if count == 0 then
       machine.check_emptied(m, turn - 1) -- the blocked come in after it has run
     end
-    local outcome = node.outcome -- of its action
-    node.outcome = false
-    return node, outcome or OUTCOMES[state]
+    if node.outcome then -- of its action
+      node.outcome = false
+      return node, "failed"
+    end
+    return node, OUTCOMES[state]
   end
   node = state == "broken" and m.blocked_since < turn and next_blocked(m)
   if node then

@@ -253,8 +253,10 @@ function M.wait(m, arrive, timeout)
   node.machine = m
   if timeout or m.timeout or m.state == "broken" or to_cancel[co] then
     M.come(m, node, arrive, timeout)
-  elseif arrive(m, node) then -- the usual wait
+  elseif arrive(m, node) then
     M.complete(m, node)
+  else
+    return suspend(node) -- the usual wait
   end
   if node.place then
     return suspend(node)
