@@ -9,6 +9,8 @@ M.library, M.what, M.N, M.TIMES = arg[1], arg[2], tonumber(arg[3]), tonumber(arg
 local start = os.clock()
 local barrier = require "barrier"
 M.load_time = (os.clock() - start) * 1e9
+barrier.new(1)
+M.first_time = (os.clock() - start) * 1e9
 
 local libraries = {
   ours = { barrier = barrier.new, counter = barrier.new, group = barrier.group },

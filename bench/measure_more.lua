@@ -10,6 +10,11 @@ function measurements.load()
   return harness.load_time
 end
 
+---To load the module, and to make the first barrier.
+function measurements.first()
+  return harness.first_time
+end
+
 -- {=== time that passes ===
 
 ---Nanoseconds from the last arrival to the first of the others, on a loop that is idle before.

@@ -276,6 +276,9 @@ local function everything()
       ["the core in Lua"] = measure { "ours", "load", 1, core = "lua" } } },
     { "Neovim", { ["the core in C"] = measure { "ours", "load", 1, lua = "Neovim" },
       ["the core in Lua"] = measure { "ours", "load", 1, lua = "Neovim", core = "lua" } } },
+    { "Neovim, with a first barrier", {
+      ["the core in C"] = measure { "ours", "first", 1, lua = "Neovim" },
+      ["the core in Lua"] = measure { "ours", "first", 1, lua = "Neovim", core = "lua" } } },
   }, 1000)
 end
 

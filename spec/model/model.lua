@@ -329,7 +329,7 @@ end
 
 ---}=== {=== coming
 
-local function is_blocked(b)
+function M.is_blocked(b)
   return b.state ~= "filling" or b.held ~= nil or #b.blocked > 0
 end
 
@@ -344,7 +344,7 @@ function M.wait(b, party, fast)
     return
   end
   set_deadline(b, party)
-  if is_blocked(b) then
+  if M.is_blocked(b) then
     table.insert(b.blocked, party)
     return
   end
@@ -395,7 +395,7 @@ function M.arrive(b, n, call, fast)
   call.result = "true"
   if b.state == "broken" then
     call.result = M.aborted(b)
-  elseif is_blocked(b) then
+  elseif M.is_blocked(b) then
     for _ = 1, n do
       table.insert(b.blocked, {})
     end

@@ -65,12 +65,17 @@ local function refuses(run, what, f, ...)
   end
 end
 
+local MOST_BLOCKED = 10000 -- arrivals at once, of which the model keeps a list
+
 ---The number of the step says by chance that all arrive that are missing.
 function steps.arrive(run, step)
   for _ = 1, step.count do
     local slot, call, n = run.slots[step.barrier], {}, step.n
     if step.number % 8 == 0 then
       n = math.max(model.missing(slot.model), 1)
+    end
+    if n and n > MOST_BLOCKED and model.is_blocked(slot.model) then
+      n = MOST_BLOCKED
     end
     if not model.arrive(slot.model, n or 1, call, run.fast) then
       refuses(run, "arrive of " .. (n or 1), slot.real.arrive, slot.real, n)
