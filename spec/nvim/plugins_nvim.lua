@@ -216,6 +216,22 @@ describe(":checkhealth barrier", function()
   end)
 end)
 
+describe('require "barrier"', function()
+  it("loads the core when something of it is first used", function()
+    for _, use in ipairs { "barrier.new(1)", "return barrier.TimeoutError", "barrier.group()",
+      "barrier.stuck()", "barrier.close()", "return barrier.implementation" } do
+      assert.are.equal("false true", (support.chunk(([[
+        local function is_loaded()
+          return tostring(package.loaded["barrier.environment"] ~= nil)
+        end
+        local before = is_loaded();
+        (function() %s end)()
+        io.stdout:write(before, " ", is_loaded())
+      ]]):format(use))), use)
+    end
+  end)
+end)
+
 describe(":help barrier", function()
   it("has a tag for each link", function()
     local doc = support.folder()
