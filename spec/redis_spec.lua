@@ -411,7 +411,7 @@ describe("barrier.redis", function()
       support.add(log, "zz closed again")
     end)
     until_logged(log, 4)
-    assert.are.equal("", server:cli("keys", "barrier:{spec " .. count .. "}:leases"):gsub("%s", ""))
+    assert.are.equal("", server:cli("keys", "barrier:{spec " .. count .. "}:*sent"):gsub("%s", ""))
   end)
 
   -- }===
@@ -442,6 +442,7 @@ describe("barrier.redis", function()
   it_redis("keeps all its keys in one slot of a cluster, and lets them expire", function()
     local a = member("a", 2, { name = "a}b" .. count })
     a:wait(function() end)
+    joined(member("b", 2, { name = "a}b" .. count }))
     arrived(a, 1)
     local n = 0
     for key in server:cli("keys", "barrier:*a%7Db" .. count .. "*"):gmatch "[^\r\n]+" do
@@ -530,8 +531,7 @@ describe("barrier.redis", function()
 
   it_redis("is found under another name", function()
     local process = run [[
-      for _, name in ipairs { "", ".redis", ".redis_client", ".redis_script",
-          ".redis_connection", ".redis_waits" } do
+      for _, name in ipairs { "", ".await", ".redis", ".redis_script", ".redis_connection" } do
         package.preload["vendor" .. name] = package.searchpath and function(...)
           return assert(loadfile(package.searchpath("barrier" .. name, package.path)))(...)
         end

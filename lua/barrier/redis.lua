@@ -1,21 +1,19 @@
 ---A barrier for processes on many machines, which Redis keeps: `barrier.redis(name, parties)`.
 local prefix = (...):gsub("[^.]+$", "")
 local barrier = require(prefix:sub(1, -2))
-local Client = require(prefix .. "redis_client")
-local waits = require(prefix .. "redis_waits")
+local await = require(prefix .. "await")
+local environment = require(prefix .. "environment")
+local Connection = require(prefix .. "redis_connection")
+local is_callable, uv = await.is_callable, environment.luv()
+local has_left = environment.core().has_left -- Neovim exits
 
-local M = { release = Client.release }
+local M = { release = Connection.release }
 
-local PRIVATE = {} -- the key of what an object is made of: a Client, or a wait
+local PRIVATE = {} -- the key of what an object is made of: a barrier.RedisMember, or an operation
 
 -- {=== arguments ===
 
 local MAX_BYTES, MAX_REASON, MAX_INTEGER = 1000, 10000, 2 ^ 31 - 1
-
-local function is_callable(value)
-  local metatable = (debug and debug.getmetatable or getmetatable)(value)
-  return type(value) == "function" or type(metatable) == "table" and metatable.__call ~= nil
-end
 
 local function is_integer(value, least, most)
   return type(value) == "number" and value >= least and value <= most and value % 1 == 0
@@ -32,12 +30,7 @@ local function check(holds, position, method, rule, ...)
   end
 end
 
-local function check_callback(callback, position, method)
-  if callback ~= nil and not is_callable(callback) then
-    error(("bad argument #%d to '%s' (callback must be callable, got %s)"):format(position, method,
-      type(callback)), 3)
-  end
-end
+local CALLABLE = "callback must be callable, got %s"
 
 local function private(self, method)
   local found = type(self) == "table" and rawget(self, PRIVATE)
@@ -50,18 +43,426 @@ end
 
 -- }===
 
--- {=== the barrier ===
+-- {=== what a wait comes to ===
 
-local Waiter = {}
-local waiter_metatable = {
-  __index = Waiter, __name = "barrier.Waiter", __metatable = "barrier.Waiter",
+---By their first byte, what a reason is the message of, and how to read the rest.
+local REASONS = {
+  r = { "barrier reset" },
+  b = { "barrier broken", tostring },
+  ["0"] = { "barrier aborted" },
+  s = { "barrier aborted", tostring },
+  n = { "barrier aborted", tonumber },
+  t = { "barrier aborted", function(text) return text == "true" end },
 }
+local LETTERS = { ["nil"] = "0", string = "s", number = "n", boolean = "t" } -- of an abort's reason
+
+---@return table result of a wait in a generation that failed
+local function failed(text, generation, epoch)
+  local kind = REASONS[text:sub(1, 1)] or REASONS.r
+  return {
+    name = "BrokenBarrierError", message = kind[1], reason = kind[2] and kind[2](text:sub(2)),
+    generation = generation + 1, epoch = epoch,
+  }
+end
+
+---The members that have not arrived, as last heard: "missing: a, b and 3 others; 1 seat is empty".
+local function missing(member)
+  local names, empty, parts = member.names, member.empty, {}
+  if names[1] then
+    local others = member.absent - #names
+    parts[1] = "missing: " .. table.concat(names, ", ")
+      .. (others > 0 and (" and %d other%s"):format(others, others == 1 and "" or "s") or "")
+  end
+  if empty > 0 then
+    parts[#parts + 1] = empty == 1 and "1 seat is empty" or empty .. " seats are empty"
+  end
+  return parts[1] and ", " .. table.concat(parts, "; ") or ""
+end
+
+---What a wait passes on; the object's generation and epoch are those of this wait from now on.
+---@return barrier.Error? err
+---@return any position
+local function deliver(member, result)
+  local shows = member.shows
+  if result.generation and (result.epoch > shows.epoch or result.generation > shows.generation) then
+    shows.epoch, shows.generation = result.epoch, result.generation
+  end
+  if result.position then
+    return nil, result.position
+  end
+  result.barrier, result.epoch = member.object, result.epoch or shows.epoch
+  result.generation = result.generation or shows.generation
+  return setmetatable(result, barrier[result.name])
+end
+
+-- }===
+
+-- {=== a member ===
+
+---What the object shows, and what it asks of Redis. At most one call is under way. It carries all
+---requests without an outcome; so after a lost connection the next call is like every other.
+---@class barrier.RedisMember
+---@field [string] any
+local Member = {}
+Member.__index = Member
+
+---@class barrier.RedisRequest
+---@field number integer
+---@field kind "wait"|"withdraw"|"cancel"|"abort"|"reset" it waits; its time has passed; it has left
+---@field argument? string|integer a reason; or the generation that it takes for the one under way
+---@field silent integer 1 if it arrives and does not wait
+---@field wait? { inner: barrier.Barrier, result?: table } until it has its result: its party waits
+---at a local barrier of two
+---@field was_sent? boolean
+---@field is_over? boolean
+---@field counted? integer the generation in which it was counted,
+---@field position? integer and the position there
+
+---@return barrier.RedisRequest
+function Member:submit(kind, argument, wait, silent)
+  local request = {
+    number = self.next, kind = kind, argument = argument, wait = wait, silent = silent or 0,
+  }
+  self.next = self.next + 1
+  self.silence = self.silence < 9 and self.silence or 0
+  if wait or not self.ended then
+    table.insert(self.requests, request)
+    self:soon()
+  end
+  return request
+end
+
+---Goes on in the next turn of the loop.
+function Member:soon()
+  if not self.is_due then
+    self.is_due = true
+    await.turn(self.object, nil, function()
+      self.is_due = false
+      if self.ended then
+        self:fail_all(self.ended)
+      elseif self:is_idle() and not has_left() then
+        Connection.open(self)
+      end
+      self:sync()
+      self:rest()
+    end)
+  end
+end
+
+function Member:is_idle()
+  return not self.connection and not (self.pause and self.pause:is_active())
+end
+
+---The party of a request goes on in the next turn, if it still waits.
+local function settle(request, result)
+  local wait = request.wait
+  if wait then
+    request.wait, wait.result = nil, result
+    if wait.inner.n_waiting > 0 then
+      wait.inner:arrive()
+    elseif wait.alarm then
+      wait.alarm:close()
+    end
+  end
+end
+
+---The party of a request leaves. What Redis may have counted is withdrawn.
+function Member:leave(request, result)
+  settle(request, result)
+  request.kind, request.is_over = "cancel", not request.was_sent
+  if not self:is_idle() then
+    self:soon()
+  end
+end
+
+---Takes out the parties that have left by themselves: cancelled, closed, resumed by something else,
+---or without having been suspended.
+function Member:sweep()
+  for _, request in ipairs(self.requests) do
+    if request.wait and request.wait.inner.n_waiting == 0 then
+      self:leave(request, {})
+    end
+  end
+end
+
+---Forgets what is over. Keeps the loop alive as long as there is something to wait for.
+function Member:rest()
+  local requests = {}
+  for _, request in ipairs(self.requests) do
+    requests[#requests + 1] = not request.is_over and request or nil
+  end
+  self.requests = requests
+  if self.timer then
+    local busy = self.leaving or requests[1] and self.silence < 9 and not self:is_idle()
+    self.timer[busy and "ref" or "unref"](self.timer)
+  end
+end
+
+local function timed_out(wait, text, names)
+  return {
+    name = "TimeoutError", timeout = wait.timeout, missing = names,
+    message = ("wait timed out after %d ms, %s"):format(wait.timeout, text),
+  }
+end
+
+---All waits fail.
+function Member:fail_all(reason)
+  for _, request in ipairs(self.requests) do
+    if request.wait then
+      self:leave(request, request.kind == "withdraw" and timed_out(request.wait, reason, {})
+        or { name = "BrokenBarrierError", message = "barrier broken", reason = reason })
+    end
+  end
+end
+
+---A party that waits, or with `silent` only arrives.
+function Member:wait(silent, timeout)
+  local wait = { member = self, inner = barrier.new(2), timeout = timeout }
+  await.owners[wait.inner] = self.object
+  local request = self:submit("wait", nil, wait, silent)
+  wait.alarm = timeout and wait.inner:await_trip(timeout, function(err)
+    if err and (request.was_sent or self.connection and self.connection.head) then
+      request.kind, self.beats = "withdraw", true -- Redis is asked whether it has passed
+      self:soon()
+    elseif err then
+      self:leave(request, timed_out(wait, "Redis has not answered"
+        .. (self.problem and " (" .. self.problem .. ")" or ""), {}))
+    end
+  end)
+  return wait
+end
+
+---Sends all requests without an outcome, once Redis has answered the last call.
+function Member:sync()
+  local connection = self.connection
+  self.again = true
+  if not connection or not connection.head or connection.purpose then
+    return
+  end
+  self:sweep()
+  local purpose = self.leaving and "leave" or self.beats and "beat" or "call"
+  local words, carried = {
+    ("%s %.0f %.0f %d"):format(purpose, self.epoch, self.known, self.answered),
+  }, {}
+  for _, request in ipairs(self.epoch > 0 and self.requests or {}) do
+    if not request.is_over then
+      request.argument, request.was_sent = request.argument or self.shows.generation, true
+      carried[#carried + 1] = request
+      words[#carried + 1] = ("%d %s %d "):format(request.number, request.kind, request.silent)
+        .. request.argument
+    end
+  end
+  self.carried, self.beats, self.again = carried, false, self.epoch == 0
+  connection:call(words, purpose)
+end
+
+local STANDING = "^(%d+) (%d+) (%d+) (%d+) (%d) ?(%d*) ?(%d*)$"
+
+---Redis has answered a call, see redis_script.lua.
+function Member:on_answer(answer, purpose)
+  self.silence, self.attempts, self.problem = 0, 0, nil
+  local word, reason = answer[1], answer[2]
+  local epoch, generation, arrived, waiting, broken, empty, absent = word:match(STANDING)
+  if purpose == "leave" then
+    return self:stop()
+  elseif word == "refused" or word == "replaced" then
+    self.connection:close()
+    self.ended = self.ended or word == "replaced" and reason or nil
+    return self:on_refused(reason)
+  elseif not epoch then
+    return self.connection:lose(Connection.NO_REDIS)
+  end
+  local shows = self.shows
+  self.epoch, self.known = tonumber(epoch), tonumber(generation)
+  if shows.epoch == 0 then
+    shows.epoch, shows.generation = self.epoch, self.known
+  end
+  shows.n_arrived, shows.n_waiting = tonumber(arrived), tonumber(waiting)
+  shows.broken = broken == "1"
+  if absent ~= "" then
+    self.empty, self.absent, self.names = tonumber(empty), tonumber(absent), {}
+    for i = #self.carried + 2, #answer do
+      local name = answer[i]
+      self.names[#self.names + 1] = name ~= self.member and #self.names < 8 and name or nil
+    end
+  end
+  for i, request in ipairs(self.carried) do
+    local outcome, at, value = (answer[i + 1] or ""):match "^(%a+) ?(%-?%d*) ?(.*)$"
+    self:learn(request, outcome, tonumber(at) or 0, value)
+  end
+  self:rest()
+  if self.again then
+    self:sync()
+  end
+end
+
+---Learns what has become of a request.
+function Member:learn(request, word, generation, value)
+  local position = tonumber(value) or 0
+  self.answered = math.max(self.answered, request.number)
+  if word == "counted" and (request.silent == 0 or request.kind == "cancel") then
+    request.counted, request.position = generation, position
+    self.again = self.again or generation < self.known -- a later request has made it trip
+    return
+  end
+  request.is_over = true
+  if word == "failed" then
+    settle(request, failed(value, generation, self.epoch))
+  elseif word == "withdrawn" and request.wait then
+    settle(request, timed_out(request.wait, ("%d of %d had arrived%s"):format(
+      self.shows.n_arrived + 1, self.shows.parties, missing(self)), self.names))
+  else
+    settle(request, {
+      position = position, generation = word == "passed" and generation + 1, epoch = self.epoch,
+    })
+  end
+end
+
+---A trip or a failure was published; a trip as "EPOCH GENERATION".
+function Member:on_message(message)
+  local epoch, generation = message:match "^(%d+) (%d+)$"
+  generation = tonumber(generation)
+  if not generation or tonumber(epoch) ~= self.epoch then
+    return self:sync()
+  end
+  self.known = math.max(self.known, generation + 1)
+  self.shows.n_arrived, self.shows.n_waiting = 0, 0
+  for _, request in ipairs(self.requests) do
+    if request.counted == generation and not request.is_over then
+      self:learn(request, "passed", generation, request.position)
+    end
+  end
+  self:rest()
+end
+
+---Makes the connection again after a pause.
+function Member:on_lost(problem, moved)
+  self.problem, self.moved, self.attempts = problem, moved, self.attempts + 1
+  if not has_left() then
+    local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
+    -- Jittered by the clock: math.random begins alike in every process.
+    pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
+    self.pause:start(math.floor(pause), 0, function()
+      Connection.open(self)
+    end)
+  end
+end
+
+---Redis refuses this member: nothing is sent until there is another request.
+function Member:on_refused(reason)
+  self:fail_all(reason)
+  for _, request in ipairs(self.requests) do
+    request.is_over = request.is_over or request.kind ~= "cancel"
+  end
+  if self.leaving then
+    return self:stop()
+  end
+  self:rest()
+end
+
+---Three times in `ttl`: renews the lease, and reads the truth.
+function Member:tick()
+  local connection = self.connection
+  self:sweep()
+  if self:is_idle() then
+    return
+  end
+  local is_free = connection and connection.head and not connection.purpose
+  self.silence = is_free and 0 or self.silence + 1
+  if self.silence == 9 then
+    self:fail_all(("Redis has not answered for %d ms (%s)"):format(3 * self.ttl,
+      self.problem or "no answer"))
+  end
+  if self.leaving and self.silence > 3 then
+    return self:stop() -- the lease has to run out
+  elseif connection and self.silence > 0 and self.silence % 2 == 0 then
+    connection:lose "no answer"
+  elseif is_free then
+    self.beats = true
+    self:sync()
+  end
+  self:rest()
+end
+
+local function token()
+  local bytes = uv.random and uv.random(12) or uv.hrtime() .. "-" .. uv.os_getpid()
+  return (bytes:gsub(".", function(c)
+    return ("%02x"):format(c:byte())
+  end))
+end
+
+local metatable = { __name = "barrier.Redis", __metatable = "barrier.Redis" }
+
+---@return barrier.Redis
+function Member.new(name, parties, options, endpoint)
+  local instance = token()
+  local member = options.member
+    or ("%s:%d:%s"):format(uv.os_gethostname(), uv.os_getpid(), instance:sub(1, 6))
+  local self = setmetatable({
+    member = member, instance = instance, parties = parties, run = options.run or "",
+    ttl = options.ttl or 10000, endpoint = endpoint, connect = options.connect,
+    -- Names may have any bytes, but the first } ends a hash tag.
+    key = "barrier:{" .. name:gsub("[%%{}]", { ["%"] = "%25", ["{"] = "%7B", ["}"] = "%7D" }) .. "}",
+    requests = {}, next = 1, answered = 0, -- the highest number that Redis has answered
+    epoch = 0, known = 0, -- epoch and generation, as last heard
+    names = {}, absent = 0, empty = 0, -- the members that are missing, as last heard
+    silence = 0, attempts = 0, -- thirds of `ttl` without an answer; connections
+    closed = barrier.new(1), -- trips when the member has left
+    shows = {
+      name = name, member = member, parties = parties, n_arrived = 0, n_waiting = 0,
+      broken = false, generation = 0, epoch = 0,
+    },
+  }, Member)
+  self.object = setmetatable({ [PRIVATE] = self }, metatable)
+  await.owners[self.closed] = self.object
+  if not has_left() then
+    self.timer, self.pause = uv.new_timer(), uv.new_timer()
+    self.pause:unref()
+    local period = math.floor(self.ttl / 3)
+    self.timer:start(period, period, function()
+      self:tick()
+    end)
+    self:soon()
+  end
+  return self.object
+end
+
+function Member:close()
+  if not self.timer then
+    self.closed:arrive()
+  elseif not self.leaving then
+    self.ended, self.leaving, self.silence = "the barrier is closed", true, 0
+    if self:is_idle() or self.epoch == 0 and not (self.connection and self.connection.purpose) then
+      self:fail_all(self.ended)
+      self:stop()
+    else
+      self:soon()
+    end
+  end
+end
+
+function Member:stop()
+  if self.connection then
+    self.connection:close()
+  end
+  self.timer:close()
+  self.pause:close()
+  self.timer, self.pause, self.leaving = nil, nil, false
+  self.closed:arrive()
+end
+
+-- }===
+
+-- {=== the object ===
+
+local Waiter = { __name = "barrier.Waiter", __metatable = "barrier.Waiter" }
+Waiter.__index = Waiter
 
 ---@param on_close? fun() called from the loop
 function Waiter:close(on_close)
   local wait = private(self, "close")
   wait.waiter:close(on_close)
-  waits.leave(wait)
+  wait.member:sweep()
 end
 
 ---@return boolean is_closing
@@ -89,16 +490,9 @@ end
 ---@field epoch integer
 local Redis = {}
 
-local function submit(client, request)
-  local refused = client.closing and "the barrier is closed" or client.replaced
-  if not refused then
-    client:submit(request)
-    waits.rest(client)
-  elseif request.refuse then
-    barrier.new(1):wait(function() -- in a turn of the loop
-      request.refuse(refused, true)
-    end)
-  end
+---Calls so that errors are caught, where a coroutine can wait in such a call.
+local try = (jit or _VERSION ~= "Lua 5.1") and pcall or function(f, ...)
+  return true, f(...)
 end
 
 ---Waits until all parties have arrived, in whatever process.
@@ -112,7 +506,7 @@ end
 ---@overload fun(self: barrier.Redis, callback: barrier.callback): barrier.Waiter
 ---@overload fun(self: barrier.Redis, timeout: integer?, callback: barrier.callback): barrier.Waiter
 function Redis:wait(timeout, callback, ...)
-  local client = private(self, "wait")
+  local member = private(self, "wait")
   if timeout ~= nil and type(timeout) ~= "number" then
     check(is_callable(timeout), 1, "wait", "timeout or callback expected, got %s", type(timeout))
     check(callback == nil, 2, "wait", "nothing comes after the callback")
@@ -120,29 +514,23 @@ function Redis:wait(timeout, callback, ...)
   end
   check(timeout == nil or is_integer(timeout, 0, 2 ^ 53), 1, "wait",
     "timeout must be an integer >= 0, in milliseconds, got %s", shown(timeout))
-  check_callback(callback, 2, "wait")
+  check(callback == nil or is_callable(callback), 2, "wait", CALLABLE, type(callback))
   check(select("#", ...) == 0 or (...) == nil, 3, "wait", "nothing comes after the callback")
-  local wait = waits.new(client, "wait")
-  function wait.request.dropped()
-    if wait.inner.n_waiting == 0 then -- it could not suspend, or has left again
-      waits.leave(wait)
-    end
-    return wait.settled
-  end
-  client.waits[wait] = true
-  if timeout then
-    waits.start_timer(wait, timeout)
-  end
-  submit(client, wait.request)
+  local wait = member:wait(0, timeout)
   if callback ~= nil then
     wait.waiter = wait.inner:wait(function()
-      callback(waits.deliver(wait))
+      callback(deliver(member, wait.result))
     end)
-    return setmetatable({ [PRIVATE] = wait }, waiter_metatable)
+    return setmetatable({ [PRIVATE] = wait }, Waiter)
   end
-  wait.co = coroutine.running()
-  waits.stay(wait)
-  local err, position = waits.deliver(wait)
+  local ok, err = try(wait.inner.wait, wait.inner)
+  local position
+  if ok then
+    err, position = deliver(member, wait.result)
+  else
+    member:sweep() -- it was cancelled, or could not be suspended
+    err = getmetatable(err) == barrier.CancelledError and deliver(member, err) or err
+  end
   if err then
     error(err, 0)
   end
@@ -163,41 +551,34 @@ end
 ---It is a request to Redis, so its outcome comes later.
 ---@param callback? fun(err?: barrier.Error) called from the loop when Redis has answered
 function Redis:arrive(callback)
-  local client = private(self, "arrive")
-  check_callback(callback, 1, "arrive")
-  local wait = waits.new(client, "arrive")
+  local member = private(self, "arrive")
+  check(callback == nil or is_callable(callback), 1, "arrive", CALLABLE, type(callback))
+  local wait = member:wait(1)
   wait.inner:wait(function()
-    local err = wait.settled[1] ~= "counted" and waits.deliver(wait) or nil
+    local err = deliver(member, wait.result)
     if callback ~= nil then
       callback(err)
     end
   end)
-  submit(client, wait.request)
 end
 
 ---Breaks the barrier: until it is reset, every wait, in whatever process, fails with a
 ---`barrier.BrokenBarrierError`.
 ---@param reason? string|number|boolean it goes to other processes; at most 10000 bytes
 function Redis:abort(reason)
-  local client = private(self, "abort")
-  local kind, text = type(reason), reason ~= nil and tostring(reason) or ""
-  check(kind == "string" or kind == "number" or kind == "boolean" or kind == "nil", 1, "abort",
-    "the reason goes to other processes: a string, number or boolean expected, got %s", kind)
+  local member = private(self, "abort")
+  local letter, text = LETTERS[type(reason)], reason ~= nil and tostring(reason) or ""
+  check(letter, 1, "abort", "the reason goes to other processes: a string, number or boolean "
+    .. "expected, got %s", type(reason))
   check(#text <= MAX_REASON, 1, "abort", "the reason must have at most %d bytes, not %d",
     MAX_REASON, #text)
-  submit(client, {
-    kind = "abort", reason = "a" .. (reason ~= nil and kind:sub(1, 1) or "") .. text,
-    done = function() end,
-  })
+  member:submit("abort", letter .. text)
 end
 
 ---Returns the barrier to its empty state. Every waiting party, in whatever process, gets a
 ---`barrier.BrokenBarrierError`.
 function Redis:reset()
-  local client = private(self, "reset")
-  submit(client, { kind = "reset", done = function()
-    client.heard.broken = false
-  end })
+  private(self, "reset"):submit("reset", "")
 end
 
 ---Takes a coroutine of this process out of the barrier. Its wait raises a `barrier.CancelledError`
@@ -205,11 +586,11 @@ end
 ---@param co thread
 ---@return boolean found true if it was waiting at this barrier
 function Redis:cancel(co)
-  local client = private(self, "cancel")
+  local member = private(self, "cancel")
   check(type(co) == "thread", 1, "cancel", "coroutine expected, got %s", type(co))
-  for wait in pairs(client.waits) do
-    if wait.co == co and wait.inner:cancel(co) then
-      waits.leave(wait)
+  for _, request in ipairs(member.requests) do
+    if request.wait and request.wait.inner:cancel(co) then
+      member:sweep()
       return true
     end
   end
@@ -219,107 +600,26 @@ end
 ---Leaves the barrier. Its waits fail; if other members remain, so does the generation.
 ---@param callback? fun() called from the loop, once Redis knows or does not answer
 function Redis:close(callback)
-  local client = private(self, "close")
-  check_callback(callback, 1, "close")
-  local closed = barrier.new(2)
-  waits.owners[closed] = self
-  closed:wait(function()
-    if callback ~= nil then
+  local member = private(self, "close")
+  check(callback == nil or is_callable(callback), 1, "close", CALLABLE, type(callback))
+  if callback ~= nil then
+    member.closed:await_trip(function()
       callback()
-    end
-  end)
-  local closing = client.closing
-  client.closing = closing or {}
-  if client.state == "closed" then
-    closed:arrive()
-    return
-  end
-  table.insert(client.closing, closed)
-  if not closing then
-    client:refuse_all "the barrier is closed"
-    client:leave(function()
-      for _, each in ipairs(client.closing) do
-        each:arrive()
-      end
     end)
-    waits.rest(client)
   end
-end
-
--- }===
-
--- {=== the URL ===
-
-local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
-  .. "unix://[[USER]:PASSWORD@]/PATH"
-
-local function decoded(s)
-  return (s:gsub("%%(%x%x)", function(digits)
-    return string.char(tonumber(digits, 16))
-  end))
-end
-
----Reads a URL.
----@param url string
----@return { host?: string, port?: integer, path?: string, hello: table, database: integer }?
----@return string? problem which never shows the URL: there may be a password in it
-local function read_url(url)
-  local scheme, rest = url:match "^(%a+)://(.*)$"
-  local login, place = (rest or ""):match "^(.*)@(.-)$"
-  local user, password = (login or ""):match "^([^:]*):(.*)$"
-  local endpoint = { database = 0, hello = { "HELLO", 3 } }
-  if password then
-    user = user ~= "" and user or "default"
-    endpoint.hello = { "HELLO", 3, "AUTH", decoded(user), decoded(password) }
-  end
-  place = place or rest or ""
-  if scheme == "rediss" then
-    return nil, FORMS .. "; for TLS see the option connect"
-  elseif scheme == "unix" and place:find "^/." and (password or not login) then
-    endpoint.path = decoded(place)
-    return endpoint
-  end
-  local authority, database = place:match "^([^/?#]+)/?(%d*)$"
-  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
-  if not host then
-    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
-  end
-  if scheme ~= "redis" or not host or login and not password then
-    return nil, FORMS
-  end
-  endpoint.host, endpoint.port = host, tonumber(port ~= "" and port or 6379)
-  endpoint.database = tonumber(database ~= "" and database or 0)
-  if endpoint.port < 1 or endpoint.port > 65535 then
-    return nil, "the port in url must be from 1 to 65535"
-  elseif endpoint.database > 2 ^ 31 - 1 then
-    return nil, "the database in url must be an integer >= 0 and < 2^31"
-  end
-  return endpoint
+  member:close()
 end
 
 -- }===
 
 -- {=== making one ===
 
-local GETTERS = {
-  name = function(client) return client.name end,
-  member = function(client) return client.member end,
-  parties = function(client) return client.parties end,
-  n_waiting = function(client) return client.heard.waiting end,
-  n_arrived = function(client) return client.heard.arrived end,
-  broken = function(client) return client.heard.broken end,
-  generation = function(client) return client.over end,
-  epoch = function(client) return client.over_epoch end,
-}
-
-local metatable = { __name = "barrier.Redis", __metatable = "barrier.Redis" }
-
 function metatable.__index(self, key)
-  local getter = GETTERS[key]
-  if getter then
-    return getter(private(self, key))
+  local method = Redis[key]
+  if method == nil then
+    return private(self, key).shows[key]
   end
-  return Redis[key]
+  return method
 end
 
 function metatable.__newindex(_, key)
@@ -327,35 +627,9 @@ function metatable.__newindex(_, key)
 end
 
 function metatable.__tostring(self)
-  local client = private(self, "tostring")
-  local heard = client.heard
-  return ('<barrier.Redis object "%s" of "%s" [%s]>'):format(client.name, client.member,
-    heard.broken and "broken" or ("filling, arrived:%d/%d"):format(heard.arrived, client.parties))
-end
-
-local OPTIONS = { member = "string", run = "string", ttl = "number", url = "string" }
-
----@param options table
----@return string? problem
-local function examine(options)
-  for key, value in pairs(options) do
-    if key == "connect" then
-      if not is_callable(value) then
-        return "option 'connect' must be callable, got " .. type(value)
-      end
-    elseif not OPTIONS[key] then
-      return "unknown option '" .. tostring(key) .. "'; there are connect, member, run, ttl, url"
-    elseif key == "ttl" then
-      if not is_integer(value, 100, MAX_INTEGER) then
-        return "option 'ttl' must be an integer >= 100 and < 2^31, in milliseconds, got "
-          .. shown(value)
-      end
-    elseif type(value) ~= "string" then
-      return ("option '%s' must be a string, got %s"):format(key, type(value))
-    elseif key ~= "url" and (#value > MAX_BYTES or value == "" and key == "member") then
-      return ("option '%s' must have 1 to %d bytes"):format(key, MAX_BYTES)
-    end
-  end
+  local shows = private(self, "tostring").shows
+  return ('<barrier.Redis object "%s" of "%s" [%s]>'):format(shows.name, shows.member,
+    shows.broken and "broken" or ("filling, arrived:%d/%d"):format(shows.n_arrived, shows.parties))
 end
 
 ---Each option may be left out.
@@ -373,6 +647,24 @@ end
 ---stream has luv's methods read_start, write and close. For TLS, a tunnel, Sentinel.
 ---@field connect? fun(callback: fun(err?: string, stream?: table))
 
+---By name, what it must be, if it is not.
+local OPTIONS = {
+  connect = function(value)
+    return not is_callable(value) and "be callable, got " .. type(value)
+  end,
+  ttl = function(value)
+    return not is_integer(value, 100, MAX_INTEGER)
+      and "be an integer >= 100 and < 2^31, in milliseconds, got " .. shown(value)
+  end,
+}
+for key, least in pairs { member = 1, run = 0, url = 0 } do
+  OPTIONS[key] = function(value)
+    return type(value) ~= "string" and "be a string, got " .. type(value)
+      or key ~= "url" and (#value < least or #value > MAX_BYTES)
+      and ("have 1 to %d bytes"):format(MAX_BYTES)
+  end
+end
+
 ---What barrier.redis calls.
 ---@param name string
 ---@param parties integer
@@ -386,29 +678,23 @@ function M.new(name, parties, options)
   check(options == nil or type(options) == "table", 3, "redis", "options must be a table, got %s",
     type(options))
   options = options or {}
-  local problem = examine(options)
-  check(not problem, 3, "redis", "%s", problem)
-  local endpoint
-  endpoint, problem = read_url(options.url or os.getenv "REDIS_URL"
+  for key, value in pairs(options) do
+    check(OPTIONS[key], 3, "redis", "unknown option '%s'; there are connect, member, run, ttl, url",
+      tostring(key))
+    local problem = OPTIONS[key](value)
+    check(not problem, 3, "redis", "option '%s' must %s", key, problem)
+  end
+  local endpoint, problem = Connection.read_url(options.url or os.getenv "REDIS_URL"
     or "redis://127.0.0.1:6379/0")
   check(endpoint, 3, "redis", "%s%s", problem, options.url and "" or " (in $REDIS_URL)")
-  local client = Client.new {
-    name = name, parties = parties, run = options.run or "", ttl = options.ttl or 10000,
-    endpoint = endpoint, connect = options.connect, member = options.member,
-    waits = {}, over = 0, over_epoch = 0, -- `generation` and `epoch`, as of the last wait
-    on_rest = waits.rest, on_tick = waits.sweep,
-  }
-  client.object = setmetatable({ [PRIVATE] = client }, metatable)
-  client:start()
-  return client.object
+  return Member.new(name, parties, options, endpoint)
 end
 
----What barrier.stuck says of a local barrier that serves one in Redis.
----@param b barrier.Barrier
----@return string?
+---What barrier.stuck says of one.
+---@param b barrier.Redis
+---@return string
 function M.describe(b)
-  local self = waits.owners[b]
-  return self and tostring(self) .. waits.missing(self[PRIVATE])
+  return tostring(b) .. missing(private(b, "describe"))
 end
 
 -- }===

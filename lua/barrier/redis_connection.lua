@@ -1,6 +1,5 @@
----How a member of a barrier in Redis (redis_client.lua) is connected: methods of its class. It has
----RESP3, the protocol of Redis. Nothing that arrives is trusted: neither in length, nor in depth,
----nor in type. A lost connection is made again, with pauses that grow.
+---A connection to Redis: where it is, RESP3, its protocol, and one command at a time. Nothing that
+---arrives is trusted: neither in length, nor in depth, nor in type.
 local prefix = (...):gsub("[^.]+$", "")
 local script = require(prefix .. "redis_script")
 local environment = require(prefix .. "environment")
@@ -9,14 +8,77 @@ local uv = environment.luv()
 ---Does Neovim exit? Then no handle may be made or started any more.
 local has_left = environment.core().has_left
 
----@class barrier.RedisClient
-local Connection = { has_left = has_left }
+local NO_REDIS = "what answers there does not speak Redis's protocol"
+
+---@class barrier.RedisConnection
+---@field member table notified by on_ready(), on_answer(value), on_message(text), on_lost(problem),
+---on_refused(problem)
+---@field to barrier.RedisEndpoint
+---@field stream? table
+---@field is_closed? boolean
+---@field greetings integer how many commands of the greeting are not answered
+---@field head? string the first words of each command; nil while it greets
+---@field purpose? string of the command that is not answered
+local Connection = { NO_REDIS = NO_REDIS }
+Connection.__index = Connection
+
+-- {=== the URL ===
+
+---@class barrier.RedisEndpoint
+---@field host? string
+---@field port? integer
+---@field path? string of a socket, in place of these
+---@field hello string[]
+---@field database integer
+
+local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
+  .. "unix://[[USER]:PASSWORD@]/PATH"
+
+local function decoded(s)
+  return (s:gsub("%%(%x%x)", function(digits)
+    return string.char(tonumber(digits, 16))
+  end))
+end
+
+---@param url string
+---@return barrier.RedisEndpoint?
+---@return string? problem which never shows the URL: there may be a password in it
+function Connection.read_url(url)
+  local scheme, login, place = url:match "^(%a+)://(.-)([^@]*)$"
+  local user, password = (login or ""):match "^([^:]*):(.*)@$"
+  local authority, database = (place or ""):match "^([^/?#]+)/?(%d*)$"
+  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
+  if not host then
+    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
+  end
+  local path = scheme == "unix" and place:match "^/.+$"
+  if scheme == "rediss" then
+    return nil, FORMS .. "; for TLS see the option connect"
+  elseif not (path or scheme == "redis" and host) or login ~= "" and not password then
+    return nil, FORMS
+  end
+  local endpoint = {
+    host = host, port = tonumber(port ~= "" and port or 6379), path = path and decoded(path),
+    database = tonumber(database ~= "" and database or 0), hello = { "HELLO", 3 },
+  }
+  if password then
+    endpoint.hello = { "HELLO", 3, "AUTH", decoded(user ~= "" and user or "default"),
+      decoded(password) }
+  end
+  if not path and (endpoint.port < 1 or endpoint.port > 65535) then
+    return nil, "the port in url must be from 1 to 65535"
+  elseif not path and endpoint.database > 2 ^ 31 - 1 then
+    return nil, "the database in url must be an integer >= 0 and < 2^31"
+  end
+  return endpoint
+end
+
+-- }===
 
 -- {=== the protocol ===
 
 local MAX_BYTES, MAX_ITEMS, MAX_DEPTH = 2 ^ 16, 2 ^ 10, 8
-local NO_REDIS = "what answers there does not speak Redis's protocol"
-Connection.NO_REDIS = NO_REDIS
+local HEAD = 11 -- the number of words that are the same in each call
 
 ---@param words (string|number)[]
 ---@return string
@@ -30,19 +92,18 @@ local function packed(words)
 end
 
 ---@param words (string|number)[]
----@param first? string the words of `packed` that come first
+---@param head? string words that come first, packed
 ---@param n? integer how many these are
 ---@return string
-function Connection.encode(words, first, n)
-  return "*" .. #words + (n or 0) .. "\r\n" .. (first or "") .. packed(words)
+function Connection.encode(words, head, n)
+  return "*" .. #words + (n or 0) .. "\r\n" .. (head or "") .. packed(words)
 end
 
 local function integer(line)
-  local n = #line < 17 and line:find "^[+-]?%d+$" and tonumber(line)
-  return n or error(NO_REDIS, 0)
+  return #line < 17 and line:find "^[+-]?%d+$" and tonumber(line) or error(NO_REDIS, 0)
 end
 
-local SIMPLE = { -- by their first byte, what is on a line alone
+local LINES = { -- by their first byte, what is on a line alone
   [":"] = integer,
   ["+"] = tostring,
   ["-"] = function(line) return { error = line } end,
@@ -55,19 +116,16 @@ local LISTS = { ["*"] = 1, [">"] = 1, ["%"] = 2 } -- items for each counted
 ---@return any value a string, integer, array, error { error = text }, push { push = true, ... };
 ---false for null
 local function parse(buffer, at, depth)
-  local kind = buffer:sub(at, at)
-  local simple, stop = SIMPLE[kind], buffer:find("\r\n", at, true)
-  if not (simple or LISTS[kind] or kind == "$" or kind == "") or depth > MAX_DEPTH then
+  local kind, line, rest = buffer:match("^([-:+_$*>%%])([^\r]*)\r\n()", at)
+  if depth > MAX_DEPTH or not kind and buffer:find("^[^-:+_$*>%%]", at) then
     error(NO_REDIS, 0)
-  elseif not stop then
+  elseif not kind then
     return nil
-  end
-  local line, rest = buffer:sub(at + 1, stop - 1), stop + 2
-  if simple then
-    return rest, simple(line)
+  elseif LINES[kind] then
+    return rest, LINES[kind](line)
   end
   local n = integer(line)
-  if n < 0 or n > (kind == "$" and MAX_BYTES or MAX_ITEMS) then
+  if n < 0 or n > (LISTS[kind] and MAX_ITEMS or MAX_BYTES) then
     error(NO_REDIS, 0)
   elseif kind == "$" then
     local after = rest + n + 2
@@ -109,8 +167,6 @@ local WORDS = {
   EOF = "connection closed",
 }
 
-local function nothing() end
-
 ---A write to a connection that is lost raises SIGPIPE, which would end the process. libuv can only
 ---catch it, and the last handle that is closed sets it back to the default, whatever it was before.
 ---So one stays for good; it does not keep the loop alive.
@@ -119,198 +175,144 @@ local sigpipe
 local function catch_sigpipe()
   if uv.constants.SIGPIPE and not (sigpipe and not sigpipe:is_closing()) then
     sigpipe = uv.new_signal()
-    sigpipe:start("sigpipe", nothing)
+    sigpipe:start("sigpipe", function() end)
     sigpipe:unref()
-  end
-end
-
-function Connection.close_handle(handle)
-  if handle and not handle:is_closing() then
-    handle:close()
   end
 end
 
 ---For barrier.close: without a connection the handle is not needed.
 function Connection.release()
-  Connection.close_handle(sigpipe)
-end
-
----Where Redis is, for messages.
-function Connection:place()
-  local to = self.moved or self.endpoint
-  return self.connect and "the option connect" or to.path or to.host .. ":" .. to.port
-end
-
----Closes the connection, and makes another one after a pause.
-function Connection:lose(problem)
-  self:disconnect()
-  if not self.timer or has_left() then
-    return
-  end
-  self.problem = problem .. ": " .. self:place()
-  self.state, self.attempts = "connecting", self.attempts + 1
-  local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
-  -- Jittered by the clock: math.random begins alike in every process.
-  pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
-  self.soon:start(math.floor(pause), 0, function()
-    self:open()
-  end)
-end
-
-function Connection:disconnect()
-  local connection = self.connection
-  self.connection, self.beating, self.silent = nil, nil, 0
-  if connection then
-    connection.lost = true
-    if connection.stream then
-      pcall(connection.stream.close, connection.stream)
-    end
+  if sigpipe and not sigpipe:is_closing() then
+    sigpipe:close()
   end
 end
 
+---Connects to a socket, or to one of the addresses of a host, each time to another.
+---@param attempt integer
 ---@param callback fun(err?: string, stream?: table)
-local function connect_to(endpoint, callback)
-  local function try(found, i, last)
-    local to = found[i]
-    if not to or has_left() then
-      return callback(last or "EAI_NONAME")
-    end
-    local stream = endpoint.path and uv.new_pipe(false) or uv.new_tcp()
+local function connect_to(to, attempt, callback)
+  local function connect(stream, address, port)
     local function connected(err)
       if err then
         stream:close()
-        return try(found, i + 1, err)
-      elseif not endpoint.path then
-        stream:nodelay(true)
       end
-      callback(nil, stream)
+      callback(err, not err and stream or nil)
     end
     local started, problem
-    if endpoint.path then
-      started, problem = stream:connect(endpoint.path, connected)
+    if port then
+      started, problem = stream:connect(address, port, connected)
     else
-      started, problem = stream:connect(to.addr, endpoint.port, connected)
+      started, problem = stream:connect(address, connected)
     end
     if not started then
       connected(problem)
     end
   end
-  if endpoint.path then
-    return try({ {} }, 1)
+  if to.path then
+    return connect(uv.new_pipe(false), to.path)
   end
-  assert(uv.getaddrinfo(endpoint.host, nil, { socktype = "stream" }, function(err, found)
-    try(found or {}, 1, err)
+  assert(uv.getaddrinfo(to.host, nil, { socktype = "stream" }, function(err, found)
+    if err or not found[1] or has_left() then
+      return callback(err or "EAI_NONAME")
+    end
+    local stream = uv.new_tcp()
+    stream:nodelay(true)
+    connect(stream, found[attempt % #found + 1].addr, to.port)
   end))
 end
 
-function Connection:open()
-  local connection = { replies = {}, head = 1, tail = 0, out = {} }
-  self.connection, self.state = connection, "connecting"
+---Connects as the fields endpoint, moved, attempts and connect of the member say; its field
+---connection is the connection as long as it is not lost.
+---@param member barrier.RedisMember
+function Connection.open(member)
+  local to = member.moved or member.endpoint
+  local self = setmetatable({ member = member, to = to, greetings = 4 }, Connection)
+  member.connection = self
   local function connected(err, stream)
-    if connection.lost or connection.stream or has_left() then
+    if self.is_closed or self.stream or has_left() then
       if stream then
         pcall(stream.close, stream)
       end
-      return
+    elseif err or not stream then
+      self:lose(err or "no stream")
+    else
+      self.stream = stream
+      pcall(uv.unref, stream)
+      self:greet()
     end
-    connection.stream = stream
-    if err or not stream then
-      return self:failed(err or "no stream")
-    end
-    self:greet(connection)
   end
-  local ok, problem = pcall(self.connect or function(callback)
-    connect_to(self.moved or self.endpoint, callback)
+  local ok, problem = pcall(member.connect or function()
+    connect_to(self.to, member.attempts, connected)
   end, connected)
-  if not ok and not connection.lost then
-    self:failed(problem)
+  if not ok and not self.is_closed then
+    self:lose(problem)
   end
 end
 
----It could not connect, for an error of luv, such as "EAI_NONAME: unknown node or service".
-function Connection:failed(err)
-  local problem = WORDS[tostring(err):match "^[^:]*"] or tostring(err)
-  if problem == "no such host" and self.epoch == 0 then
-    return self:give_up(problem .. ": " .. self:place())
+function Connection:close()
+  self.is_closed, self.member.connection = true, nil
+  if self.stream then
+    pcall(self.stream.close, self.stream)
   end
-  self:lose(problem)
-  self.moved = nil
 end
 
----Reads what Redis sends; each turn's commands are written in one piece.
----@return boolean started
-function Connection:listen(connection)
+---Where Redis is, for messages.
+function Connection:place()
+  return ": " .. (self.member.connect and "the option connect" or self.to.path
+    or self.to.host .. ":" .. self.to.port)
+end
+
+---@param problem any a text, or an error of luv, such as "EAI_NONAME: unknown node or service"
+---@param moved? barrier.RedisEndpoint
+function Connection:lose(problem, moved)
+  problem = WORDS[tostring(problem):match "^[^:]*"] or tostring(problem)
+  self:close()
+  if problem == "no such host" and self.member.epoch == 0 then
+    return self.member:on_refused(problem .. self:place())
+  end
+  self.member:on_lost(problem .. self:place(), moved)
+end
+
+-- }===
+
+-- {=== speaking ===
+
+function Connection:write(data)
+  local ok, problem = pcall(self.stream.write, self.stream, data)
+  if not ok and not self.is_closed then
+    self:lose(problem)
+  end
+end
+
+---Listens, and says hello.
+function Connection:greet()
+  catch_sigpipe()
   local read = Connection.reader()
-  local ok, problem = pcall(connection.stream.read_start, connection.stream, function(err, data)
-    if connection.lost then
-      return
-    elseif not data then
-      return self:failed(err or "EOF")
-    end
-    local trouble = read(data, function(value)
-      if not connection.lost then
+  local function on_read(err, data)
+    local trouble = err or not data and "EOF" or not self.is_closed and read(data, function(value)
+      if not self.is_closed then
         self:receive(value)
       end
     end)
-    if trouble and not connection.lost then
+    if trouble and not self.is_closed then
       self:lose(trouble)
-    elseif self.connection == connection then
-      self:write()
     end
-  end)
+  end
+  local ok, problem = pcall(self.stream.read_start, self.stream, on_read)
   if not ok then
-    self:lose(tostring(problem))
+    return self:lose(problem)
   end
-  return ok
+  local endpoint, encode = self.member.endpoint, Connection.encode
+  self:write(encode(endpoint.hello) .. encode { "SELECT", endpoint.database }
+    .. encode { "SUBSCRIBE", self.member.key } .. encode { "SCRIPT", "LOAD", script })
 end
 
----Begins to speak on a new connection, and joins.
-function Connection:greet(connection)
-  pcall(uv.unref, connection.stream)
-  catch_sigpipe()
-  if not self:listen(connection) then
-    return
-  end
-  local endpoint = self.endpoint
-  self:send(endpoint.hello, nothing)
-  if endpoint.database ~= 0 then
-    self:send({ "SELECT", endpoint.database }, nothing)
-  end
-  self:send({ "SCRIPT", "LOAD", script }, function(sha)
-    if type(sha) ~= "string" then
-      return self:lose(NO_REDIS)
-    end
-    connection.call = packed {
-      "EVALSHA", sha, 3, self.key, self.key .. ":leases", self.key .. ":records", self.member,
-      self.instance, self.ttl,
-    }
-    self:join()
-  end)
-  self:send({ "SUBSCRIBE", self.key }, nothing)
-  self:write()
-end
-
----Sends a command with the next `write`; `on_reply` gets what Redis answers.
----@param first? string the first nine words, packed
-function Connection:send(words, on_reply, first)
-  local connection = self.connection
-  connection.tail = connection.tail + 1
-  connection.replies[connection.tail] = on_reply
-  local out = connection.out
-  out[#out + 1] = self.encode(words, first, first and 9)
-end
-
-function Connection:write()
-  local connection = self.connection
-  local out = connection and connection.out
-  if not out or not out[1] then
-    return
-  end
-  connection.out = {}
-  local ok, problem = pcall(connection.stream.write, connection.stream, table.concat(out))
-  if not ok then
-    self:lose(tostring(problem))
-  end
+---Runs the script, once Redis has answered what came before.
+---@param words string[]
+---@param purpose string of the call
+function Connection:call(words, purpose)
+  self.purpose = purpose
+  self:write(Connection.encode(words, self.head, HEAD))
 end
 
 ---What Redis answers when it can do better later.
@@ -320,42 +322,54 @@ for word in ("LOADING BUSY READONLY TRYAGAIN CLUSTERDOWN MASTERDOWN NOSCRIPT MOV
   PASSING[word] = true
 end
 
----An error that Redis answers; in Redis 6 the word of one in a script comes after a minus.
+---Takes an error that Redis answers; in Redis 6 the word of one in a script comes after a minus.
 function Connection:complain(text)
   local word = text:match "^ERR .* %-(%u+)" or text:match "^%u+"
+  local member = self.member
   if PASSING[word] then
     local host, port = text:match "^MOVED %d+ (%S*):(%d+)"
-    self:lose(text)
-    self.moved = host and not self.moved
-      and { host = host ~= "" and host or self.endpoint.host, port = tonumber(port) } or nil
-    return
+    return self:lose(text, host and self.to == member.endpoint
+      and { host = host ~= "" and host or self.to.host, port = tonumber(port) } or nil)
   elseif text:find "unknown command.*HELLO" then
     text = "Redis 6.0 or newer is needed"
   elseif word == "WRONGTYPE" then
-    text = "WRONGTYPE: the key " .. self.key .. " is something else in Redis"
+    text = "WRONGTYPE: the key " .. member.key .. " is something else in Redis"
   end
-  self:give_up(text .. ": " .. self:place())
+  self:close()
+  member:on_refused(text .. self:place())
+end
+
+local function is_strings(list)
+  for _, value in ipairs(list) do
+    if type(value) ~= "string" then
+      return false
+    end
+  end
+  return list[1] ~= nil
 end
 
 function Connection:receive(value)
-  local connection = self.connection
-  if type(value) == "table" and value.push then
-    if value[1] == "message" then
-      return self:on_message(tostring(value[3]))
-    elseif value[1] ~= "subscribe" then
-      return
+  local member, list, purpose = self.member, type(value) == "table" and value or {}, self.purpose
+  if list.push and list[1] ~= "subscribe" then
+    if list[1] == "message" then
+      member:on_message(tostring(list[3]))
     end
+  elseif list.error then
+    self:complain(list.error)
+  elseif self.greetings > 1 then
+    self.greetings = self.greetings - 1
+  elseif self.greetings == 1 and type(value) == "string" then
+    self.greetings, self.head = 0, packed {
+      "EVALSHA", value, 3, member.key, member.key .. ":absent", member.key .. ":present",
+      member.member, member.instance, member.ttl, member.parties, member.run,
+    }
+    member:sync()
+  elseif purpose and is_strings(list) then
+    self.purpose = nil
+    member:on_answer(list, purpose)
+  else
+    self:lose(NO_REDIS)
   end
-  local on_reply = connection.replies[connection.head]
-  if not on_reply then
-    return self:lose(NO_REDIS)
-  end
-  connection.replies[connection.head] = nil
-  connection.head = connection.head + 1
-  if type(value) == "table" and value.error then
-    return self:complain(value.error)
-  end
-  on_reply(value)
 end
 
 -- }===

@@ -1,318 +1,271 @@
----What Redis runs for each request of a member: it keeps a barrier, and decides.
+---What Redis runs for each call of a member: it keeps a barrier, and decides.
 ---
----    KEYS  the state (a hash)
----          the leases (a sorted set): member, the end of its lease on the barrier's clock; of one
----          that is gone when that was seen, less GONE
----          the records (a hash): member, "INSTANCE LAST N:GENERATION:POSITION ...", after a minus
----          if it is gone; LAST is the number of its last request, each N that of an arrival
----    ARGV  member, instance, ttl, request, epoch, generation, number, low, and more
+---    KEYS  a hash: the state (JSON), and of each member "INSTANCE LAST N:GENERATION:POSITION ...",
+---          the number of its last request, and what was counted of its arrivals
+---          the absent and the present (sorted sets): the members that have not arrived in the
+---          generation under way, and those that have, by the end of their leases on the barrier's
+---          clock; members that are gone are among the absent, by when that was seen less GONE
+---    ARGV  member, instance, ttl, parties, run; "PURPOSE EPOCH GENERATION ANSWERED": call, beat or
+---          leave, what it has last heard of, or 0, and the highest number that has an answer; and
+---          "NUMBER KIND SILENT ARGUMENT" of each request without an outcome, in order
 ---
----`generation` is the highest that the member has heard of. A request that changes something has
----the number 1, 2, 3 ...: a number that is known already changes nothing again. The member has the
----outcomes of all numbers below `low`.
+---A member without a seat takes one. What is not above LAST was sent before, and is not done again.
+---The answer is an array of strings: "refused" or, for good, "replaced" and the reason; or how the
+---barrier stands (see `standing`), "WORD GENERATION POSITION|REASON" of each request, and names.
 return [=[
-local KEY, LEASES, RECORDS = unpack(KEYS)
-local me, instance, ttl, request = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local known, number, low = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local GONE = 1e15
-local call = redis.call
+local KEY, ABSENT, PRESENT = unpack(KEYS)
+local me, instance, ttl, parties = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local run, FIRST, GONE, call = ARGV[5], 7, 1e15, redis.call
+local purpose, epoch, known, answered = ARGV[6]:match('^(%a+) (%d+) (%d+) (%d+)$')
+epoch, known, answered = tonumber(epoch), tonumber(known), tonumber(answered)
 
--- The state. The fields after `free` are texts, and are read where they are needed.
-local FIELDS = { 'generation', 'failed', 'parties', 'count', 'silent', 'clock', 'seen', 'ttl',
-  'broken', 'epoch', 'free' }
-local s = {}
-for i, value in ipairs(call('HMGET', KEY, unpack(FIELDS))) do
-  s[FIELDS[i]] = i < 10 and tonumber(value) or value
-end
+local found = call('HMGET', KEY, '', me)
+local s = found[1] and cjson.decode(found[1])
+local owner, last, counted = (found[2] or ''):match('^(%S+) (%d+)(.*)$')
+last, counted = tonumber(last or 0), counted or ''
+local record = {} -- what is to be saved of it
 
-local function text(field)
-  return call('HGET', KEY, field) or ''
-end
-
-local function set(...)
-  call('HSET', KEY, ...)
-  for i = 1, select('#', ...), 2 do
-    local field, value = select(i, ...)
-    s[field] = value
-  end
-end
-
--- What is recorded of this member.
-local record = call('HGET', RECORDS, me) or ''
-local gone, owner, last, entries = record:match('^(%-?)(%S+) (%d+)(.*)$')
-last = tonumber(last)
-
-if request ~= 'join' and not (owner == instance and gone == '' and ARGV[5] == s.epoch
-    and known <= s.generation and number <= last + 1) then
-  if s.epoch and owner and owner ~= instance then
-    return { 'replaced' }
-  end
-  return { request == 'leave' and 'left' or 'join' }
+local function now()
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 local function members()
-  return call('ZCOUNT', LEASES, 0, '+inf')
+  return call('ZCARD', PRESENT) + call('ZCOUNT', ABSENT, 0, '+inf')
 end
 
-local function save()
-  call('HSET', RECORDS, me, instance .. ' ' .. last .. entries)
+local function has_lease()
+  return tonumber(call('ZSCORE', ABSENT, me) or call('ZSCORE', PRESENT, me) or -1) >= 0
 end
 
-local function publish(generation, reason)
-  call('PUBLISH', KEY, s.epoch .. ' ' .. generation .. reason)
+local function is_present()
+  return counted:find(':' .. s.generation .. ':', 1, true) ~= nil
+end
+
+local function renew()
+  local from, to = PRESENT, ABSENT
+  if is_present() then
+    from, to = to, from
+  end
+  call('ZREM', from, me)
+  call('ZADD', to, s.clock + ttl, me)
+end
+
+-- The generation under way is over.
+local function next_generation(outcome, message)
+  s.outcome = members() > 0 and outcome or s.outcome
+  call('ZUNIONSTORE', ABSENT, 2, ABSENT, PRESENT)
+  call('DEL', PRESENT)
+  s.generation, s.count, s.silent, s.free = s.generation + 1, 0, 0, ''
+  call('PUBLISH', KEY, message)
 end
 
 -- The generation under way fails, or all up to `at`. While the barrier is broken there is none: the
 -- first one after the reset fails.
 local function fail(reason, at)
   if s.broken == 1 then
-    set('after', reason)
+    s.after = reason
     if not at then
       return
     end
-    reason = text('reason')
+    reason = s.reason
   end
-  if s.count > 0 then
-    local all, pattern = call('HGETALL', RECORDS), ' %d+:' .. s.generation .. ':%d+'
-    for i = 1, #all, 2 do
-      local rest, n = all[i + 1]:gsub(pattern, '')
-      if n > 0 then
-        call('HSET', RECORDS, all[i], rest)
-      end
-    end
-    entries = (entries or ''):gsub(pattern, '')
+  local arrival = ' %d+:' .. s.generation .. ':%d+'
+  for _, member in ipairs(call('ZRANGE', PRESENT, 0, -1)) do
+    call('HSET', KEY, member, (call('HGET', KEY, member):gsub(arrival, '')))
   end
-  local failed = math.max(s.generation, at or 0)
-  set('failed', failed, 'reason', reason, 'generation', failed + 1, 'count', 0, 'silent', 0,
-    'free', '')
-  if members() > 0 then
-    set('outcome', reason)
-  end
-  publish(failed, ' ' .. reason)
+  counted = counted:gsub(arrival, '')
+  s.generation = math.max(s.generation, at or 0)
+  s.failed, s.reason = s.generation, reason
+  next_generation(reason, 'failed')
 end
 
--- What number n has come to, counted or not.
-local function outcome(n)
-  local generation, position = entries:match(' ' .. n .. ':(%d+):(%d+)')
-  generation, position = tonumber(generation), tonumber(position)
-  local epoch = tonumber(s.epoch)
-  if not generation then
-    return { 'failed', epoch, s.failed, text('reason') }
-  elseif generation < s.generation then
-    return { 'passed', epoch, generation, position }
-  end
-  return { 'counted', epoch, generation, position, s.count, s.count - s.silent }
-end
-
-local new = request ~= 'join' and number == last + 1
-if new then
-  last = number
-end
-if low > 1 and entries then
-  entries = entries:gsub(' (%d+):(%d+):%d+', function(n, generation)
-    return tonumber(n) < low and tonumber(generation) < s.generation and '' or nil
-  end)
-end
-local belief = tonumber(ARGV[9]) -- which generation the member takes for the one under way
-
-if request == 'wait' or request == 'arrive' then
-  if new and s.broken == 0 and belief > s.failed then
-    local free, position = s.free:match('^(.*) (%d+)$')
-    entries = entries .. ' ' .. number .. ':' .. s.generation .. ':' .. (position or s.count)
-    if s.count + 1 == s.parties then
-      publish(s.generation, '')
-      set('generation', s.generation + 1, 'count', 0, 'silent', 0, 'outcome', 'o')
-    else
-      set('count', s.count + 1)
-      if free then
-        set('free', free)
-      end
-      if request == 'arrive' then
-        set('silent', s.silent + 1)
-      end
-    end
-  end
-  save()
-  return outcome(number)
-end
-
--- Fails it for those whose leases have run out.
-local function expire()
-  local dead = call('ZRANGEBYSCORE', LEASES, 0, s.clock)
-  for _, member in ipairs(dead) do
-    call('ZADD', LEASES, s.clock - GONE, member)
-    call('HSET', RECORDS, member, '-' .. (call('HGET', RECORDS, member) or ''))
-  end
-  for _, member in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', s.clock - GONE - 20 * s.ttl)) do
-    call('ZREM', LEASES, member)
-    call('HDEL', RECORDS, member)
+-- The barrier's clock follows the server's, but never far at a time. Leases run out.
+local function tick()
+  local time = now()
+  s.clock = s.clock + math.max(0, math.min(time - s.seen, math.floor(s.ttl / 3)))
+  s.seen = time
+  local dead = call('ZRANGEBYSCORE', ABSENT, 0, s.clock)
+  for _, member in ipairs(call('ZRANGEBYSCORE', PRESENT, 0, s.clock)) do
+    dead[#dead + 1] = member
   end
   local n = #dead
-  if n == 1 then
-    fail('b' .. dead[1] .. ' is gone')
-  elseif n > 1 then
-    local more = n > 8 and n - 8 .. (n == 9 and ' other' or ' others') or dead[n]
-    fail('b' .. table.concat(dead, ', ', 1, math.min(n - 1, 8)) .. ' and ' .. more .. ' are gone')
+  if n > 0 then
+    local others = n > 9 and n - 8 .. ' others' or dead[n]
+    fail('b' .. (n == 1 and dead[1] .. ' is gone' or table.concat(dead, ', ', 1,
+      math.min(n - 1, 8)) .. ' and ' .. others .. ' are gone'))
+  end
+  for _, member in ipairs(dead) do
+    call('ZADD', ABSENT, s.clock - GONE, member)
+  end
+  for _, member in ipairs(call('ZRANGEBYSCORE', ABSENT, '-inf', s.clock - GONE - 20 * s.ttl)) do
+    call('ZREM', ABSENT, member)
+    call('HDEL', KEY, member)
   end
 end
 
-local function renew()
-  call('ZADD', LEASES, s.clock + ttl, me)
-end
-
--- The barrier's clock follows the server's, but never far at a time.
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function tick()
-  local step = math.min(now - s.seen, math.floor(s.ttl / 3))
-  set('clock', s.clock + math.max(step, 0), 'seen', now)
-  if owner == instance and gone == '' then
-    renew()
-  end
-  expire()
-end
-
--- The members that have not arrived: after two more items their number, and nine of them. For a
--- crowd that is kept for a while.
-local function missing()
-  local kept = text('missing')
-  local list = kept ~= '' and cmsgpack.unpack(kept)
-  if list and list[1] == s.generation and s.clock - list[2] < s.ttl / 10 then
-    return list
-  end
-  list = { s.generation, s.clock, 0 }
-  local mark = ':' .. s.generation .. ':'
-  local all = call('ZRANGEBYSCORE', LEASES, 0, '+inf')
-  for from = 1, #all, 1000 do
-    local some = { unpack(all, from, math.min(from + 999, #all)) }
-    for i, found in ipairs(call('HMGET', RECORDS, unpack(some))) do
-      if not (found and found:find(mark, 1, true)) then
-        list[3] = list[3] + 1
-        list[#list + 1] = #list < 12 and some[i] or nil
-      end
-    end
-  end
-  if #all > 64 then
-    set('missing', cmsgpack.pack(list))
-  end
-  return list
-end
-
-local function standing(kind, wanted)
-  for _, key in ipairs(KEYS) do -- by Redis' own clock, which may jump
-    call('PEXPIRE', key, math.max(20 * s.ttl, 7200000))
-  end
-  return { kind, tonumber(s.epoch), s.generation, s.count, s.count - s.silent, s.broken,
-    s.parties - members(), unpack(wanted and missing() or { 0, 0, 0 }, 3) }
-end
-
--- {=== joining ===
-
-local function new_epoch()
-  return string.format('%.0f', math.max(time[1] * 1000000 + time[2], tonumber(ARGV[5]) + 1))
-end
-
-local function refusal(parties, run, others, leased)
-  if others == 0 then
-    local ended = run ~= '' and run == text('run') and not leased and text('outcome') or ''
-    return ended ~= '' and (ended:match('^b(.*)$') or 'run ' .. run .. ' is over')
-  elseif parties ~= s.parties then
-    return ('parties is %d for the others, not %d'):format(s.parties, parties)
-  elseif run ~= text('run') then
-    local other = text('run')
-    return (other == '' and 'a run without a name' or 'run ' .. other) .. ' is under way'
-  end
-  return not leased and others >= s.parties and 'all ' .. s.parties .. ' seats are taken'
-end
-
-if request == 'join' then
-  local parties, run, first = tonumber(ARGV[9]), ARGV[10], ARGV[11] == '1'
-  if not s.epoch then
-    call('DEL', KEY, LEASES, RECORDS)
-    set('epoch', new_epoch(), 'generation', 0, 'failed', -1, 'parties', 0, 'count', 0, 'silent', 0,
-      'clock', 0, 'seen', now, 'ttl', ttl, 'broken', 0, 'free', '')
-    owner = nil
-  end
-  tick()
-  local leased = tonumber(call('ZSCORE', LEASES, me) or -1) >= 0
+-- Gives this member a seat, or says why not.
+local function take_seat()
+  local leased = has_lease()
   local others = members() - (leased and 1 or 0)
-  if owner and owner ~= instance and not first then
-    return { 'replaced' }
-  end
-  local refused = refusal(parties, run, others, leased)
-  if refused then
-    return { 'refused', refused }
-  elseif others == 0 then
-    set('ttl', ttl, 'outcome', run == text('run') and text('outcome') or '')
-  end
-  set('parties', parties, 'run', run, 'ttl', math.min(s.ttl, ttl))
-  if leased and owner ~= instance then
+  if owner and owner ~= instance and epoch > 0 then
+    return { 'replaced', 'another process is ' .. me .. ' now' }
+  elseif others > 0 and parties ~= s.parties then
+    return { 'refused', ('parties is %d for the others, not %d'):format(s.parties, parties) }
+  elseif others > 0 and run ~= s.run then
+    local other = s.run == '' and 'a run without a name' or 'run ' .. s.run
+    return { 'refused', other .. ' is under way' }
+  elseif others >= parties and not leased then
+    return { 'refused', 'all ' .. parties .. ' seats are taken' }
+  elseif others == 0 and run == s.run and run ~= '' and s.outcome ~= '' and not leased then
+    return { 'refused', s.outcome:match('^b(.*)$') or 'run ' .. run .. ' is over' }
+  elseif leased and owner ~= instance then
     fail('b' .. me .. ' has been restarted')
   end
-  local epoch = tonumber(ARGV[5])
-  local behind = epoch > tonumber(s.epoch) or ARGV[5] == s.epoch and (known > s.generation
-    or not first and (not owner or last < number))
-  if behind then
-    set('epoch', new_epoch())
+  s.outcome, s.ttl = run == s.run and s.outcome or '', others > 0 and math.min(s.ttl, ttl) or ttl
+  s.parties, s.run = parties, run
+  if owner ~= instance then
+    last, counted = 0, ''
   end
-  if behind or epoch > 0 and ARGV[5] ~= s.epoch and known > s.failed then
-    fail('bRedis has lost the barrier', known)
-  end
-  last = math.max(owner == instance and last or 0, number) -- the highest that was answered
-  entries = owner == instance and entries or ''
-  renew()
-  save()
-  return standing('state', true)
 end
 
--- }===
+-- Fails the generation if Redis has lost what this member knows, or was lost since then.
+local function compare()
+  local lost = epoch > s.epoch or epoch == s.epoch and (known > s.generation or last < answered)
+  local is_older = epoch > 0 and epoch ~= s.epoch and known > s.failed
+  s.epoch = lost and math.max(now(), epoch + 1) or s.epoch
+  if lost or is_older then
+    fail('bRedis has lost the barrier', known)
+  end
+  last = math.max(last, answered)
+end
 
-if request == 'beat' then
-  tick()
-  return standing('state', ARGV[9] == '1')
+-- What becomes of a request, by its kind: a word, a generation, and a position or reason. `belief`
+-- is the generation that the member takes for the one under way.
+local REQUESTS = {}
 
-elseif request == 'withdraw' then
-  local n = ARGV[10]
-  local result = outcome(n)
-  if result[1] == 'counted' then
-    entries = entries:gsub(' ' .. n .. ':%d+:%d+', '')
-    set('count', s.count - 1, 'free', s.free .. ' ' .. result[4])
-    if ARGV[11] == 'arrive' then
-      set('silent', s.silent - 1)
+function REQUESTS.wait(number, silent, belief, is_new)
+  if is_new and s.broken == 0 and tonumber(belief) > s.failed then
+    local position, free = s.free:match('^(%d+),(.*)$')
+    counted = ('%s %d:%d:%d'):format(counted, number, s.generation, position or s.count)
+    s.free, s.count, s.silent = free or '', s.count + 1, s.silent + silent
+    if s.count == parties then
+      next_generation('o', s.epoch .. ' ' .. s.generation)
     end
-  elseif result[1] == 'passed' or s.failed >= belief then
-    save()
-    return result
   end
-  save()
-  return standing('withdrawn', true)
-
-elseif request == 'abort' then
-  if new and s.broken == 0 then
-    fail(ARGV[9])
-    set('broken', 1)
+  local generation, position = counted:match(' ' .. number .. ':(%d+):(%d+)')
+  if not generation then
+    return 'failed', s.failed, s.reason
   end
+  return tonumber(generation) < s.generation and 'passed' or 'counted', generation, position
+end
 
-elseif request == 'reset' then
-  local after = text('after')
-  if new and s.broken == 1 then
-    set('broken', 0, 'after', '')
-    if after ~= '' then
-      fail(after)
+-- Its time has passed: it waits no longer, unless it has been the last to arrive.
+function REQUESTS.withdraw(number, silent, belief, is_new)
+  local word, generation, value = REQUESTS.wait(number, silent, belief, is_new)
+  if word == 'passed' or word == 'failed' and s.failed >= tonumber(belief) then
+    return word, generation, value
+  elseif word == 'counted' then
+    counted = counted:gsub(' ' .. number .. ':%d+:%d+', '')
+    s.count, s.silent, s.free = s.count - 1, s.silent - silent, s.free .. value .. ','
+  end
+  return 'withdrawn'
+end
+
+function REQUESTS.cancel(number, silent, belief)
+  return REQUESTS.withdraw(number, silent, belief)
+end
+
+function REQUESTS.abort(_, _, reason, is_new)
+  if is_new and s.broken == 0 then
+    fail(reason)
+    s.broken = 1
+  end
+  return 'done'
+end
+
+function REQUESTS.reset(_, _, _, is_new)
+  local reason = s.broken == 1 and s.after or s.count > 0 and 'r' or ''
+  if is_new then
+    s.broken, s.after = 0, ''
+    if reason ~= '' then
+      fail(reason)
     end
-  elseif new and s.count > 0 then
-    fail('r')
   end
+  return 'done'
+end
 
-elseif request == 'leave' then
-  call('ZREM', LEASES, me)
-  call('HDEL', RECORDS, me)
+local function leave()
+  call('ZREM', ABSENT, me)
+  call('ZREM', PRESENT, me)
+  call('HDEL', KEY, me)
   if members() > 0 or s.count > 0 then
     fail('b' .. me .. ' has left')
   end
   return { 'left' }
 end
-save()
-return { 'done' }
+
+-- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN", and for a beat " EMPTY ABSENT",
+-- the numbers of empty seats and of other members that have not arrived, and names after the rest.
+local function standing(answer, is_beat)
+  answer[1] = table.concat({ s.epoch, s.generation, s.count, s.count - s.silent, s.broken }, ' ')
+  if is_beat then
+    local absent = call('ZCOUNT', ABSENT, 0, '+inf')
+    answer[1] = answer[1] .. ' ' .. s.parties - absent - call('ZCARD', PRESENT) .. ' '
+      .. (is_present() and absent or absent - 1)
+    for _, name in ipairs(call('ZRANGEBYSCORE', ABSENT, 0, '+inf', 'LIMIT', 0, 9)) do
+      answer[#answer + 1] = name
+    end
+  end
+  return answer
+end
+
+local function serve(is_seated, is_beat)
+  if is_seated and is_beat then
+    renew()
+  end
+  if is_beat then
+    tick()
+  end
+  local refused = not is_seated and take_seat()
+  if refused then
+    return refused
+  end
+  compare()
+  local answer, low = { '' }, answered + 1
+  for i = FIRST, #ARGV do
+    local number, kind, silent, argument = ARGV[i]:match('^(%d+) (%a+) (%d) (.*)$')
+    number = tonumber(number)
+    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, number > last) }, ' ')
+    last, low = math.max(last, number), math.min(low, number)
+  end
+  if purpose == 'leave' then
+    return leave()
+  end
+  counted = counted:gsub(' (%d+):(%d+):%d+', function(number, generation)
+    return tonumber(number) < low and tonumber(generation) < s.generation and '' or nil
+  end)
+  record = { me, ('%s %d%s'):format(instance, last, counted) }
+  renew()
+  return standing(answer, is_beat)
+end
+
+local is_seated = owner == instance and has_lease()
+if purpose == 'leave' and not is_seated then
+  return { 'left' }
+elseif not s then
+  call('DEL', unpack(KEYS))
+  s = { epoch = math.max(now(), epoch + 1), generation = 0, failed = -1, parties = parties, run = run,
+    count = 0, silent = 0, free = '', broken = 0, after = '', reason = '', outcome = '',
+    clock = 0, seen = 0, ttl = ttl }
+end
+local is_beat = purpose == 'beat' or not is_seated
+local answer = serve(is_seated, is_beat)
+call('HSET', KEY, '', cjson.encode(s), unpack(record))
+if is_beat or s.count < 2 then
+  for _, key in ipairs(KEYS) do -- by Redis' own clock, which may jump
+    call('PEXPIRE', key, math.max(20 * s.ttl, 7200000))
+  end
+end
+return answer
 ]=]
