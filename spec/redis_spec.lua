@@ -411,7 +411,8 @@ describe("barrier.redis", function()
       support.add(log, "zz closed again")
     end)
     until_logged(log, 4)
-    assert.are.equal("", server:cli("keys", "barrier:{spec " .. count .. "}:*sent"):gsub("%s", ""))
+    local held = server:cli("hget", "barrier:{spec " .. count .. "}", "a")
+    assert.are.equal("", (held:gsub("%s", "")))
   end)
 
   -- }===
@@ -442,7 +443,6 @@ describe("barrier.redis", function()
   it_redis("keeps all its keys in one slot of a cluster, and lets them expire", function()
     local a = member("a", 2, { name = "a}b" .. count })
     a:wait(function() end)
-    joined(member("b", 2, { name = "a}b" .. count }))
     arrived(a, 1)
     local n = 0
     for key in server:cli("keys", "barrier:*a%7Db" .. count .. "*"):gmatch "[^\r\n]+" do
@@ -451,7 +451,7 @@ describe("barrier.redis", function()
       local left = tonumber(server:cli("pttl", key))
       assert.is_true(left > 0 and left <= 7200000, key .. left)
     end
-    assert.are.equal(3, n)
+    assert.are.equal(1, n)
   end)
 
   ---Runs a chunk of Lua in a process of its own.

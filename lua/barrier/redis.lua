@@ -2,18 +2,16 @@
 local prefix = (...):gsub("[^.]+$", "")
 local barrier = require(prefix:sub(1, -2))
 local await = require(prefix .. "await")
-local environment = require(prefix .. "environment")
-local Connection = require(prefix .. "redis_connection")
-local is_callable, uv = await.is_callable, environment.luv()
-local has_left = environment.core().has_left -- Neovim exits
+local uv = require(prefix .. "environment").luv()
+local Member = require(prefix .. "redis_connection")
+local is_callable, has_left = await.is_callable, Member.has_left
 
-local M = { release = Connection.release }
-
-local PRIVATE = {} -- the key of what an object is made of: a barrier.RedisMember, or an operation
+local M = { release = Member.release }
 
 -- {=== arguments ===
 
 local MAX_BYTES, MAX_REASON, MAX_INTEGER = 1000, 10000, 2 ^ 31 - 1
+local CALLABLE = "callback must be callable, got %s"
 
 local function is_integer(value, least, most)
   return type(value) == "number" and value >= least and value <= most and value % 1 == 0
@@ -30,7 +28,7 @@ local function check(holds, position, method, rule, ...)
   end
 end
 
-local CALLABLE = "callback must be callable, got %s"
+local PRIVATE = {} -- the key of what an object is made of: a barrier.RedisMember, or a wait
 
 local function private(self, method)
   local found = type(self) == "table" and rawget(self, PRIVATE)
@@ -45,7 +43,7 @@ end
 
 -- {=== what a wait comes to ===
 
----By their first byte, what a reason is the message of, and how to read the rest.
+---By the first byte of a reason: its message, and how to read the rest.
 local REASONS = {
   r = { "barrier reset" },
   b = { "barrier broken", tostring },
@@ -56,20 +54,11 @@ local REASONS = {
 }
 local LETTERS = { ["nil"] = "0", string = "s", number = "n", boolean = "t" } -- of an abort's reason
 
----@return table result of a wait in a generation that failed
-local function failed(text, generation, epoch)
-  local kind = REASONS[text:sub(1, 1)] or REASONS.r
-  return {
-    name = "BrokenBarrierError", message = kind[1], reason = kind[2] and kind[2](text:sub(2)),
-    generation = generation + 1, epoch = epoch,
-  }
-end
-
 ---The members that have not arrived, as last heard: "missing: a, b and 3 others; 1 seat is empty".
-local function missing(member)
-  local names, empty, parts = member.names, member.empty, {}
+local function missing(self)
+  local names, empty, parts = self.names, self.empty, {}
   if names[1] then
-    local others = member.absent - #names
+    local others = self.absent - #names
     parts[1] = "missing: " .. table.concat(names, ", ")
       .. (others > 0 and (" and %d other%s"):format(others, others == 1 and "" or "s") or "")
   end
@@ -79,78 +68,20 @@ local function missing(member)
   return parts[1] and ", " .. table.concat(parts, "; ") or ""
 end
 
----What a wait passes on; the object's generation and epoch are those of this wait from now on.
+---What a wait passes on; generation and epoch of the object are those of this wait from now on.
 ---@return barrier.Error? err
 ---@return any position
-local function deliver(member, result)
-  local shows = member.shows
-  if result.generation and (result.epoch > shows.epoch or result.generation > shows.generation) then
-    shows.epoch, shows.generation = result.epoch, result.generation
+local function deliver(self, result)
+  local epoch, generation = result.epoch, result.generation
+  if epoch and (epoch > self.epoch or generation > self.generation) then
+    self.epoch, self.generation = epoch, generation
   end
   if result.position then
     return nil, result.position
   end
-  result.barrier, result.epoch = member.object, result.epoch or shows.epoch
-  result.generation = result.generation or shows.generation
+  result.epoch, result.generation = epoch or self.epoch, generation or self.generation
+  result.barrier = self.object
   return setmetatable(result, barrier[result.name])
-end
-
--- }===
-
--- {=== a member ===
-
----What the object shows, and what it asks of Redis. At most one call is under way. It carries all
----requests without an outcome; so after a lost connection the next call is like every other.
----@class barrier.RedisMember
----@field [string] any
-local Member = {}
-Member.__index = Member
-
----@class barrier.RedisRequest
----@field number integer
----@field kind "wait"|"withdraw"|"cancel"|"abort"|"reset" it waits; its time has passed; it has left
----@field argument? string|integer a reason; or the generation that it takes for the one under way
----@field silent integer 1 if it arrives and does not wait
----@field wait? { inner: barrier.Barrier, result?: table } until it has its result: its party waits
----at a local barrier of two
----@field was_sent? boolean
----@field is_over? boolean
----@field counted? integer the generation in which it was counted,
----@field position? integer and the position there
-
----@return barrier.RedisRequest
-function Member:submit(kind, argument, wait, silent)
-  local request = {
-    number = self.next, kind = kind, argument = argument, wait = wait, silent = silent or 0,
-  }
-  self.next = self.next + 1
-  self.silence = self.silence < 9 and self.silence or 0
-  if wait or not self.ended then
-    table.insert(self.requests, request)
-    self:soon()
-  end
-  return request
-end
-
----Goes on in the next turn of the loop.
-function Member:soon()
-  if not self.is_due then
-    self.is_due = true
-    await.turn(self.object, nil, function()
-      self.is_due = false
-      if self.ended then
-        self:fail_all(self.ended)
-      elseif self:is_idle() and not has_left() then
-        Connection.open(self)
-      end
-      self:sync()
-      self:rest()
-    end)
-  end
-end
-
-function Member:is_idle()
-  return not self.connection and not (self.pause and self.pause:is_active())
 end
 
 ---The party of a request goes on in the next turn, if it still waits.
@@ -164,6 +95,82 @@ local function settle(request, result)
       wait.alarm:close()
     end
   end
+end
+
+local function timed_out(wait, text, names)
+  return {
+    name = "TimeoutError", timeout = wait.timeout, missing = names,
+    message = ("wait timed out after %d ms, %s"):format(wait.timeout, text),
+  }
+end
+
+-- }===
+
+-- {=== requests ===
+
+---What an object is made of. At most one call is under way. It carries all requests without an
+---outcome, so the call after a lost connection is like every other.
+---@class barrier.RedisMember
+---@field [string] any
+Member.__index = Member
+
+---@class barrier.RedisRequest
+---@field number integer
+---@field kind "wait"|"withdraw"|"cancel"|"abort"|"reset" it waits; its time has passed; it has left
+---@field argument? string|integer a reason; or the generation that it takes for the one under way
+---@field silent? 1 it arrives and does not wait
+---@field wait? table its party, until that has its result: it waits at `inner`, a local barrier of two
+---@field was_sent? boolean
+---@field is_over? boolean
+---@field counted? integer the generation in which it was counted,
+---@field position? integer and the position there
+
+---@return barrier.RedisRequest
+function Member:submit(kind, argument, wait, silent)
+  local request = {
+    number = self.next, kind = kind, argument = argument, wait = wait, silent = silent,
+  }
+  self.next = self.next + 1
+  self.silence = self.silence < 9 and self.silence or 0
+  if wait or not self.ended then
+    table.insert(self.requests, request)
+    self:soon()
+  end
+  return request
+end
+
+---Sends what there is in the next turn of the loop.
+function Member:soon()
+  if not self.is_due then
+    self.is_due = true
+    await.turn(self.object, nil, function()
+      self.is_due = false
+      if self.ended then
+        self:fail_all(self.ended)
+      elseif self:is_idle() and not has_left() then
+        self:open()
+      end
+      self:sync()
+      self:rest()
+    end)
+  end
+end
+
+---A party that waits, or with `silent` only arrives.
+function Member:wait(timeout, silent)
+  local wait = { member = self, inner = barrier.new(2), timeout = timeout }
+  await.owners[wait.inner] = self.object
+  local request = self:submit("wait", nil, wait, silent)
+  wait.alarm = timeout and wait.inner:await_trip(timeout, function(err)
+    if err and (request.was_sent or self.head) then
+      request.kind, self.beats = "withdraw", true -- Redis is asked whether it has passed
+      self:soon()
+    elseif err then
+      self:leave(request, timed_out(wait, "Redis has not answered"
+        .. (self.problem and " (" .. self.problem .. ")" or ""), {}))
+    end
+  end)
+  return wait
 end
 
 ---The party of a request leaves. What Redis may have counted is withdrawn.
@@ -185,6 +192,16 @@ function Member:sweep()
   end
 end
 
+---All waits fail.
+function Member:fail_all(reason)
+  for _, request in ipairs(self.requests) do
+    if request.wait then
+      self:leave(request, request.kind == "withdraw" and timed_out(request.wait, reason, {})
+        or { name = "BrokenBarrierError", message = "barrier broken", reason = reason })
+    end
+  end
+end
+
 ---Forgets what is over. Keeps the loop alive as long as there is something to wait for.
 function Member:rest()
   local requests = {}
@@ -198,96 +215,62 @@ function Member:rest()
   end
 end
 
-local function timed_out(wait, text, names)
-  return {
-    name = "TimeoutError", timeout = wait.timeout, missing = names,
-    message = ("wait timed out after %d ms, %s"):format(wait.timeout, text),
-  }
-end
+-- }===
 
----All waits fail.
-function Member:fail_all(reason)
-  for _, request in ipairs(self.requests) do
-    if request.wait then
-      self:leave(request, request.kind == "withdraw" and timed_out(request.wait, reason, {})
-        or { name = "BrokenBarrierError", message = "barrier broken", reason = reason })
-    end
-  end
-end
-
----A party that waits, or with `silent` only arrives.
-function Member:wait(silent, timeout)
-  local wait = { member = self, inner = barrier.new(2), timeout = timeout }
-  await.owners[wait.inner] = self.object
-  local request = self:submit("wait", nil, wait, silent)
-  wait.alarm = timeout and wait.inner:await_trip(timeout, function(err)
-    if err and (request.was_sent or self.connection and self.connection.head) then
-      request.kind, self.beats = "withdraw", true -- Redis is asked whether it has passed
-      self:soon()
-    elseif err then
-      self:leave(request, timed_out(wait, "Redis has not answered"
-        .. (self.problem and " (" .. self.problem .. ")" or ""), {}))
-    end
-  end)
-  return wait
-end
+-- {=== what Redis says ===
 
 ---Sends all requests without an outcome, once Redis has answered the last call.
 function Member:sync()
-  local connection = self.connection
   self.again = true
-  if not connection or not connection.head or connection.purpose then
+  if not self.head or self.purpose then
     return
   end
   self:sweep()
   local purpose = self.leaving and "leave" or self.beats and "beat" or "call"
-  local words, carried = {
-    ("%s %.0f %.0f %d"):format(purpose, self.epoch, self.known, self.answered),
-  }, {}
-  for _, request in ipairs(self.epoch > 0 and self.requests or {}) do
+  local words, carried = { ("%s %.0f %.0f %d"):format(purpose, self.last_epoch,
+    self.last_generation, self.answered) }, {}
+  for _, request in ipairs(self.last_epoch > 0 and self.requests or {}) do
     if not request.is_over then
-      request.argument, request.was_sent = request.argument or self.shows.generation, true
+      request.was_sent, request.argument = true, request.argument or self.generation
       carried[#carried + 1] = request
-      words[#carried + 1] = ("%d %s %d "):format(request.number, request.kind, request.silent)
+      words[#words + 1] = ("%d %s %d "):format(request.number, request.kind, request.silent or 0)
         .. request.argument
     end
   end
-  self.carried, self.beats, self.again = carried, false, self.epoch == 0
-  connection:call(words, purpose)
+  self.carried, self.beats, self.again = carried, false, self.last_epoch == 0
+  self:call(purpose, words)
 end
 
 local STANDING = "^(%d+) (%d+) (%d+) (%d+) (%d) ?(%d*) ?(%d*)$"
 
 ---Redis has answered a call, see redis_script.lua.
-function Member:on_answer(answer, purpose)
+function Member:on_answer(purpose, answer)
   self.silence, self.attempts, self.problem = 0, 0, nil
-  local word, reason = answer[1], answer[2]
+  local word, reason = tostring(answer[1]), tostring(answer[2])
   local epoch, generation, arrived, waiting, broken, empty, absent = word:match(STANDING)
   if purpose == "leave" then
     return self:stop()
   elseif word == "refused" or word == "replaced" then
-    self.connection:close()
     self.ended = self.ended or word == "replaced" and reason or nil
-    return self:on_refused(reason)
+    return self:refuse(reason)
   elseif not epoch then
-    return self.connection:lose(Connection.NO_REDIS)
+    return self:lose(Member.NO_REDIS)
   end
-  local shows = self.shows
-  self.epoch, self.known = tonumber(epoch), tonumber(generation)
-  if shows.epoch == 0 then
-    shows.epoch, shows.generation = self.epoch, self.known
+  self.last_epoch, self.last_generation = tonumber(epoch), tonumber(generation)
+  if self.epoch == 0 then
+    self.epoch, self.generation = self.last_epoch, self.last_generation
   end
-  shows.n_arrived, shows.n_waiting = tonumber(arrived), tonumber(waiting)
-  shows.broken = broken == "1"
+  self.n_arrived, self.n_waiting = tonumber(arrived), tonumber(waiting)
+  self.broken = broken == "1"
   if absent ~= "" then
     self.empty, self.absent, self.names = tonumber(empty), tonumber(absent), {}
     for i = #self.carried + 2, #answer do
-      local name = answer[i]
-      self.names[#self.names + 1] = name ~= self.member and #self.names < 8 and name or nil
+      local name = tostring(answer[i])
+      self.names[#self.names + 1] = #self.names < 8 and name ~= self.member and name or nil
     end
   end
   for i, request in ipairs(self.carried) do
-    local outcome, at, value = (answer[i + 1] or ""):match "^(%a+) ?(%-?%d*) ?(.*)$"
+    local outcome, at, value = tostring(answer[i + 1]):match "^(%a+) ?(%-?%d*) ?(.*)$"
     self:learn(request, outcome, tonumber(at) or 0, value)
   end
   self:rest()
@@ -298,35 +281,36 @@ end
 
 ---Learns what has become of a request.
 function Member:learn(request, word, generation, value)
-  local position = tonumber(value) or 0
   self.answered = math.max(self.answered, request.number)
-  if word == "counted" and (request.silent == 0 or request.kind == "cancel") then
-    request.counted, request.position = generation, position
-    self.again = self.again or generation < self.known -- a later request has made it trip
+  if word == "counted" and (not request.silent or request.kind == "cancel") then
+    request.counted, request.position = generation, tonumber(value) or 0
+    self.again = self.again or generation < self.last_generation -- a later request has tripped it
     return
   end
   request.is_over = true
+  local result = { epoch = self.last_epoch, generation = generation + 1 }
   if word == "failed" then
-    settle(request, failed(value, generation, self.epoch))
+    local kind = REASONS[value:sub(1, 1)] or REASONS.r
+    result.name, result.message = "BrokenBarrierError", kind[1]
+    result.reason = kind[2] and kind[2](value:sub(2))
   elseif word == "withdrawn" and request.wait then
-    settle(request, timed_out(request.wait, ("%d of %d had arrived%s"):format(
-      self.shows.n_arrived + 1, self.shows.parties, missing(self)), self.names))
+    result = timed_out(request.wait, ("%d of %d had arrived%s"):format(self.n_arrived + 1,
+      self.parties, missing(self)), self.names)
   else
-    settle(request, {
-      position = position, generation = word == "passed" and generation + 1, epoch = self.epoch,
-    })
+    result.position, result.epoch = tonumber(value) or 0, word == "passed" and result.epoch or nil
   end
+  settle(request, result)
 end
 
 ---A trip or a failure was published; a trip as "EPOCH GENERATION".
 function Member:on_message(message)
   local epoch, generation = message:match "^(%d+) (%d+)$"
   generation = tonumber(generation)
-  if not generation or tonumber(epoch) ~= self.epoch then
+  if not generation or tonumber(epoch) ~= self.last_epoch then
     return self:sync()
   end
-  self.known = math.max(self.known, generation + 1)
-  self.shows.n_arrived, self.shows.n_waiting = 0, 0
+  self.last_generation = math.max(self.last_generation, generation + 1)
+  self.n_arrived, self.n_waiting = 0, 0
   for _, request in ipairs(self.requests) do
     if request.counted == generation and not request.is_over then
       self:learn(request, "passed", generation, request.position)
@@ -335,21 +319,9 @@ function Member:on_message(message)
   self:rest()
 end
 
----Makes the connection again after a pause.
-function Member:on_lost(problem, moved)
-  self.problem, self.moved, self.attempts = problem, moved, self.attempts + 1
-  if not has_left() then
-    local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
-    -- Jittered by the clock: math.random begins alike in every process.
-    pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
-    self.pause:start(math.floor(pause), 0, function()
-      Connection.open(self)
-    end)
-  end
-end
-
 ---Redis refuses this member: nothing is sent until there is another request.
-function Member:on_refused(reason)
+function Member:refuse(reason)
+  self:disconnect()
   self:fail_all(reason)
   for _, request in ipairs(self.requests) do
     request.is_over = request.is_over or request.kind ~= "cancel"
@@ -360,29 +332,9 @@ function Member:on_refused(reason)
   self:rest()
 end
 
----Three times in `ttl`: renews the lease, and reads the truth.
-function Member:tick()
-  local connection = self.connection
-  self:sweep()
-  if self:is_idle() then
-    return
-  end
-  local is_free = connection and connection.head and not connection.purpose
-  self.silence = is_free and 0 or self.silence + 1
-  if self.silence == 9 then
-    self:fail_all(("Redis has not answered for %d ms (%s)"):format(3 * self.ttl,
-      self.problem or "no answer"))
-  end
-  if self.leaving and self.silence > 3 then
-    return self:stop() -- the lease has to run out
-  elseif connection and self.silence > 0 and self.silence % 2 == 0 then
-    connection:lose "no answer"
-  elseif is_free then
-    self.beats = true
-    self:sync()
-  end
-  self:rest()
-end
+-- }===
+
+-- {=== making one ===
 
 local function token()
   local bytes = uv.random and uv.random(12) or uv.hrtime() .. "-" .. uv.os_getpid()
@@ -391,29 +343,27 @@ local function token()
   end))
 end
 
-local metatable = { __name = "barrier.Redis", __metatable = "barrier.Redis" }
-
----@return barrier.Redis
+---@param options barrier.RedisOptions
+---@param endpoint table see Member.read_url
+---@return table self with what is not in the options
 function Member.new(name, parties, options, endpoint)
   local instance = token()
-  local member = options.member
-    or ("%s:%d:%s"):format(uv.os_gethostname(), uv.os_getpid(), instance:sub(1, 6))
-  local self = setmetatable({
-    member = member, instance = instance, parties = parties, run = options.run or "",
-    ttl = options.ttl or 10000, endpoint = endpoint, connect = options.connect,
+  return setmetatable({
+    name = name, parties = parties, run = options.run or "", ttl = options.ttl or 10000,
+    member = options.member
+      or ("%s:%d:%s"):format(uv.os_gethostname(), uv.os_getpid(), instance:sub(1, 6)),
+    endpoint = endpoint, connect = options.connect, instance = instance,
     -- Names may have any bytes, but the first } ends a hash tag.
     key = "barrier:{" .. name:gsub("[%%{}]", { ["%"] = "%25", ["{"] = "%7B", ["}"] = "%7D" }) .. "}",
     requests = {}, next = 1, answered = 0, -- the highest number that Redis has answered
-    epoch = 0, known = 0, -- epoch and generation, as last heard
-    names = {}, absent = 0, empty = 0, -- the members that are missing, as last heard
+    epoch = 0, generation = 0, last_epoch = 0, last_generation = 0, -- of the last wait; last heard
+    n_arrived = 0, n_waiting = 0, broken = false, names = {}, absent = 0, empty = 0, -- last heard
     silence = 0, attempts = 0, -- thirds of `ttl` without an answer; connections
     closed = barrier.new(1), -- trips when the member has left
-    shows = {
-      name = name, member = member, parties = parties, n_arrived = 0, n_waiting = 0,
-      broken = false, generation = 0, epoch = 0,
-    },
   }, Member)
-  self.object = setmetatable({ [PRIVATE] = self }, metatable)
+end
+
+function Member:start()
   await.owners[self.closed] = self.object
   if not has_left() then
     self.timer, self.pause = uv.new_timer(), uv.new_timer()
@@ -424,31 +374,6 @@ function Member.new(name, parties, options, endpoint)
     end)
     self:soon()
   end
-  return self.object
-end
-
-function Member:close()
-  if not self.timer then
-    self.closed:arrive()
-  elseif not self.leaving then
-    self.ended, self.leaving, self.silence = "the barrier is closed", true, 0
-    if self:is_idle() or self.epoch == 0 and not (self.connection and self.connection.purpose) then
-      self:fail_all(self.ended)
-      self:stop()
-    else
-      self:soon()
-    end
-  end
-end
-
-function Member:stop()
-  if self.connection then
-    self.connection:close()
-  end
-  self.timer:close()
-  self.pause:close()
-  self.timer, self.pause, self.leaving = nil, nil, false
-  self.closed:arrive()
 end
 
 -- }===
@@ -516,7 +441,7 @@ function Redis:wait(timeout, callback, ...)
     "timeout must be an integer >= 0, in milliseconds, got %s", shown(timeout))
   check(callback == nil or is_callable(callback), 2, "wait", CALLABLE, type(callback))
   check(select("#", ...) == 0 or (...) == nil, 3, "wait", "nothing comes after the callback")
-  local wait = member:wait(0, timeout)
+  local wait = member:wait(timeout)
   if callback ~= nil then
     wait.waiter = wait.inner:wait(function()
       callback(deliver(member, wait.result))
@@ -553,7 +478,7 @@ end
 function Redis:arrive(callback)
   local member = private(self, "arrive")
   check(callback == nil or is_callable(callback), 1, "arrive", CALLABLE, type(callback))
-  local wait = member:wait(1)
+  local wait = member:wait(nil, 1)
   wait.inner:wait(function()
     local err = deliver(member, wait.result)
     if callback ~= nil then
@@ -614,12 +539,18 @@ end
 
 -- {=== making one ===
 
+local metatable = { __name = "barrier.Redis", __metatable = "barrier.Redis" }
+
+local FIELDS = {
+  name = true, member = true, parties = true, n_waiting = true, n_arrived = true, broken = true,
+  generation = true, epoch = true,
+}
+
 function metatable.__index(self, key)
-  local method = Redis[key]
-  if method == nil then
-    return private(self, key).shows[key]
+  if FIELDS[key] then
+    return private(self, key)[key]
   end
-  return method
+  return Redis[key]
 end
 
 function metatable.__newindex(_, key)
@@ -627,9 +558,10 @@ function metatable.__newindex(_, key)
 end
 
 function metatable.__tostring(self)
-  local shows = private(self, "tostring").shows
-  return ('<barrier.Redis object "%s" of "%s" [%s]>'):format(shows.name, shows.member,
-    shows.broken and "broken" or ("filling, arrived:%d/%d"):format(shows.n_arrived, shows.parties))
+  local member = private(self, "tostring")
+  return ('<barrier.Redis object "%s" of "%s" [%s]>'):format(member.name, member.member,
+    member.broken and "broken"
+    or ("filling, arrived:%d/%d"):format(member.n_arrived, member.parties))
 end
 
 ---Each option may be left out.
@@ -657,11 +589,10 @@ local OPTIONS = {
       and "be an integer >= 100 and < 2^31, in milliseconds, got " .. shown(value)
   end,
 }
-for key, least in pairs { member = 1, run = 0, url = 0 } do
+for key, limits in pairs { member = { 1, MAX_BYTES }, run = { 0, MAX_BYTES }, url = { 0, 2 ^ 53 } } do
   OPTIONS[key] = function(value)
     return type(value) ~= "string" and "be a string, got " .. type(value)
-      or key ~= "url" and (#value < least or #value > MAX_BYTES)
-      and ("have 1 to %d bytes"):format(MAX_BYTES)
+      or (#value < limits[1] or #value > limits[2]) and ("have 1 to %d bytes"):format(MAX_BYTES)
   end
 end
 
@@ -684,10 +615,13 @@ function M.new(name, parties, options)
     local problem = OPTIONS[key](value)
     check(not problem, 3, "redis", "option '%s' must %s", key, problem)
   end
-  local endpoint, problem = Connection.read_url(options.url or os.getenv "REDIS_URL"
+  local endpoint, problem = Member.read_url(options.url or os.getenv "REDIS_URL"
     or "redis://127.0.0.1:6379/0")
   check(endpoint, 3, "redis", "%s%s", problem, options.url and "" or " (in $REDIS_URL)")
-  return Member.new(name, parties, options, endpoint)
+  local member = Member.new(name, parties, options, endpoint)
+  member.object = setmetatable({ [PRIVATE] = member }, metatable)
+  member:start()
+  return member.object
 end
 
 ---What barrier.stuck says of one.

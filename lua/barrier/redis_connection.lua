@@ -1,35 +1,21 @@
----A connection to Redis: where it is, RESP3, its protocol, and one command at a time. Nothing that
----arrives is trusted: neither in length, nor in depth, nor in type.
+---How a member of a barrier in Redis (see redis.lua) is connected: methods of its class. It has RESP3,
+---the protocol of Redis. Nothing that arrives is trusted: neither in length, nor in depth, nor in
+---type. A lost connection is made again, with pauses that grow.
 local prefix = (...):gsub("[^.]+$", "")
 local script = require(prefix .. "redis_script")
 local environment = require(prefix .. "environment")
 local uv = environment.luv()
 
----Does Neovim exit? Then no handle may be made or started any more.
-local has_left = environment.core().has_left
-
-local NO_REDIS = "what answers there does not speak Redis's protocol"
-
----@class barrier.RedisConnection
----@field member table notified by on_ready(), on_answer(value), on_message(text), on_lost(problem),
----on_refused(problem)
----@field to barrier.RedisEndpoint
----@field stream? table
----@field is_closed? boolean
----@field greetings integer how many commands of the greeting are not answered
----@field head? string the first words of each command; nil while it greets
----@field purpose? string of the command that is not answered
-local Connection = { NO_REDIS = NO_REDIS }
-Connection.__index = Connection
+---@class barrier.RedisMember
+---@field link? { stream?: table } the connection that is there, or being made
+---@field greetings integer how many commands of the greeting Redis has not answered
+---@field head? string of each call, once it is greeted: the words that are always the same
+---@field purpose? string of the call that Redis has not answered
+---@field silence integer thirds of `ttl` without an answer
+---@field [string] any
+local Member = { has_left = environment.core().has_left } -- then no handle may be made or started
 
 -- {=== the URL ===
-
----@class barrier.RedisEndpoint
----@field host? string
----@field port? integer
----@field path? string of a socket, in place of these
----@field hello string[]
----@field database integer
 
 local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
   .. "unix://[[USER]:PASSWORD@]/PATH"
@@ -40,37 +26,33 @@ local function decoded(s)
   end))
 end
 
----@param url string
----@return barrier.RedisEndpoint?
+---@return { host?: string, port: integer, path?: string, hello: table, database: integer }?
 ---@return string? problem which never shows the URL: there may be a password in it
-function Connection.read_url(url)
+function Member.read_url(url)
   local scheme, login, place = url:match "^(%a+)://(.-)([^@]*)$"
   local user, password = (login or ""):match "^([^:]*):(.*)@$"
+  local path = scheme == "unix" and place:match "^/.+$"
   local authority, database = (place or ""):match "^([^/?#]+)/?(%d*)$"
   local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
   if not host then
     host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
   end
-  local path = scheme == "unix" and place:match "^/.+$"
   if scheme == "rediss" then
     return nil, FORMS .. "; for TLS see the option connect"
   elseif not (path or scheme == "redis" and host) or login ~= "" and not password then
     return nil, FORMS
   end
-  local endpoint = {
-    host = host, port = tonumber(port ~= "" and port or 6379), path = path and decoded(path),
-    database = tonumber(database ~= "" and database or 0), hello = { "HELLO", 3 },
-  }
-  if password then
-    endpoint.hello = { "HELLO", 3, "AUTH", decoded(user ~= "" and user or "default"),
-      decoded(password) }
-  end
-  if not path and (endpoint.port < 1 or endpoint.port > 65535) then
+  port, database = tonumber(port) or 6379, tonumber(database) or 0
+  if port < 1 or port > 65535 then
     return nil, "the port in url must be from 1 to 65535"
-  elseif not path and endpoint.database > 2 ^ 31 - 1 then
+  elseif database > 2 ^ 31 - 1 then
     return nil, "the database in url must be an integer >= 0 and < 2^31"
   end
-  return endpoint
+  return {
+    host = host, port = port, path = path and decoded(path), database = database,
+    hello = password and { "HELLO", 3, "AUTH", decoded(user ~= "" and user or "default"),
+      decoded(password) } or { "HELLO", 3 },
+  }
 end
 
 -- }===
@@ -78,7 +60,7 @@ end
 -- {=== the protocol ===
 
 local MAX_BYTES, MAX_ITEMS, MAX_DEPTH = 2 ^ 16, 2 ^ 10, 8
-local HEAD = 11 -- the number of words that are the same in each call
+Member.NO_REDIS = "what answers there does not speak Redis's protocol"
 
 ---@param words (string|number)[]
 ---@return string
@@ -92,15 +74,13 @@ local function packed(words)
 end
 
 ---@param words (string|number)[]
----@param head? string words that come first, packed
----@param n? integer how many these are
 ---@return string
-function Connection.encode(words, head, n)
-  return "*" .. #words + (n or 0) .. "\r\n" .. (head or "") .. packed(words)
+function Member.encode(words)
+  return "*" .. #words .. "\r\n" .. packed(words)
 end
 
 local function integer(line)
-  return #line < 17 and line:find "^[+-]?%d+$" and tonumber(line) or error(NO_REDIS, 0)
+  return #line < 17 and line:find "^[+-]?%d+$" and tonumber(line) or error(Member.NO_REDIS, 0)
 end
 
 local LINES = { -- by their first byte, what is on a line alone
@@ -118,7 +98,7 @@ local LISTS = { ["*"] = 1, [">"] = 1, ["%"] = 2 } -- items for each counted
 local function parse(buffer, at, depth)
   local kind, line, rest = buffer:match("^([-:+_$*>%%])([^\r]*)\r\n()", at)
   if depth > MAX_DEPTH or not kind and buffer:find("^[^-:+_$*>%%]", at) then
-    error(NO_REDIS, 0)
+    error(Member.NO_REDIS, 0)
   elseif not kind then
     return nil
   elseif LINES[kind] then
@@ -126,7 +106,7 @@ local function parse(buffer, at, depth)
   end
   local n = integer(line)
   if n < 0 or n > (LISTS[kind] and MAX_ITEMS or MAX_BYTES) then
-    error(NO_REDIS, 0)
+    error(Member.NO_REDIS, 0)
   elseif kind == "$" then
     local after = rest + n + 2
     return #buffer >= after - 1 and after or nil, buffer:sub(rest, rest + n - 1)
@@ -142,7 +122,7 @@ local function parse(buffer, at, depth)
 end
 
 ---@return fun(data: string, on_value: fun(value: any)): string? problem takes what has arrived
-function Connection.reader()
+function Member.reader()
   local buffer = ""
   return function(data, on_value)
     buffer = buffer .. data
@@ -152,20 +132,13 @@ function Connection.reader()
       on_value(value)
       ok, rest, value = pcall(parse, buffer, 1, 1)
     end
-    return not (ok and #buffer <= 2 * MAX_BYTES) and NO_REDIS or nil
+    return not (ok and #buffer <= 2 * MAX_BYTES) and Member.NO_REDIS or nil
   end
 end
 
 -- }===
 
 -- {=== connecting ===
-
-local WORDS = {
-  ECONNREFUSED = "connection refused", ECONNRESET = "connection reset", EACCES = "no permission",
-  ENOENT = "no such socket", ETIMEDOUT = "no answer", EHOSTUNREACH = "no route to the host",
-  ENETUNREACH = "no route to the network", EAI_NONAME = "no such host", EAI_NODATA = "no such host",
-  EOF = "connection closed",
-}
 
 ---A write to a connection that is lost raises SIGPIPE, which would end the process. libuv can only
 ---catch it, and the last handle that is closed sets it back to the default, whatever it was before.
@@ -181,178 +154,168 @@ local function catch_sigpipe()
 end
 
 ---For barrier.close: without a connection the handle is not needed.
-function Connection.release()
+function Member.release()
   if sigpipe and not sigpipe:is_closing() then
     sigpipe:close()
   end
 end
 
 ---Connects to a socket, or to one of the addresses of a host, each time to another.
----@param attempt integer
 ---@param callback fun(err?: string, stream?: table)
 local function connect_to(to, attempt, callback)
-  local function connect(stream, address, port)
-    local function connected(err)
-      if err then
-        stream:close()
-      end
-      callback(err, not err and stream or nil)
-    end
-    local started, problem
-    if port then
-      started, problem = stream:connect(address, port, connected)
-    else
-      started, problem = stream:connect(address, connected)
-    end
-    if not started then
-      connected(problem)
-    end
+  local stream
+  local function on_connected(err)
+    callback(err, stream)
   end
   if to.path then
-    return connect(uv.new_pipe(false), to.path)
+    stream = uv.new_pipe(false)
+    stream:connect(to.path, on_connected)
+    return
   end
   assert(uv.getaddrinfo(to.host, nil, { socktype = "stream" }, function(err, found)
-    if err or not found[1] or has_left() then
+    if err or not found[1] or Member.has_left() then
       return callback(err or "EAI_NONAME")
     end
-    local stream = uv.new_tcp()
+    stream = uv.new_tcp()
     stream:nodelay(true)
-    connect(stream, found[attempt % #found + 1].addr, to.port)
+    local started, problem = stream:connect(found[attempt % #found + 1].addr, to.port, on_connected)
+    if not started then
+      callback(problem, stream)
+    end
   end))
 end
 
----Connects as the fields endpoint, moved, attempts and connect of the member say; its field
----connection is the connection as long as it is not lost.
----@param member barrier.RedisMember
-function Connection.open(member)
-  local to = member.moved or member.endpoint
-  local self = setmetatable({ member = member, to = to, greetings = 4 }, Connection)
-  member.connection = self
-  local function connected(err, stream)
-    if self.is_closed or self.stream or has_left() then
-      if stream then
-        pcall(stream.close, stream)
-      end
-    elseif err or not stream then
+function Member:open()
+  local link, to = {}, self.moved or self.endpoint
+  self.link, self.greetings = link, 4
+  local function on_connected(err, stream)
+    local is_wanted = self.link == link and not link.stream and not Member.has_left()
+    if stream and (err or not is_wanted) then
+      pcall(stream.close, stream)
+    end
+    if is_wanted and (err or not stream) then
       self:lose(err or "no stream")
-    else
-      self.stream = stream
-      pcall(uv.unref, stream)
-      self:greet()
+    elseif is_wanted then
+      link.stream = stream
+      self:greet(link)
     end
   end
-  local ok, problem = pcall(member.connect or function()
-    connect_to(self.to, member.attempts, connected)
-  end, connected)
-  if not ok and not self.is_closed then
+  local ok, problem = pcall(self.connect or function()
+    connect_to(to, self.attempts, on_connected)
+  end, on_connected)
+  if not ok and self.link == link then
     self:lose(problem)
   end
 end
 
-function Connection:close()
-  self.is_closed, self.member.connection = true, nil
-  if self.stream then
-    pcall(self.stream.close, self.stream)
+function Member:disconnect()
+  local stream = self.link and self.link.stream
+  self.link, self.head, self.purpose = nil, nil, nil
+  if stream then
+    pcall(stream.close, stream)
   end
 end
 
----Where Redis is, for messages.
-function Connection:place()
-  return ": " .. (self.member.connect and "the option connect" or self.to.path
-    or self.to.host .. ":" .. self.to.port)
-end
+local WORDS = {
+  ECONNREFUSED = "connection refused", ECONNRESET = "connection reset", EACCES = "no permission",
+  ENOENT = "no such socket", ETIMEDOUT = "no answer", EHOSTUNREACH = "no route to the host",
+  ENETUNREACH = "no route to the network", EAI_NONAME = "no such host", EAI_NODATA = "no such host",
+  EOF = "connection closed",
+}
 
+---A problem, and where Redis is, for messages.
 ---@param problem any a text, or an error of luv, such as "EAI_NONAME: unknown node or service"
----@param moved? barrier.RedisEndpoint
-function Connection:lose(problem, moved)
-  problem = WORDS[tostring(problem):match "^[^:]*"] or tostring(problem)
-  self:close()
-  if problem == "no such host" and self.member.epoch == 0 then
-    return self.member:on_refused(problem .. self:place())
+function Member:located(problem)
+  local to = self.moved or self.endpoint
+  problem = tostring(problem)
+  return (WORDS[problem:match "^[^:]*"] or problem) .. ": "
+    .. (self.connect and "the option connect" or to.path or to.host .. ":" .. to.port)
+end
+
+---Makes another connection after a pause.
+---@param moved? table where Redis has said that it is
+function Member:lose(problem, moved)
+  problem = self:located(problem)
+  self:disconnect()
+  self.problem, self.moved, self.attempts = problem, moved, self.attempts + 1
+  if self.last_epoch == 0 and problem:find "^no such host" then
+    self:refuse(problem)
+  elseif not Member.has_left() then
+    local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
+    -- Jittered by the clock: math.random begins alike in every process.
+    pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
+    self.pause:start(math.floor(pause), 0, function()
+      self:open()
+    end)
   end
-  self.member:on_lost(problem .. self:place(), moved)
+end
+
+function Member:is_idle()
+  return not self.link and not (self.pause and self.pause:is_active())
 end
 
 -- }===
 
 -- {=== speaking ===
 
-function Connection:write(data)
-  local ok, problem = pcall(self.stream.write, self.stream, data)
-  if not ok and not self.is_closed then
+---Calls a method of the stream, which may be the user's.
+function Member:try(link, method, argument)
+  local ok, problem = pcall(link.stream[method], link.stream, argument)
+  if not ok and self.link == link then
     self:lose(problem)
   end
 end
 
----Listens, and says hello.
-function Connection:greet()
+---Says hello, and listens.
+function Member:greet(link)
   catch_sigpipe()
-  local read = Connection.reader()
-  local function on_read(err, data)
-    local trouble = err or not data and "EOF" or not self.is_closed and read(data, function(value)
-      if not self.is_closed then
+  pcall(uv.unref, link.stream)
+  local read, encode = Member.reader(), Member.encode
+  self:try(link, "write", encode(self.endpoint.hello) .. encode { "SELECT", self.endpoint.database }
+    .. encode { "SUBSCRIBE", self.key } .. encode { "SCRIPT", "LOAD", script })
+  self:try(link, "read_start", function(err, data)
+    local problem = err or not data and "EOF" or read(data, function(value)
+      if self.link == link then
         self:receive(value)
       end
     end)
-    if trouble and not self.is_closed then
-      self:lose(trouble)
+    if problem and self.link == link then
+      self:lose(problem)
     end
-  end
-  local ok, problem = pcall(self.stream.read_start, self.stream, on_read)
-  if not ok then
-    return self:lose(problem)
-  end
-  local endpoint, encode = self.member.endpoint, Connection.encode
-  self:write(encode(endpoint.hello) .. encode { "SELECT", endpoint.database }
-    .. encode { "SUBSCRIBE", self.member.key } .. encode { "SCRIPT", "LOAD", script })
+  end)
 end
 
 ---Runs the script, once Redis has answered what came before.
----@param words string[]
----@param purpose string of the call
-function Connection:call(words, purpose)
+---@param words string[] those that are not in each call
+function Member:call(purpose, words)
   self.purpose = purpose
-  self:write(Connection.encode(words, self.head, HEAD))
+  self:try(self.link, "write", "*" .. #words + 9 .. "\r\n" .. self.head .. packed(words))
 end
 
 ---What Redis answers when it can do better later.
-local PASSING = {}
-for word in ("LOADING BUSY READONLY TRYAGAIN CLUSTERDOWN MASTERDOWN NOSCRIPT MOVED OOM MISCONF "
-    .. "NOREPLICAS"):gmatch "%u+" do
-  PASSING[word] = true
-end
+local PASSING = " LOADING BUSY READONLY TRYAGAIN CLUSTERDOWN MASTERDOWN NOSCRIPT MOVED OOM MISCONF "
+  .. "NOREPLICAS "
 
 ---Takes an error that Redis answers; in Redis 6 the word of one in a script comes after a minus.
-function Connection:complain(text)
-  local word = text:match "^ERR .* %-(%u+)" or text:match "^%u+"
-  local member = self.member
-  if PASSING[word] then
+function Member:complain(text)
+  local word = text:match "^ERR .* %-(%u+)" or text:match "^%u+" or ""
+  if PASSING:find(" " .. word .. " ", 1, true) then
     local host, port = text:match "^MOVED %d+ (%S*):(%d+)"
-    return self:lose(text, host and self.to == member.endpoint
-      and { host = host ~= "" and host or self.to.host, port = tonumber(port) } or nil)
+    return self:lose(text, host and not self.moved
+      and { host = host ~= "" and host or self.endpoint.host, port = tonumber(port) } or nil)
   elseif text:find "unknown command.*HELLO" then
     text = "Redis 6.0 or newer is needed"
   elseif word == "WRONGTYPE" then
-    text = "WRONGTYPE: the key " .. member.key .. " is something else in Redis"
+    text = "WRONGTYPE: the key " .. self.key .. " is something else in Redis"
   end
-  self:close()
-  member:on_refused(text .. self:place())
+  self:refuse(self:located(text))
 end
 
-local function is_strings(list)
-  for _, value in ipairs(list) do
-    if type(value) ~= "string" then
-      return false
-    end
-  end
-  return list[1] ~= nil
-end
-
-function Connection:receive(value)
-  local member, list, purpose = self.member, type(value) == "table" and value or {}, self.purpose
+function Member:receive(value)
+  local list, purpose = type(value) == "table" and value or {}, self.purpose
   if list.push and list[1] ~= "subscribe" then
     if list[1] == "message" then
-      member:on_message(tostring(list[3]))
+      self:on_message(tostring(list[3]))
     end
   elseif list.error then
     self:complain(list.error)
@@ -360,18 +323,63 @@ function Connection:receive(value)
     self.greetings = self.greetings - 1
   elseif self.greetings == 1 and type(value) == "string" then
     self.greetings, self.head = 0, packed {
-      "EVALSHA", value, 3, member.key, member.key .. ":absent", member.key .. ":present",
-      member.member, member.instance, member.ttl, member.parties, member.run,
+      "EVALSHA", value, 1, self.key, self.member, self.instance, self.ttl, self.parties, self.run,
     }
-    member:sync()
-  elseif purpose and is_strings(list) then
+    self:sync()
+  elseif purpose then
     self.purpose = nil
-    member:on_answer(list, purpose)
+    self:on_answer(purpose, list)
   else
-    self:lose(NO_REDIS)
+    self:lose(Member.NO_REDIS)
   end
 end
 
 -- }===
 
-return Connection
+-- {=== its life ===
+
+---Three times in `ttl`: renews the lease, and reads the truth.
+function Member:tick()
+  self:sweep()
+  local is_free = self.head and not self.purpose
+  self.silence = (is_free or self:is_idle()) and 0 or self.silence + 1
+  if self.silence == 9 then
+    self:fail_all(("Redis has not answered for %d ms (%s)"):format(3 * self.ttl,
+      self.problem or "no answer"))
+  end
+  if self.leaving and self.silence > 3 then
+    return self:stop() -- the lease has to run out
+  elseif is_free then
+    self.beats = true
+    self:sync()
+  elseif self.link and self.silence % 2 == 0 then
+    self:lose "no answer"
+  end
+  self:rest()
+end
+
+function Member:stop()
+  self:disconnect()
+  self.timer:close()
+  self.pause:close()
+  self.timer, self.pause, self.leaving = nil, nil, false
+  self.closed:arrive()
+end
+
+function Member:close()
+  if not self.timer then
+    self.closed:arrive()
+  elseif not self.leaving then
+    self.ended, self.leaving, self.silence = "the barrier is closed", true, 0
+    self:fail_all(self.ended)
+    if self:is_idle() or self.last_epoch == 0 and not self.purpose then
+      self:stop()
+    else
+      self:soon()
+    end
+  end
+end
+
+-- }===
+
+return Member

@@ -1,61 +1,50 @@
----What Redis runs for each call of a member: it keeps a barrier, and decides.
+---What Redis runs for each call of a member: it keeps a barrier, and decides. The key is a hash. Its
+---field '' is the state (JSON); a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...": when
+---its lease ends on the barrier's clock, or after a minus when that was noticed; the number of its
+---last request; and what was counted of its arrivals.
 ---
----    KEYS  a hash: the state (JSON), and of each member "INSTANCE LAST N:GENERATION:POSITION ...",
----          the number of its last request, and what was counted of its arrivals
----          the absent and the present (sorted sets): the members that have not arrived in the
----          generation under way, and those that have, by the end of their leases on the barrier's
----          clock; members that are gone are among the absent, by when that was seen less GONE
----    ARGV  member, instance, ttl, parties, run; "PURPOSE EPOCH GENERATION ANSWERED": call, beat or
----          leave, what it has last heard of, or 0, and the highest number that has an answer; and
----          "NUMBER KIND SILENT ARGUMENT" of each request without an outcome, in order
+---ARGV: member, instance, ttl, parties, run; "PURPOSE EPOCH GENERATION ANSWERED": call, beat or
+---leave; what it has last heard of, or 0; the highest number that has an answer; and "NUMBER KIND
+---SILENT ARGUMENT" of each request without an outcome, in order.
 ---
 ---A member without a seat takes one. What is not above LAST was sent before, and is not done again.
 ---The answer is an array of strings: "refused" or, for good, "replaced" and the reason; or how the
 ---barrier stands (see `standing`), "WORD GENERATION POSITION|REASON" of each request, and names.
 return [=[
-local KEY, ABSENT, PRESENT = unpack(KEYS)
+local KEY, FIRST, call = KEYS[1], 7, redis.call
 local me, instance, ttl, parties = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local run, FIRST, GONE, call = ARGV[5], 7, 1e15, redis.call
+local run = ARGV[5]
 local purpose, epoch, known, answered = ARGV[6]:match('^(%a+) (%d+) (%d+) (%d+)$')
 epoch, known, answered = tonumber(epoch), tonumber(known), tonumber(answered)
 
 local found = call('HMGET', KEY, '', me)
 local s = found[1] and cjson.decode(found[1])
-local owner, last, counted = (found[2] or ''):match('^(%S+) (%d+)(.*)$')
-last, counted = tonumber(last or 0), counted or ''
-local record = {} -- what is to be saved of it
+local owner, lease, last, counted = (found[2] or ''):match('^(%S+) (%S+) (%d+)(.*)$')
+lease, last, counted = tonumber(lease or -1), tonumber(last or 0), counted or ''
+
+local function save(member, holder, till, rest)
+  call('HSET', KEY, member, ('%s %d%s'):format(holder, till, rest))
+end
+
+-- Calls f for each member that is recorded.
+local function each(f)
+  local all = call('HGETALL', KEY)
+  for i = 1, #all, 2 do
+    if all[i] ~= '' then
+      local holder, till, rest = all[i + 1]:match('^(%S+) (%S+)(.*)$')
+      f(all[i], holder, tonumber(till), rest)
+    end
+  end
+end
 
 local function now()
   local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function members()
-  return call('ZCARD', PRESENT) + call('ZCOUNT', ABSENT, 0, '+inf')
-end
-
-local function has_lease()
-  return tonumber(call('ZSCORE', ABSENT, me) or call('ZSCORE', PRESENT, me) or -1) >= 0
-end
-
-local function is_present()
-  return counted:find(':' .. s.generation .. ':', 1, true) ~= nil
-end
-
-local function renew()
-  local from, to = PRESENT, ABSENT
-  if is_present() then
-    from, to = to, from
-  end
-  call('ZREM', from, me)
-  call('ZADD', to, s.clock + ttl, me)
-end
-
 -- The generation under way is over.
 local function next_generation(outcome, message)
-  s.outcome = members() > 0 and outcome or s.outcome
-  call('ZUNIONSTORE', ABSENT, 2, ABSENT, PRESENT)
-  call('DEL', PRESENT)
+  s.outcome = s.members > 0 and outcome or s.outcome
   s.generation, s.count, s.silent, s.free = s.generation + 1, 0, 0, ''
   call('PUBLISH', KEY, message)
 end
@@ -71,8 +60,13 @@ local function fail(reason, at)
     reason = s.reason
   end
   local arrival = ' %d+:' .. s.generation .. ':%d+'
-  for _, member in ipairs(call('ZRANGE', PRESENT, 0, -1)) do
-    call('HSET', KEY, member, (call('HGET', KEY, member):gsub(arrival, '')))
+  if s.count > 0 then
+    each(function(member, holder, till, rest)
+      local without, n = rest:gsub(arrival, '')
+      if n > 0 then
+        save(member, holder, till, without)
+      end
+    end)
   end
   counted = counted:gsub(arrival, '')
   s.generation = math.max(s.generation, at or 0)
@@ -80,34 +74,41 @@ local function fail(reason, at)
   next_generation(reason, 'failed')
 end
 
--- The barrier's clock follows the server's, but never far at a time. Leases run out.
+-- The barrier's clock follows the server's, but never far at a time. At `due` a lease may have run
+-- out: then all are looked at.
 local function tick()
   local time = now()
   s.clock = s.clock + math.max(0, math.min(time - s.seen, math.floor(s.ttl / 3)))
   s.seen = time
-  local dead = call('ZRANGEBYSCORE', ABSENT, 0, s.clock)
-  for _, member in ipairs(call('ZRANGEBYSCORE', PRESENT, 0, s.clock)) do
-    dead[#dead + 1] = member
+  if s.clock < s.due then
+    return
   end
+  local dead = {}
+  s.due = s.clock + s.ttl
+  each(function(member, holder, till, rest)
+    if till > s.clock then
+      s.due = math.min(s.due, till)
+    elseif till >= 0 and member ~= me then
+      dead[#dead + 1] = member
+      save(member, holder, -1 - s.clock, rest)
+    elseif till < 0 and -till < s.clock - 20 * s.ttl then
+      call('HDEL', KEY, member)
+    end
+  end)
   local n = #dead
+  s.members = s.members - n
+  table.sort(dead)
   if n > 0 then
     local others = n > 9 and n - 8 .. ' others' or dead[n]
     fail('b' .. (n == 1 and dead[1] .. ' is gone' or table.concat(dead, ', ', 1,
       math.min(n - 1, 8)) .. ' and ' .. others .. ' are gone'))
   end
-  for _, member in ipairs(dead) do
-    call('ZADD', ABSENT, s.clock - GONE, member)
-  end
-  for _, member in ipairs(call('ZRANGEBYSCORE', ABSENT, '-inf', s.clock - GONE - 20 * s.ttl)) do
-    call('ZREM', ABSENT, member)
-    call('HDEL', KEY, member)
-  end
 end
 
 -- Gives this member a seat, or says why not.
 local function take_seat()
-  local leased = has_lease()
-  local others = members() - (leased and 1 or 0)
+  local leased = lease >= 0
+  local others = s.members - (leased and 1 or 0)
   if owner and owner ~= instance and epoch > 0 then
     return { 'replaced', 'another process is ' .. me .. ' now' }
   elseif others > 0 and parties ~= s.parties then
@@ -123,7 +124,7 @@ local function take_seat()
     fail('b' .. me .. ' has been restarted')
   end
   s.outcome, s.ttl = run == s.run and s.outcome or '', others > 0 and math.min(s.ttl, ttl) or ttl
-  s.parties, s.run = parties, run
+  s.parties, s.run, s.members = parties, run, others + 1
   if owner ~= instance then
     last, counted = 0, ''
   end
@@ -195,14 +196,21 @@ function REQUESTS.reset(_, _, _, is_new)
   return 'done'
 end
 
-local function leave()
-  call('ZREM', ABSENT, me)
-  call('ZREM', PRESENT, me)
-  call('HDEL', KEY, me)
-  if members() > 0 or s.count > 0 then
-    fail('b' .. me .. ' has left')
+-- The members that have not arrived: their number, and nine names; of a crowd they are kept for a
+-- while.
+local function absent()
+  local list, mark = s.absent, ':' .. s.generation .. ':'
+  if not list or list[1] ~= s.generation or s.clock - list[2] >= s.ttl / 10 then
+    list = { s.generation, s.clock, 0 }
+    each(function(member, _, till, rest)
+      if till >= 0 and not rest:find(mark, 1, true) then
+        list[3] = list[3] + 1
+        list[#list + 1] = #list < 12 and member or nil
+      end
+    end)
+    s.absent = s.members > 64 and list or nil
   end
-  return { 'left' }
+  return list[3] - (counted:find(mark, 1, true) and 0 or 1), unpack(list, 4)
 end
 
 -- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN", and for a beat " EMPTY ABSENT",
@@ -210,62 +218,59 @@ end
 local function standing(answer, is_beat)
   answer[1] = table.concat({ s.epoch, s.generation, s.count, s.count - s.silent, s.broken }, ' ')
   if is_beat then
-    local absent = call('ZCOUNT', ABSENT, 0, '+inf')
-    answer[1] = answer[1] .. ' ' .. s.parties - absent - call('ZCARD', PRESENT) .. ' '
-      .. (is_present() and absent or absent - 1)
-    for _, name in ipairs(call('ZRANGEBYSCORE', ABSENT, 0, '+inf', 'LIMIT', 0, 9)) do
-      answer[#answer + 1] = name
+    local names = { absent() }
+    answer[1] = answer[1] .. ' ' .. s.parties - s.members .. ' ' .. names[1]
+    for i = 2, #names do
+      answer[#answer + 1] = names[i]
     end
+    call('PEXPIRE', KEY, math.max(20 * s.ttl, 7200000)) -- by Redis' own clock, which may jump
   end
   return answer
 end
 
-local function serve(is_seated, is_beat)
-  if is_seated and is_beat then
-    renew()
-  end
-  if is_beat then
-    tick()
-  end
-  local refused = not is_seated and take_seat()
-  if refused then
-    return refused
-  end
-  compare()
+local function serve(is_beat)
   local answer, low = { '' }, answered + 1
   for i = FIRST, #ARGV do
     local number, kind, silent, argument = ARGV[i]:match('^(%d+) (%a+) (%d) (.*)$')
     number = tonumber(number)
-    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, number > last) }, ' ')
+    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, number > last) },
+      ' ')
     last, low = math.max(last, number), math.min(low, number)
-  end
-  if purpose == 'leave' then
-    return leave()
   end
   counted = counted:gsub(' (%d+):(%d+):%d+', function(number, generation)
     return tonumber(number) < low and tonumber(generation) < s.generation and '' or nil
   end)
-  record = { me, ('%s %d%s'):format(instance, last, counted) }
-  renew()
+  if purpose == 'leave' then
+    call('HDEL', KEY, me)
+    s.members = s.members - 1
+    if s.members > 0 or s.count > 0 then
+      fail('b' .. me .. ' has left')
+    end
+    return { 'left' }
+  end
+  s.due = math.min(s.due, s.clock + ttl)
+  save(me, instance, s.clock + ttl, (' %d%s'):format(last, counted))
   return standing(answer, is_beat)
 end
 
-local is_seated = owner == instance and has_lease()
+local is_seated = owner == instance and lease >= 0
+local is_beat = purpose == 'beat' or not is_seated
 if purpose == 'leave' and not is_seated then
   return { 'left' }
 elseif not s then
-  call('DEL', unpack(KEYS))
-  s = { epoch = math.max(now(), epoch + 1), generation = 0, failed = -1, parties = parties, run = run,
-    count = 0, silent = 0, free = '', broken = 0, after = '', reason = '', outcome = '',
-    clock = 0, seen = 0, ttl = ttl }
+  call('DEL', KEY)
+  s = { epoch = math.max(now(), epoch + 1), generation = 0, failed = -1, count = 0, silent = 0,
+    free = '', broken = 0, after = '', reason = '', outcome = '', parties = parties, run = run,
+    members = 0, clock = 0, seen = 0, due = 0, ttl = ttl }
 end
-local is_beat = purpose == 'beat' or not is_seated
-local answer = serve(is_seated, is_beat)
-call('HSET', KEY, '', cjson.encode(s), unpack(record))
-if is_beat or s.count < 2 then
-  for _, key in ipairs(KEYS) do -- by Redis' own clock, which may jump
-    call('PEXPIRE', key, math.max(20 * s.ttl, 7200000))
-  end
+if is_beat then
+  tick()
 end
+local answer = not is_seated and take_seat()
+if not answer then
+  compare()
+  answer = serve(is_beat)
+end
+call('HSET', KEY, '', cjson.encode(s))
 return answer
 ]=]
