@@ -157,6 +157,24 @@ describe("barrier.redis", function()
     assert.are.same({ "wait 1 0", "wait 2 1", "wait 3 2" }, until_logged(log, 3))
   end)
 
+  it_redis("passes as many waits of one object as there may be", function()
+    local a, seen, n = member("a", 1201), {}, 0
+    local function callback(err, position)
+      assert(not err, tostring(err))
+      assert(not seen[position], "a position that is taken")
+      seen[position], n = true, n + 1
+    end
+    for _ = 1, 1200 do
+      a:wait(callback)
+    end
+    arrived(a, 1200)
+    a:wait(callback)
+    redis.run_until(function()
+      return n == 1201
+    end)
+    assert.are.equal(1, a.generation)
+  end)
+
   it_redis("times out with the names of those that are missing, and goes on", function()
     local a, b, log = member("a", 4), member("b", 4), {}
     joined(b)

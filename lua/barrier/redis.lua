@@ -11,6 +11,7 @@ local M = { release = Member.release }
 -- {=== arguments ===
 
 local MAX_BYTES, MAX_REASON, MAX_INTEGER = 1000, 10000, 2 ^ 31 - 1
+local MAX_CARRIED = 500 -- requests in one call
 local CALLABLE = "callback must be callable, got %s"
 
 local function is_integer(value, least, most)
@@ -108,22 +109,19 @@ end
 
 -- {=== requests ===
 
----What an object is made of. At most one call is under way. It carries all requests without an
----outcome, so the call after a lost connection is like every other.
+---What an object is made of. At most one call is under way. It carries all requests that Redis has
+---not answered or that may have an outcome; so the call after a lost connection is like any other.
 ---@class barrier.RedisMember
 ---@field [string] any
 Member.__index = Member
 
 ---@class barrier.RedisRequest
----@field number integer
 ---@field kind "wait"|"withdraw"|"cancel"|"abort"|"reset" it waits; its time has passed; it has left
 ---@field argument? string|integer a reason; or the generation that it takes for the one under way
 ---@field silent? 1 it arrives and does not wait
----@field wait? table its party, until that has its result: it waits at `inner`, a local barrier of two
----@field was_sent? boolean
----@field is_over? boolean
----@field counted? integer the generation in which it was counted,
----@field position? integer and the position there
+---@field wait? table its party, until that has its result: at `inner`, a local barrier of two
+---@field counted? integer the generation in which it was counted
+---@field [string] any
 
 ---@return barrier.RedisRequest
 function Member:submit(kind, argument, wait, silent)
@@ -151,7 +149,7 @@ function Member:soon()
         self:open()
       end
       self:sync()
-      self:rest()
+      self:tidy()
     end)
   end
 end
@@ -182,16 +180,6 @@ function Member:leave(request, result)
   end
 end
 
----Takes out the parties that have left by themselves: cancelled, closed, resumed by something else,
----or without having been suspended.
-function Member:sweep()
-  for _, request in ipairs(self.requests) do
-    if request.wait and request.wait.inner.n_waiting == 0 then
-      self:leave(request, {})
-    end
-  end
-end
-
 ---All waits fail.
 function Member:fail_all(reason)
   for _, request in ipairs(self.requests) do
@@ -202,10 +190,15 @@ function Member:fail_all(reason)
   end
 end
 
----Forgets what is over. Keeps the loop alive as long as there is something to wait for.
-function Member:rest()
+---Takes out the parties that have left by themselves: cancelled, closed, resumed by something else,
+---or without having been suspended. Forgets what is over. Keeps the loop alive as long as there is
+---something to wait for.
+function Member:tidy()
   local requests = {}
   for _, request in ipairs(self.requests) do
+    if request.wait and request.wait.inner.n_waiting == 0 then
+      self:leave(request, {})
+    end
     requests[#requests + 1] = not request.is_over and request or nil
   end
   self.requests = requests
@@ -219,25 +212,29 @@ end
 
 -- {=== what Redis says ===
 
----Sends all requests without an outcome, once Redis has answered the last call.
+---Sends what Redis has not answered, and asks for outcomes, once the last call is answered.
 function Member:sync()
   self.again = true
   if not self.head or self.purpose then
     return
   end
-  self:sweep()
-  local purpose = self.leaving and "leave" or self.beats and "beat" or "call"
-  local words, carried = { ("%s %.0f %.0f %d"):format(purpose, self.last_epoch,
-    self.last_generation, self.answered) }, {}
+  self:tidy()
+  local words, carried = { "" }, {}
   for _, request in ipairs(self.last_epoch > 0 and self.requests or {}) do
-    if not request.is_over then
+    local is_known = request.kind == "wait" and request.counted == self.last_generation
+    if not is_known and #carried < MAX_CARRIED then
       request.was_sent, request.argument = true, request.argument or self.generation
       carried[#carried + 1] = request
       words[#words + 1] = ("%d %s %d "):format(request.number, request.kind, request.silent or 0)
         .. request.argument
     end
   end
-  self.carried, self.beats, self.again = carried, false, self.last_epoch == 0
+  self.again = self.last_epoch == 0 or #carried == MAX_CARRIED
+  local purpose = self.leaving and not self.again and "leave" or self.beats and "beat" or "call"
+  local low = self.requests[1] and self.requests[1].number or self.next
+  words[1] = ("%s %.0f %.0f %d %d"):format(purpose, self.last_epoch, self.last_generation,
+    self.answered, low)
+  self.carried, self.beats = carried, false
   self:call(purpose, words)
 end
 
@@ -273,7 +270,10 @@ function Member:on_answer(purpose, answer)
     local outcome, at, value = tostring(answer[i + 1]):match "^(%a+) ?(%-?%d*) ?(.*)$"
     self:learn(request, outcome, tonumber(at) or 0, value)
   end
-  self:rest()
+  self:tidy()
+  for _, request in ipairs(self.requests) do
+    self.again = self.again or request.counted and request.counted < self.last_generation
+  end
   if self.again then
     self:sync()
   end
@@ -284,7 +284,6 @@ function Member:learn(request, word, generation, value)
   self.answered = math.max(self.answered, request.number)
   if word == "counted" and (not request.silent or request.kind == "cancel") then
     request.counted, request.position = generation, tonumber(value) or 0
-    self.again = self.again or generation < self.last_generation -- a later request has tripped it
     return
   end
   request.is_over = true
@@ -316,7 +315,7 @@ function Member:on_message(message)
       self:learn(request, "passed", generation, request.position)
     end
   end
-  self:rest()
+  self:tidy()
 end
 
 ---Redis refuses this member: nothing is sent until there is another request.
@@ -329,7 +328,7 @@ function Member:refuse(reason)
   if self.leaving then
     return self:stop()
   end
-  self:rest()
+  self:tidy()
 end
 
 -- }===
@@ -343,10 +342,8 @@ local function token()
   end))
 end
 
----@param options barrier.RedisOptions
 ---@param endpoint table see Member.read_url
----@return table self with what is not in the options
-function Member.new(name, parties, options, endpoint)
+local function new_member(name, parties, options, endpoint)
   local instance = token()
   return setmetatable({
     name = name, parties = parties, run = options.run or "", ttl = options.ttl or 10000,
@@ -354,26 +351,14 @@ function Member.new(name, parties, options, endpoint)
       or ("%s:%d:%s"):format(uv.os_gethostname(), uv.os_getpid(), instance:sub(1, 6)),
     endpoint = endpoint, connect = options.connect, instance = instance,
     -- Names may have any bytes, but the first } ends a hash tag.
-    key = "barrier:{" .. name:gsub("[%%{}]", { ["%"] = "%25", ["{"] = "%7B", ["}"] = "%7D" }) .. "}",
+    key = "barrier:{" .. name:gsub("[%%{}]", { ["%"] = "%25", ["{"] = "%7B", ["}"] = "%7D" })
+      .. "}",
     requests = {}, next = 1, answered = 0, -- the highest number that Redis has answered
     epoch = 0, generation = 0, last_epoch = 0, last_generation = 0, -- of the last wait; last heard
     n_arrived = 0, n_waiting = 0, broken = false, names = {}, absent = 0, empty = 0, -- last heard
     silence = 0, attempts = 0, -- thirds of `ttl` without an answer; connections
     closed = barrier.new(1), -- trips when the member has left
   }, Member)
-end
-
-function Member:start()
-  await.owners[self.closed] = self.object
-  if not has_left() then
-    self.timer, self.pause = uv.new_timer(), uv.new_timer()
-    self.pause:unref()
-    local period = math.floor(self.ttl / 3)
-    self.timer:start(period, period, function()
-      self:tick()
-    end)
-    self:soon()
-  end
 end
 
 -- }===
@@ -387,7 +372,7 @@ Waiter.__index = Waiter
 function Waiter:close(on_close)
   local wait = private(self, "close")
   wait.waiter:close(on_close)
-  wait.member:sweep()
+  wait.member:tidy()
 end
 
 ---@return boolean is_closing
@@ -453,7 +438,7 @@ function Redis:wait(timeout, callback, ...)
   if ok then
     err, position = deliver(member, wait.result)
   else
-    member:sweep() -- it was cancelled, or could not be suspended
+    member:tidy() -- it was cancelled, or could not be suspended
     err = getmetatable(err) == barrier.CancelledError and deliver(member, err) or err
   end
   if err then
@@ -515,7 +500,7 @@ function Redis:cancel(co)
   check(type(co) == "thread", 1, "cancel", "coroutine expected, got %s", type(co))
   for _, request in ipairs(member.requests) do
     if request.wait and request.wait.inner:cancel(co) then
-      member:sweep()
+      member:tidy()
       return true
     end
   end
@@ -589,10 +574,10 @@ local OPTIONS = {
       and "be an integer >= 100 and < 2^31, in milliseconds, got " .. shown(value)
   end,
 }
-for key, limits in pairs { member = { 1, MAX_BYTES }, run = { 0, MAX_BYTES }, url = { 0, 2 ^ 53 } } do
+for key, most in pairs { member = MAX_BYTES, run = MAX_BYTES, url = math.huge } do
   OPTIONS[key] = function(value)
     return type(value) ~= "string" and "be a string, got " .. type(value)
-      or (#value < limits[1] or #value > limits[2]) and ("have 1 to %d bytes"):format(MAX_BYTES)
+      or (#value > most or key == "member" and value == "") and "have 1 to 1000 bytes"
   end
 end
 
@@ -618,8 +603,9 @@ function M.new(name, parties, options)
   local endpoint, problem = Member.read_url(options.url or os.getenv "REDIS_URL"
     or "redis://127.0.0.1:6379/0")
   check(endpoint, 3, "redis", "%s%s", problem, options.url and "" or " (in $REDIS_URL)")
-  local member = Member.new(name, parties, options, endpoint)
+  local member = new_member(name, parties, options, endpoint)
   member.object = setmetatable({ [PRIVATE] = member }, metatable)
+  await.owners[member.closed] = member.object
   member:start()
   return member.object
 end

@@ -1,6 +1,6 @@
----How a member of a barrier in Redis (see redis.lua) is connected: methods of its class. It has RESP3,
----the protocol of Redis. Nothing that arrives is trusted: neither in length, nor in depth, nor in
----type. A lost connection is made again, with pauses that grow.
+---How a member of a barrier in Redis (see redis.lua) is connected: methods of its class. It has
+---RESP3, the protocol of Redis. Nothing that arrives is trusted: neither in length, nor in depth,
+---nor in type. A lost connection is made again, with pauses that grow.
 local prefix = (...):gsub("[^.]+$", "")
 local script = require(prefix .. "redis_script")
 local environment = require(prefix .. "environment")
@@ -271,8 +271,6 @@ function Member:greet(link)
   catch_sigpipe()
   pcall(uv.unref, link.stream)
   local read, encode = Member.reader(), Member.encode
-  self:try(link, "write", encode(self.endpoint.hello) .. encode { "SELECT", self.endpoint.database }
-    .. encode { "SUBSCRIBE", self.key } .. encode { "SCRIPT", "LOAD", script })
   self:try(link, "read_start", function(err, data)
     local problem = err or not data and "EOF" or read(data, function(value)
       if self.link == link then
@@ -283,6 +281,8 @@ function Member:greet(link)
       self:lose(problem)
     end
   end)
+  self:try(link, "write", encode(self.endpoint.hello) .. encode { "SELECT", self.endpoint.database }
+    .. encode { "SUBSCRIBE", self.key } .. encode { "SCRIPT", "LOAD", script })
 end
 
 ---Runs the script, once Redis has answered what came before.
@@ -322,7 +322,7 @@ function Member:receive(value)
   elseif self.greetings > 1 then
     self.greetings = self.greetings - 1
   elseif self.greetings == 1 and type(value) == "string" then
-    self.greetings, self.head = 0, packed {
+    self.greetings, self.beats, self.head = 0, true, packed {
       "EVALSHA", value, 1, self.key, self.member, self.instance, self.ttl, self.parties, self.run,
     }
     self:sync()
@@ -338,9 +338,20 @@ end
 
 -- {=== its life ===
 
+function Member:start()
+  if not Member.has_left() then
+    self.timer, self.pause = uv.new_timer(), uv.new_timer()
+    self.pause:unref()
+    local period = math.floor(self.ttl / 3)
+    self.timer:start(period, period, function()
+      self:tick()
+    end)
+    self:soon()
+  end
+end
+
 ---Three times in `ttl`: renews the lease, and reads the truth.
 function Member:tick()
-  self:sweep()
   local is_free = self.head and not self.purpose
   self.silence = (is_free or self:is_idle()) and 0 or self.silence + 1
   if self.silence == 9 then
@@ -355,7 +366,7 @@ function Member:tick()
   elseif self.link and self.silence % 2 == 0 then
     self:lose "no answer"
   end
-  self:rest()
+  self:tidy()
 end
 
 function Member:stop()

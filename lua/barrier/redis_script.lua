@@ -1,11 +1,11 @@
----What Redis runs for each call of a member: it keeps a barrier, and decides. The key is a hash. Its
----field '' is the state (JSON); a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...": when
----its lease ends on the barrier's clock, or after a minus when that was noticed; the number of its
----last request; and what was counted of its arrivals.
+---What Redis runs for each call of a member: it keeps a barrier, and decides. The key is a hash.
+---Its field '' is the state (JSON); a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...":
+---when its lease ends on the barrier's clock, or after a minus when that was noticed; the number of
+---its last request; and what was counted of its arrivals.
 ---
----ARGV: member, instance, ttl, parties, run; "PURPOSE EPOCH GENERATION ANSWERED": call, beat or
----leave; what it has last heard of, or 0; the highest number that has an answer; and "NUMBER KIND
----SILENT ARGUMENT" of each request without an outcome, in order.
+---ARGV: member, instance, ttl, parties, run; "PURPOSE EPOCH GENERATION ANSWERED LOW": call, beat or
+---leave; what it has last heard of, or 0; the highest number that has an answer, and the lowest
+---without an outcome; and "NUMBER KIND SILENT ARGUMENT" of each request, in order.
 ---
 ---A member without a seat takes one. What is not above LAST was sent before, and is not done again.
 ---The answer is an array of strings: "refused" or, for good, "replaced" and the reason; or how the
@@ -14,8 +14,8 @@ return [=[
 local KEY, FIRST, call = KEYS[1], 7, redis.call
 local me, instance, ttl, parties = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local run = ARGV[5]
-local purpose, epoch, known, answered = ARGV[6]:match('^(%a+) (%d+) (%d+) (%d+)$')
-epoch, known, answered = tonumber(epoch), tonumber(known), tonumber(answered)
+local purpose, epoch, known, answered, low = ARGV[6]:match('^(%a+) (%d+) (%d+) (%d+) (%d+)$')
+epoch, known, answered, low = tonumber(epoch), tonumber(known), tonumber(answered), tonumber(low)
 
 local found = call('HMGET', KEY, '', me)
 local s = found[1] and cjson.decode(found[1])
@@ -141,8 +141,8 @@ local function compare()
   last = math.max(last, answered)
 end
 
--- What becomes of a request, by its kind: a word, a generation, and a position or reason. `belief`
--- is the generation that the member takes for the one under way.
+-- What becomes of a request, by its kind: a word, a generation, and a position or reason; or
+-- nothing. `belief` is the generation that the member takes for the one under way.
 local REQUESTS = {}
 
 function REQUESTS.wait(number, silent, belief, is_new)
@@ -173,16 +173,13 @@ function REQUESTS.withdraw(number, silent, belief, is_new)
   return 'withdrawn'
 end
 
-function REQUESTS.cancel(number, silent, belief)
-  return REQUESTS.withdraw(number, silent, belief)
-end
+REQUESTS.cancel = REQUESTS.withdraw -- `serve` does not let it arrive
 
 function REQUESTS.abort(_, _, reason, is_new)
   if is_new and s.broken == 0 then
     fail(reason)
     s.broken = 1
   end
-  return 'done'
 end
 
 function REQUESTS.reset(_, _, _, is_new)
@@ -193,11 +190,9 @@ function REQUESTS.reset(_, _, _, is_new)
       fail(reason)
     end
   end
-  return 'done'
 end
 
--- The members that have not arrived: their number, and nine names; of a crowd they are kept for a
--- while.
+-- The number of others that have not arrived, and nine names; of a crowd these are kept a while.
 local function absent()
   local list, mark = s.absent, ':' .. s.generation .. ':'
   if not list or list[1] ~= s.generation or s.clock - list[2] >= s.ttl / 10 then
@@ -213,8 +208,8 @@ local function absent()
   return list[3] - (counted:find(mark, 1, true) and 0 or 1), unpack(list, 4)
 end
 
--- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN", and for a beat " EMPTY ABSENT",
--- the numbers of empty seats and of other members that have not arrived, and names after the rest.
+-- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN"; of a beat also " EMPTY ABSENT",
+-- the numbers of empty seats and of others that have not arrived, and names after the requests.
 local function standing(answer, is_beat)
   answer[1] = table.concat({ s.epoch, s.generation, s.count, s.count - s.silent, s.broken }, ' ')
   if is_beat then
@@ -229,13 +224,13 @@ local function standing(answer, is_beat)
 end
 
 local function serve(is_beat)
-  local answer, low = { '' }, answered + 1
+  local answer = { '' }
   for i = FIRST, #ARGV do
     local number, kind, silent, argument = ARGV[i]:match('^(%d+) (%a+) (%d) (.*)$')
     number = tonumber(number)
-    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, number > last) },
-      ' ')
-    last, low = math.max(last, number), math.min(low, number)
+    local is_new = number > last and kind ~= 'cancel'
+    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, is_new) }, ' ')
+    last = math.max(last, number)
   end
   counted = counted:gsub(' (%d+):(%d+):%d+', function(number, generation)
     return tonumber(number) < low and tonumber(generation) < s.generation and '' or nil
