@@ -100,7 +100,7 @@ function GATES.stop(k)
     step = step + 1
     if step == k then
       local timer = uv.new_timer()
-      timer:start(1500, 0, function()
+      timer:start(1000, 0, function()
         timer:close()
         released = true
         for _, f in ipairs(held) do
@@ -326,13 +326,13 @@ describe("barrier.redis, when something goes wrong:", function()
       end
       -- Position and generation may be damaged, too: only that it does not break is checked.
       local b = member("damaged" .. i, 2, {
-        run = tostring(i), connect = gated(server.port, damaged),
+        run = tostring(i), connect = gated(server.port, damaged), ttl = 300,
       })
       local n = 0
       local function go()
         n = n + 1
         if n < 4 then
-          b:wait(400, go)
+          b:wait(150, go)
         else
           done = done + 1
         end
@@ -454,11 +454,11 @@ describe("barrier.redis, when something goes wrong:", function()
   end)
 
   it_redis("a server that is paused, or sleeps, for longer than a lease fails nothing", function()
-    local checker, stop = crowd(4)
+    local checker, stop = crowd(4, { ttl = 600 })
     redis.run_for(50)
-    server:cli("client", "pause", "1400")
-    redis.run_for(1500)
-    server:cli("debug", "sleep", "1.4")
+    server:cli("client", "pause", "900")
+    redis.run_for(950)
+    server:cli("debug", "sleep", "0.9")
     stop()
     assert.are.same({ {}, 0 }, { checker.problems, checker.failed })
   end)
@@ -585,13 +585,13 @@ describe("barrier.redis, when something goes wrong:", function()
     local other = redis.server({}, {
       "LD_PRELOAD=" .. dir .. "/clock.so", "JUMP=" .. dir .. "/jump",
     })
-    local checker, stop = crowd(3, nil, other)
+    local checker, stop = crowd(3, { ttl = 450 }, other)
     for _, seconds in ipairs { 3600, -3600, 1800 } do
       local file = assert(io.open(dir .. "/next", "w"))
       file:write(seconds)
       file:close()
       assert(os.rename(dir .. "/next", dir .. "/jump"))
-      redis.run_for(400)
+      redis.run_for(250) -- longer than from one beat to the next
     end
     assert.is_true(math.abs(tonumber(other:cli("time"):match "%d+") - os.time() - 1800) < 600)
     stop()

@@ -176,7 +176,7 @@ describe("barrier.redis", function()
   end)
 
   it_redis("times out with the names of those that are missing, and goes on", function()
-    local a, b, log = member("a", 4), member("b", 4), {}
+    local a, b, log = member("a", 4, { ttl = 600 }), member("b", 4), {}
     joined(b)
     member("c", 4):wait(support.listener(log, "c"))
     arrived(joined(a), 1)
@@ -242,7 +242,7 @@ describe("barrier.redis", function()
     if not redis.has_redis then
       return pending "there is no redis-server"
     end
-    local a = member("a", 2)
+    local a = member("a", 2, { ttl = 600 }) -- nothing says so, but it is seen within ttl / 3
     local co = support.co(function()
       a:wait()
     end)
@@ -338,7 +338,7 @@ describe("barrier.redis", function()
   end)
 
   it_redis("fails all that wait when it is reset", function()
-    local a, b, log = member("a", 3), member("b", 3), {}
+    local a, b, log = member("a", 3, { ttl = 600 }), member("b", 3), {}
     a:wait(support.listener(log, "a"))
     b:wait(support.listener(log, "b"))
     arrived(a, 2)
@@ -587,9 +587,9 @@ describe("barrier.redis", function()
 
     it_redis("names the missing, with exit status 1", function()
       joined(member("absent", 3, { name = "meet " .. count }))
-      local process = redis.run_out(meet({ TIMEOUT = "1000" }, "meet " .. count, "3"))
+      local process = redis.run_out(meet({ TIMEOUT = "500" }, "meet " .. count, "3"))
       assert.are.same({
-        "", 1, "meet.lua: wait timed out after 1000 ms, 1 of 3 had arrived, missing: absent; "
+        "", 1, "meet.lua: wait timed out after 500 ms, 1 of 3 had arrived, missing: absent; "
           .. "1 seat is empty\n",
       }, { process.out, process.code, process.err })
     end)
