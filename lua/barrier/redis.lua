@@ -301,21 +301,25 @@ function Member:learn(request, word, generation, value)
   settle(request, result)
 end
 
----A trip or a failure was published; a trip as "EPOCH GENERATION".
+---A trip or a failure was published: "EPOCH GENERATION " and a reason, if it has failed.
 function Member:on_message(message)
-  local epoch, generation = message:match "^(%d+) (%d+)$"
+  local epoch, generation, reason = message:match "^(%d+) (%d+) (.*)$"
   generation = tonumber(generation)
   if not generation or tonumber(epoch) ~= self.last_epoch then
     return self:sync()
   end
   self.last_generation = math.max(self.last_generation, generation + 1)
   self.n_arrived, self.n_waiting = 0, 0
+  local word = reason == "" and "passed" or "failed"
   for _, request in ipairs(self.requests) do
     if request.counted == generation and not request.is_over then
-      self:learn(request, "passed", generation, request.position)
+      self:learn(request, word, generation, reason == "" and request.position or reason)
     end
   end
   self:tidy()
+  if reason ~= "" then
+    self:sync()
+  end
 end
 
 ---Redis refuses this member: nothing is sent until there is another request.

@@ -42,11 +42,11 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The generation under way is over.
-local function next_generation(outcome, message)
-  s.outcome = s.members > 0 and outcome or s.outcome
+-- The generation under way is over: it has failed for a reason, or passed.
+local function next_generation(reason)
+  call('PUBLISH', KEY, s.epoch .. ' ' .. s.generation .. ' ' .. (reason or ''))
+  s.outcome = s.members > 0 and (reason or 'o') or s.outcome
   s.generation, s.count, s.silent, s.free = s.generation + 1, 0, 0, ''
-  call('PUBLISH', KEY, message)
 end
 
 -- The generation under way fails, or all up to `at`. While the barrier is broken there is none: the
@@ -71,7 +71,7 @@ local function fail(reason, at)
   counted = counted:gsub(arrival, '')
   s.generation = math.max(s.generation, at or 0)
   s.failed, s.reason = s.generation, reason
-  next_generation(reason, 'failed')
+  next_generation(reason)
 end
 
 -- The barrier's clock follows the server's, but never far at a time. At `due` a lease may have run
@@ -151,7 +151,7 @@ function REQUESTS.wait(number, silent, belief, is_new)
     counted = ('%s %d:%d:%d'):format(counted, number, s.generation, position or s.count)
     s.free, s.count, s.silent = free or '', s.count + 1, s.silent + silent
     if s.count == parties then
-      next_generation('o', s.epoch .. ' ' .. s.generation)
+      next_generation()
     end
   end
   local generation, position = counted:match(' ' .. number .. ':(%d+):(%d+)')
