@@ -285,6 +285,39 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.is_true(named >= 5)
   end)
 
+  it_redis("a member whose requests are slow learns the first reason, too", function()
+    local is_slow = false
+    local function slow(direction, data, pass)
+      if direction == "read" or not is_slow then
+        return pass(data)
+      end
+      local timer = uv.new_timer()
+      timer:start(100, 0, function()
+        timer:close()
+        pass(data)
+      end)
+    end
+    local a, b, c = member("a", 3, { connect = gated(server.port, slow) }), member("b", 3),
+      member("c", 3)
+    local reasons = {}
+    for i, m in ipairs { a, b } do
+      m:wait(function(err)
+        reasons[i] = err.reason
+        m:close() -- fails the next generation
+      end)
+    end
+    redis.run_until(function()
+      return a.n_arrived == 2 and c.epoch ~= 0
+    end)
+    is_slow = true
+    c:close()
+    redis.run_until(function()
+      return reasons[1] and reasons[2]
+    end)
+    is_slow = false
+    assert.are.same({ "c has left", "c has left" }, reasons)
+  end)
+
   it_redis("replies that come a byte at a time are understood", function()
     local checker, done = redis.checker(2), 0
     local function bytes(direction, data, pass)

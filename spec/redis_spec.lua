@@ -365,23 +365,6 @@ describe("barrier.redis", function()
     assert.are.equal("x1", log[3]:match "^(x1) [012]$")
   end)
 
-  it_redis("gives all that wait the first reason, whatever they do then", function()
-    local n = 6
-    local all, log = {}, {}
-    for i = 1, n do
-      all[i] = joined(member("m" .. i, n + 1))
-      all[i]:wait(function(err)
-        support.add(log, err.reason)
-        close(all[i]) -- fails the next generation
-      end)
-    end
-    arrived(all[n], n)
-    close(joined(member("c", n + 1)))
-    for i, reason in ipairs(until_logged(log, n)) do
-      assert.are.equal("c has left", reason, i)
-    end
-  end)
-
   it_redis("fails it when a member is restarted, and refuses the old one from then on", function()
     local a, old, log = member("a", 2), member("b", 2), {}
     a:wait(support.listener(log, "a"))
