@@ -208,7 +208,7 @@ local function absent()
   return list[3] - (counted:find(mark, 1, true) and 0 or 1), unpack(list, 4)
 end
 
--- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN"; of a beat also " EMPTY ABSENT",
+-- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN"; of a beat also "EMPTY ABSENT",
 -- the numbers of empty seats and of others that have not arrived, and names after the requests.
 local function standing(answer, is_beat)
   answer[1] = table.concat({ s.epoch, s.generation, s.count, s.count - s.silent, s.broken }, ' ')
