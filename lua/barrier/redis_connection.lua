@@ -235,11 +235,11 @@ end
 ---Makes another connection after a pause.
 ---@param moved? table where Redis has said that it is
 function Member:lose(problem, moved)
-  problem = self:located(problem)
+  local text = self:located(problem)
   self:disconnect()
-  self.problem, self.moved, self.attempts = problem, moved, self.attempts + 1
-  if self.last_epoch == 0 and problem:find "^no such host" then
-    self:refuse(problem)
+  self.problem, self.moved, self.attempts = text, moved, self.attempts + 1
+  if self.last_epoch == 0 and tostring(problem):find "^EAI_NO" then -- the URL is wrong
+    self:refuse(text)
   elseif not Member.has_left() then
     local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
     -- Jittered by the clock: math.random begins alike in every process.
