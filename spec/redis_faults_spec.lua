@@ -388,13 +388,36 @@ describe("barrier.redis, when something goes wrong:", function()
     "HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\0\0", ("x"):rep(3000000), "+" .. ("x"):rep(3000000),
     "$1000000\r\n" .. ("x"):rep(3000000), ">3\r\n+message\r\n+x\r\n_\r\n",
     ":1\r\n:2\r\n:3\r\n:4\r\n",
-    "+OK\r\n+OK\r\n+sha\r\n", "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*1\r\n$5\r\nstate\r\n",
-    "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*1\r\n$6\r\nweird!\r\n", "-\r\n", "-MOVED 1 x\r\n",
-    "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*4\r\n$5\r\nstate\r\n,1.5\r\n:1\r\n_\r\n",
-    "_\r\n_\r\n_\r\n",
-    "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*2\r\n$7\r\nrefused\r\n*0\r\n", "",
-    "(1\r\n#t\r\n=3\r\nabc\r\n",
+    "-\r\n", "-MOVED 1 x\r\n", "_\r\n_\r\n_\r\n_\r\n", "", "(1\r\n#t\r\n=3\r\nabc\r\n",
+    "+OK\r\n+OK\r\n+OK\r\n+sha\r\n",
   }
+
+  ---What a peer sends that begins as Redis does, then answers.
+  local function answering(...)
+    local sent = { "%0\r\n+OK\r\n>1\r\n+subscribe\r\n$3\r\nsha\r\n" }
+    for _, answer in ipairs { ... } do
+      sent[#sent + 1] = "*" .. #answer .. "\r\n"
+      for _, item in ipairs(answer) do
+        sent[#sent + 1] = type(item) == "string" and "$" .. #item .. "\r\n" .. item .. "\r\n"
+          or "*1\r\n:1\r\n"
+      end
+    end
+    return table.concat(sent)
+  end
+
+  local NINES = ("9"):rep(400)
+  for _, data in ipairs {
+    answering { "weird" }, answering { "refused" }, answering { "refused", 1 },
+    answering { 1, 1, 1 }, answering {}, answering { "1 2 3" }, answering { "1 2 3 4 0" },
+    answering { "1 2 " .. NINES .. " 4 0 6 7" }, answering { "1 2 3 4 0 6 7", 1, "a", 1 },
+    answering({ "1 2 3 4 0 6 7", "a" }, { "1 2 3 4 0 6 7", "withdrawn" }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "failed " .. NINES .. " " }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted" }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted " .. NINES .. " " .. NINES }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", 1 }), answering({ "1 2 3 4 0" }, { "1 2 3 4 0" }),
+  } do
+    HOSTILE[#HOSTILE + 1] = data
+  end
 
   it_redis("a peer that is no Redis, whatever it sends, only fails the waits", function()
     local listener = uv.new_tcp()
@@ -422,10 +445,10 @@ describe("barrier.redis, when something goes wrong:", function()
       end)
       client:write(data)
     end)
-    local failed, members = 0, 40
+    local failed, members = 0, 50
     for i = 1, members do
       local b = member("m" .. i, 2, {
-        url = "redis://:hidden@" .. redis.LOOPBACK .. ":" .. listener:getsockname().port, ttl = 300,
+        url = "redis://:hidden@" .. redis.LOOPBACK .. ":" .. listener:getsockname().port, ttl = 100,
       })
       b:wait(function(err)
         assert(err, "it has passed")

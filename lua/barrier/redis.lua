@@ -238,29 +238,28 @@ function Member:sync()
   self:call(purpose, words)
 end
 
-local STANDING = "^(%d+) (%d+) (%d+) (%d+) (%d) ?(%d*) ?(%d*)$"
-
 ---Redis has answered a call, see redis_script.lua.
 function Member:on_answer(purpose, answer)
   self.silence, self.attempts, self.problem = 0, 0, nil
-  local word, reason = tostring(answer[1]), tostring(answer[2])
-  local epoch, generation, arrived, waiting, broken, empty, absent = word:match(STANDING)
+  local word, reason, n = tostring(answer[1]), tostring(answer[2]), {}
+  for digits in word:gmatch "%d+" do
+    n[#n + 1] = #digits < 16 and tonumber(digits) or nil
+  end
   if purpose == "leave" then
     return self:stop()
   elseif word == "refused" or word == "replaced" then
     self.ended = self.ended or word == "replaced" and reason or nil
     return self:refuse(reason)
-  elseif not epoch then
+  elseif not n[5] then
     return self:lose(Member.NO_REDIS)
   end
-  self.last_epoch, self.last_generation = tonumber(epoch), tonumber(generation)
+  self.last_epoch, self.last_generation, self.n_arrived, self.n_waiting = n[1], n[2], n[3], n[4]
+  self.broken = n[5] == 1
   if self.epoch == 0 then
     self.epoch, self.generation = self.last_epoch, self.last_generation
   end
-  self.n_arrived, self.n_waiting = tonumber(arrived), tonumber(waiting)
-  self.broken = broken == "1"
-  if absent ~= "" then
-    self.empty, self.absent, self.names = tonumber(empty), tonumber(absent), {}
+  if n[7] then
+    self.empty, self.absent, self.names = n[6], n[7], {}
     for i = #self.carried + 2, #answer do
       local name = tostring(answer[i])
       self.names[#self.names + 1] = #self.names < 8 and name ~= self.member and name or nil
@@ -286,18 +285,20 @@ function Member:learn(request, word, generation, value)
     request.counted, request.position = generation, tonumber(value) or 0
     return
   end
-  request.is_over = true
-  local result = { epoch = self.last_epoch, generation = generation + 1 }
+  local wait, result = request.wait, { epoch = self.last_epoch, generation = generation + 1 }
   if word == "failed" then
     local kind = REASONS[value:sub(1, 1)] or REASONS.r
     result.name, result.message = "BrokenBarrierError", kind[1]
     result.reason = kind[2] and kind[2](value:sub(2))
-  elseif word == "withdrawn" and request.wait then
-    result = timed_out(request.wait, ("%d of %d had arrived%s"):format(self.n_arrived + 1,
-      self.parties, missing(self)), self.names)
-  else
+  elseif word == "passed" or word == "counted" then
     result.position, result.epoch = tonumber(value) or 0, word == "passed" and result.epoch or nil
+  elseif word == "withdrawn" and wait and wait.timeout then
+    result = timed_out(wait, ("%d of %d had arrived%s"):format(self.n_arrived + 1, self.parties,
+      missing(self)), self.names)
+  elseif wait then
+    return self:lose(Member.NO_REDIS)
   end
+  request.is_over = true
   settle(request, result)
 end
 
