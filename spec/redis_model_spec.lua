@@ -159,14 +159,16 @@ describe("the script of barrier.redis", function()
     end
   end)
 
+  local FIELD = [=[
+    local s = cmsgpack.unpack(redis.call('HGET', KEYS[1], ''))
+    s[ARGV[1]] = tonumber(ARGV[2] or s[ARGV[1]])
+    redis.call('HSET', KEYS[1], '', cmsgpack.pack(s))
+    return tostring(s[ARGV[1]])
+  ]=]
+
   ---A number of the state; `value` changes it.
   local function field(key, name, value)
-    local state = command { "HGET", key, "" }
-    local before, n, after = state:match('^(.*"' .. name .. '":)([-%d.]+)(.*)$')
-    if value then
-      command { "HSET", key, "", before .. ("%.0f"):format(value) .. after }
-    end
-    return tonumber(n)
+    return tonumber(command { "EVAL", FIELD, 1, key, name, value })
   end
 
   ---Runs a random script of a seed: the answers, and after each step the state, are the model's.

@@ -1,5 +1,5 @@
 ---What Redis runs for each call of a member: it keeps a barrier, and decides. The key is a hash.
----Its field '' is the state (JSON); a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...":
+---Its field '' is the state, packed; a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...":
 ---when its lease ends on the barrier's clock, or after a minus when that was noticed; the number of
 ---its last request; and what was counted of its arrivals.
 ---
@@ -18,7 +18,7 @@ local purpose, epoch, known, answered, low = ARGV[6]:match('^(%a+) (%d+) (%d+) (
 epoch, known, answered, low = tonumber(epoch), tonumber(known), tonumber(answered), tonumber(low)
 
 local found = call('HMGET', KEY, '', me)
-local s = found[1] and cjson.decode(found[1])
+local s = found[1] and cmsgpack.unpack(found[1])
 local owner, lease, last, counted = (found[2] or ''):match('^(%S+) (%S+) (%d+)(.*)$')
 lease, last, counted = tonumber(lease or -1), tonumber(last or 0), counted or ''
 
@@ -266,6 +266,6 @@ if not answer then
   compare()
   answer = serve(is_beat)
 end
-call('HSET', KEY, '', cjson.encode(s))
+call('HSET', KEY, '', cmsgpack.pack(s))
 return answer
 ]=]
