@@ -205,7 +205,7 @@ local function absent()
     end)
     s.absent = s.members > 64 and list or nil
   end
-  return list[3] - (counted:find(mark, 1, true) and 0 or 1), unpack(list, 4)
+  return math.max(0, list[3] - (counted:find(mark, 1, true) and 0 or 1)), unpack(list, 4)
 end
 
 -- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN"; of a beat also "EMPTY ABSENT",
