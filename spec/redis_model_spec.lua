@@ -455,7 +455,7 @@ describe("the script of barrier.redis", function()
     assert.are.equal(0, b.beat()[6])
   end)
 
-  redis.it("knows who has arrived, also when the answer was all that was wanted", function()
+  redis.it("knows which members have arrived, also if only the answer was wanted", function()
     local a, b = caller("silent", "a"), caller("silent", "b")
     local function standing()
       local s = b.beat()
