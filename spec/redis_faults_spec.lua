@@ -100,7 +100,7 @@ function GATES.stop(k)
     step = step + 1
     if step == k then
       local timer = uv.new_timer()
-      timer:start(1500, 0, function()
+      timer:start(1000, 0, function()
         timer:close()
         released = true
         for _, f in ipairs(held) do
@@ -285,6 +285,39 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.is_true(named >= 5)
   end)
 
+  it_redis("a member whose requests are slow learns the first reason, too", function()
+    local is_slow = false
+    local function slow(direction, data, pass)
+      if direction == "read" or not is_slow then
+        return pass(data)
+      end
+      local timer = uv.new_timer()
+      timer:start(100, 0, function()
+        timer:close()
+        pass(data)
+      end)
+    end
+    local a, b, c = member("a", 3, { connect = gated(server.port, slow) }), member("b", 3),
+      member("c", 3)
+    local reasons = {}
+    for i, m in ipairs { a, b } do
+      m:wait(function(err)
+        reasons[i] = err.reason
+        m:close() -- fails the next generation
+      end)
+    end
+    redis.run_until(function()
+      return a.n_arrived == 2 and c.epoch ~= 0
+    end)
+    is_slow = true
+    c:close()
+    redis.run_until(function()
+      return reasons[1] and reasons[2]
+    end)
+    is_slow = false
+    assert.are.same({ "c has left", "c has left" }, reasons)
+  end)
+
   it_redis("replies that come a byte at a time are understood", function()
     local checker, done = redis.checker(2), 0
     local function bytes(direction, data, pass)
@@ -326,13 +359,13 @@ describe("barrier.redis, when something goes wrong:", function()
       end
       -- Position and generation may be damaged, too: only that it does not break is checked.
       local b = member("damaged" .. i, 2, {
-        run = tostring(i), connect = gated(server.port, damaged),
+        run = tostring(i), connect = gated(server.port, damaged), ttl = 300,
       })
       local n = 0
       local function go()
         n = n + 1
         if n < 4 then
-          b:wait(400, go)
+          b:wait(150, go)
         else
           done = done + 1
         end
@@ -355,13 +388,36 @@ describe("barrier.redis, when something goes wrong:", function()
     "HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\0\0", ("x"):rep(3000000), "+" .. ("x"):rep(3000000),
     "$1000000\r\n" .. ("x"):rep(3000000), ">3\r\n+message\r\n+x\r\n_\r\n",
     ":1\r\n:2\r\n:3\r\n:4\r\n",
-    "+OK\r\n+OK\r\n+sha\r\n", "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*1\r\n$5\r\nstate\r\n",
-    "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*1\r\n$6\r\nweird!\r\n", "-\r\n", "-MOVED 1 x\r\n",
-    "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*4\r\n$5\r\nstate\r\n,1.5\r\n:1\r\n_\r\n",
-    "_\r\n_\r\n_\r\n",
-    "%0\r\n$3\r\nsha\r\n>1\r\n+subscribe\r\n*2\r\n$7\r\nrefused\r\n*0\r\n", "",
-    "(1\r\n#t\r\n=3\r\nabc\r\n",
+    "-\r\n", "-MOVED 1 x\r\n", "_\r\n_\r\n_\r\n_\r\n", "", "(1\r\n#t\r\n=3\r\nabc\r\n",
+    "+OK\r\n+OK\r\n+OK\r\n+sha\r\n",
   }
+
+  ---What a peer sends that begins as Redis does, then answers.
+  local function answering(...)
+    local sent = { "%0\r\n+OK\r\n>1\r\n+subscribe\r\n$3\r\nsha\r\n" }
+    for _, answer in ipairs { ... } do
+      sent[#sent + 1] = "*" .. #answer .. "\r\n"
+      for _, item in ipairs(answer) do
+        sent[#sent + 1] = type(item) == "string" and "$" .. #item .. "\r\n" .. item .. "\r\n"
+          or "*1\r\n:1\r\n"
+      end
+    end
+    return table.concat(sent)
+  end
+
+  local NINES = ("9"):rep(400)
+  for _, data in ipairs {
+    answering { "weird" }, answering { "refused" }, answering { "refused", 1 },
+    answering { 1, 1, 1 }, answering {}, answering { "1 2 3" }, answering { "1 2 3 4 0" },
+    answering { "1 2 " .. NINES .. " 4 0 6 7" }, answering { "1 2 3 4 0 6 7", 1, "a", 1 },
+    answering({ "1 2 3 4 0 6 7", "a" }, { "1 2 3 4 0 6 7", "withdrawn" }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "failed " .. NINES .. " " }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted" }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted " .. NINES .. " " .. NINES }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", 1 }), answering({ "1 2 3 4 0" }, { "1 2 3 4 0" }),
+  } do
+    HOSTILE[#HOSTILE + 1] = data
+  end
 
   it_redis("a peer that is no Redis, whatever it sends, only fails the waits", function()
     local listener = uv.new_tcp()
@@ -389,10 +445,10 @@ describe("barrier.redis, when something goes wrong:", function()
       end)
       client:write(data)
     end)
-    local failed, members = 0, 40
+    local failed, members = 0, 50
     for i = 1, members do
       local b = member("m" .. i, 2, {
-        url = "redis://:hidden@" .. redis.LOOPBACK .. ":" .. listener:getsockname().port, ttl = 300,
+        url = "redis://:hidden@" .. redis.LOOPBACK .. ":" .. listener:getsockname().port, ttl = 100,
       })
       b:wait(function(err)
         assert(err, "it has passed")
@@ -454,11 +510,11 @@ describe("barrier.redis, when something goes wrong:", function()
   end)
 
   it_redis("a server that is paused, or sleeps, for longer than a lease fails nothing", function()
-    local checker, stop = crowd(4)
+    local checker, stop = crowd(4, { ttl = 600 })
     redis.run_for(50)
-    server:cli("client", "pause", "1400")
-    redis.run_for(1500)
-    server:cli("debug", "sleep", "1.4")
+    server:cli("client", "pause", "900")
+    redis.run_for(950)
+    server:cli("debug", "sleep", "0.9")
     stop()
     assert.are.same({ {}, 0 }, { checker.problems, checker.failed })
   end)
@@ -585,13 +641,13 @@ describe("barrier.redis, when something goes wrong:", function()
     local other = redis.server({}, {
       "LD_PRELOAD=" .. dir .. "/clock.so", "JUMP=" .. dir .. "/jump",
     })
-    local checker, stop = crowd(3, nil, other)
+    local checker, stop = crowd(3, { ttl = 450 }, other)
     for _, seconds in ipairs { 3600, -3600, 1800 } do
       local file = assert(io.open(dir .. "/next", "w"))
       file:write(seconds)
       file:close()
       assert(os.rename(dir .. "/next", dir .. "/jump"))
-      redis.run_for(400)
+      redis.run_for(250) -- longer than from one beat to the next
     end
     assert.is_true(math.abs(tonumber(other:cli("time"):match "%d+") - os.time() - 1800) < 600)
     stop()

@@ -13,7 +13,7 @@ local PARTIES = 3
 
 ---One generation after the other: who has arrived, and what became of it.
 local function new_model()
-  return { generation = 0, members = {}, arrived = {}, outcomes = {}, reason = nil, failed = -1 }
+  return { generation = 0, members = {}, arrived = {}, outcomes = {}, reason = "", failed = -1 }
 end
 
 local function arrivals(model)
@@ -54,7 +54,7 @@ local function outcome(model, member, number)
 end
 
 local function arrive(model, member, number, belief)
-  if number == member.last + 1 then
+  if number > member.last then
     member.last = number
     if not model.aborted and belief > model.failed then
       member.counted[number] = model.generation
@@ -68,24 +68,48 @@ local function arrive(model, member, number, belief)
   return outcome(model, member, number)
 end
 
-local function withdraw(model, member, number, target, belief)
-  member.last = math.max(member.last, number)
-  local kind, generation, reason = outcome(model, member, target)
+---The time has passed: it arrives, if it has not yet, and waits no longer.
+local function withdraw(model, member, number, belief)
+  local kind, generation, reason = arrive(model, member, number, belief)
   if kind == "counted" then
-    model.arrived[member.name .. target], member.counted[target] = nil, nil
+    model.arrived[member.name .. number], member.counted[number] = nil, nil
   elseif kind == "passed" or model.failed >= belief then
     return kind, generation, reason
   end
   return "withdrawn"
 end
 
+---It has left, perhaps before it arrived.
+local function cancel(model, member, number, belief)
+  member.last = math.max(member.last, number)
+  return withdraw(model, member, number, belief)
+end
+
 -- }===
 
 -- {=== a connection ===
 
+---What the script returns for one request at most: what has become of that, its generation, its
+---position or reason; or a word and a reason. `standing` and `names` are how the barrier stands.
+local function read(reply, has_request)
+  local standing = {}
+  for n in reply[1]:gmatch "%-?%d+" do
+    standing[#standing + 1] = tonumber(n)
+  end
+  if not standing[5] then
+    return reply
+  end
+  local word, generation, value = (has_request and reply[2] or "standing"):match(
+    "^(%a*) ?(%-?%d*) ?(.*)$")
+  return {
+    word, tonumber(generation), tonumber(value) or value, standing = standing,
+    names = #reply - (has_request and 2 or 1),
+  }
+end
+
 local function connect(server)
   local tcp, replies = uv.new_tcp(), {}
-  local read = protocol.reader()
+  local parse = protocol.reader()
   local connected
   tcp:connect(redis.LOOPBACK, server.port, function(err)
     assert(not err, err)
@@ -96,7 +120,7 @@ local function connect(server)
   end)
   tcp:read_start(function(_, data)
     if data then
-      assert(not read(data, function(value)
+      assert(not parse(data, function(value)
         replies[#replies + 1] = value
       end))
     end
@@ -135,6 +159,18 @@ describe("the script of barrier.redis", function()
     end
   end)
 
+  local FIELD = [=[
+    local s = cmsgpack.unpack(redis.call('HGET', KEYS[1], ''))
+    s[ARGV[1]] = tonumber(ARGV[2] or s[ARGV[1]])
+    redis.call('HSET', KEYS[1], '', cmsgpack.pack(s))
+    return tostring(s[ARGV[1]])
+  ]=]
+
+  ---A number of the state; `value` changes it.
+  local function field(key, name, value)
+    return tonumber(command { "EVAL", FIELD, 1, key, name, value })
+  end
+
   ---Runs a random script of a seed: the answers, and after each step the state, are the model's.
   local function check(seed, length)
     local state = seed
@@ -144,11 +180,12 @@ describe("the script of barrier.redis", function()
     end
     local key, model, epoch = "barrier:{model " .. seed .. "}", new_model(), 0
     local log = {}
-    local function call(member, request, number, ...)
-      log[#log + 1] = table.concat({ member.name, request, number, ... }, " ")
-      return command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
-        member.name, member.instance, 100000, request, epoch, member.known, number,
-        member.low, ... }
+    local function call(member, purpose, request)
+      log[#log + 1] = table.concat({ member.name, purpose, request }, " ")
+      return read(command { "EVALSHA", sha, 1, key,
+        member.name, member.instance, 100000, PARTIES, "",
+        ("%s %.0f %d %d %d"):format(purpose, epoch, member.known, member.low - 1, member.low),
+        request }, request)
     end
     local function same(expected, actual, what)
       if expected ~= actual then
@@ -159,13 +196,13 @@ describe("the script of barrier.redis", function()
     local function same_outcome(reply, kind, generation, reason)
       same(kind, reply[1], "the answer")
       if kind ~= "withdrawn" then
-        same(generation, reply[3], "the generation")
-        same(reason, kind == "failed" and reply[4] or nil, "the reason")
+        same(generation, reply[2], "the generation")
+        same(reason, kind == "failed" and reply[3] or nil, "the reason")
       end
       if kind == "passed" or kind == "counted" then
-        local at = generation .. ":" .. reply[4]
+        local at = generation .. ":" .. reply[3]
         local owner = model.owners[at]
-        same(true, reply[4] >= 0 and reply[4] < PARTIES, "a good position")
+        same(true, reply[3] >= 0 and reply[3] < PARTIES, "a good position")
         model.owners[at] = owner or log.who
         same(log.who, model.owners[at], "the owner of position " .. at)
       end
@@ -179,7 +216,7 @@ describe("the script of barrier.redis", function()
       }
       local before = epoch
       epoch = 0
-      local reply = call(member, "join", 0, PARTIES, "", 1)
+      local reply = call(member, "call")
       epoch = before
       if not (old and old.seat) and seats(model) == PARTIES then
         same("refused", reply[1], "the answer")
@@ -187,18 +224,18 @@ describe("the script of barrier.redis", function()
       elseif old and old.seat then
         fail(model, "b" .. name .. " has been restarted")
       end
-      same("state", reply[1], "the answer")
-      epoch = reply[2]
-      member.known, member.belief, member.seat = reply[3], reply[3], true
+      same("standing", reply[1], "the answer")
+      epoch = reply.standing[1]
+      member.known, member.belief, member.seat = reply.standing[2], reply.standing[2], true
       model.members[name] = member
     end
 
     local STEPS = {}
     function STEPS.arrive(member)
       -- A new number, or one that was sent before.
-      local number = random(3) == 1 and member.last or member.last + 1
+      local number = random(3) == 1 and member.last or member.last + random(2)
       local sent = member.sent[number]
-      if number < member.low or sent and sent.withdraws then
+      if number < member.low or number <= member.last and not sent then
         return
       end
       local open = false
@@ -206,54 +243,55 @@ describe("the script of barrier.redis", function()
         open = open or counted == model.generation
       end
       if not open and number > member.last and random(3) > 1 then
-        member.low = number -- the others were answered
+        member.low = member.last + 1 -- the others were answered
       end
       sent = sent or { belief = random(3) == 1 and member.belief or member.known }
       member.sent[number] = sent
       log.who = member.name .. number
-      local reply = call(member, "wait", number, sent.belief)
+      local reply = call(member, "call", number .. " wait 0 " .. sent.belief)
       same_outcome(reply, arrive(model, member, number, sent.belief))
-      member.known = math.max(member.known, reply[1] == "counted" and reply[3] or reply[3] + 1)
-      member.belief = reply[1] == "counted" and member.belief or reply[3] + 1
+      member.known = reply.standing[2]
+      member.belief = reply[1] == "counted" and member.belief or reply[2] + 1
     end
-    function STEPS.withdraw(member)
-      local target
-      for number = member.last, member.low, -1 do
-        target = target or member.sent[number] and not member.sent[number].withdraws and number
-      end
-      if not target then
+    local function take_out(member, kind, change)
+      local number = random(4) == 1 and member.last + 1 or member.last
+      local sent = member.sent[number]
+      if number < member.low or number <= member.last and not sent then
         return
       end
-      local number = random(4) == 1 and member.sent[member.last].withdraws and member.last
-        or member.last + 1
-      local sent = member.sent[number]
-        or { withdraws = target, belief = member.sent[target].belief }
+      sent = sent or { belief = member.known }
       member.sent[number] = sent
-      log.who = member.name .. sent.withdraws
+      log.who = member.name .. number
       for at, who in pairs(model.owners) do
         if who == log.who and at:match "%d+" == tostring(model.generation) then
           model.owners[at] = nil -- it is given back
         end
       end
-      local reply = call(member, "withdraw", number, sent.belief, sent.withdraws, "wait")
-      same_outcome(reply, withdraw(model, member, number, sent.withdraws, sent.belief))
+      local reply = call(member, "beat", number .. " " .. kind .. " 0 " .. sent.belief)
+      same_outcome(reply, change(model, member, number, sent.belief))
+    end
+    function STEPS.withdraw(member)
+      take_out(member, "withdraw", withdraw)
+    end
+    function STEPS.cancel(member)
+      take_out(member, "cancel", cancel)
     end
     function STEPS.abort(member)
-      local number, reason = member.last + 1, "ass" .. #log
-      member.last, member.sent[number] = number, { withdraws = 0, belief = 0 }
-      same("done", call(member, "abort", number, reason)[1], "the answer")
+      local number, reason = member.last + 1, "ss" .. #log
+      member.last = number
+      same("", call(member, "call", number .. " abort 0 " .. reason)[1], "the answer")
       if not model.aborted then
         model.aborted = reason
         fail(model, reason)
       end
       if random(2) == 1 then -- it is sent again, and does nothing
-        call(member, "abort", number, "asagain")
+        call(member, "call", number .. " abort 0 sagain")
       end
     end
     function STEPS.reset(member)
       local number = member.last + 1
-      member.last, member.sent[number] = number, { withdraws = 0, belief = 0 }
-      same("done", call(member, "reset", number)[1], "the answer")
+      member.last = number
+      same("", call(member, "call", number .. " reset 0 ")[1], "the answer")
       if model.aborted then
         model.aborted = nil
         if model.after then
@@ -264,35 +302,34 @@ describe("the script of barrier.redis", function()
         fail(model, "r")
       end
       if random(2) == 1 then
-        call(member, "reset", number)
+        call(member, "call", number .. " reset 0 ")
       end
     end
     function STEPS.leave(member)
-      same("left", call(member, "leave", 0)[1], "the answer")
+      same("left", call(member, "leave")[1], "the answer")
       model.members[member.name] = nil
       if seats(model) > 0 or arrivals(model) > 0 then
         fail(model, "b" .. member.name .. " has left")
       end
-      same("left", call(member, "leave", 0)[1], "the answer when it has left")
+      same("left", call(member, "leave")[1], "the answer when it has left")
     end
     function STEPS.beat(member)
-      local reply = call(member, "beat", 0, 1)
-      local absent = 0
+      local reply = call(member, "beat")
+      local absent, all = 0, 0
       for name, other in pairs(model.members) do
         local there = false
         for arrival in pairs(model.arrived) do
           there = there or arrival:sub(1, 1) == name
         end
-        absent = absent + (other.seat and not there and 1 or 0)
+        all = all + (other.seat and not there and 1 or 0)
+        absent = absent + (other.seat and not there and name ~= member.name and 1 or 0)
       end
-      same(absent, reply[8], "the number of members that are missing")
-      same(PARTIES - seats(model), reply[7], "the number of empty seats")
-    end
-    function STEPS.gap(member)
-      same("join", call(member, "wait", member.last + 2, member.known)[1], "the answer to a gap")
+      same(absent, reply.standing[7], "the number of other members that are missing")
+      same(all, reply.names, "the number of names")
+      same(PARTIES - seats(model), reply.standing[6], "the number of empty seats")
     end
     local kinds = { "arrive", "arrive", "arrive", "arrive", "arrive", "arrive", "withdraw",
-      "withdraw", "beat", "abort", "reset", "reset", "leave", "gap" }
+      "cancel", "beat", "abort", "reset", "reset", "leave" }
     join "a"
     for _ = 1, length do
       local name = NAMES[random(#NAMES)]
@@ -302,12 +339,11 @@ describe("the script of barrier.redis", function()
       else
         STEPS[kinds[random(#kinds)]](member)
       end
-      local held = command { "HMGET", key, "generation", "count", "failed" }
-      same(tostring(model.generation), (held[1] or "0"):match "^%d+", "the generation")
-      same(tostring(arrivals(model)), held[2], "the number that have arrived")
-      same(tostring(model.failed), held[3], "the last that failed")
+      same(model.generation, field(key, "generation"), "the generation")
+      same(arrivals(model), field(key, "count"), "the number that have arrived")
+      same(model.failed, field(key, "failed"), "the last that failed")
     end
-    command { "DEL", key, key .. ":leases", key .. ":records" }
+    command { "DEL", key }
   end
 
   redis.it("does what the model does", function()
@@ -317,132 +353,171 @@ describe("the script of barrier.redis", function()
   end)
 
   ---Calls of one member of a barrier for the spec.
-  local function caller(name, member)
+  local function caller(name, member, parties)
     local key = "barrier:{" .. name .. "}"
-    local self = { key = key, epoch = 0, known = 0, low = 1, ttl = 900 }
-    function self.call(request, number, ...)
-      local reply = command { "EVALSHA", sha, 3, key, key .. ":leases", key .. ":records",
-        member or "a", "i", self.ttl, request, self.epoch, self.known, number, self.low, ... }
-      self.epoch = reply[1] == "state" and reply[2] or self.epoch
+    local self = { key = key, epoch = 0, known = 0, answered = 0, low = 1, ttl = 900 }
+    function self.call(request, purpose)
+      local reply = read(command { "EVALSHA", sha, 1, key,
+        member or "a", "i", self.ttl, parties or 3, "", ("%s %.0f %d %d %d"):format(
+          purpose or "call", self.epoch, self.known, self.answered, self.low), request }, request)
+      self.epoch = reply.standing and reply.standing[1] or self.epoch
+      self.generation = reply.standing and reply.standing[2]
       return reply
+    end
+    function self.outcome(request)
+      local reply = self.call(request)
+      return { reply[1], reply[2], reply[3] }
+    end
+    function self.beat()
+      return self.call(nil, "beat").standing
     end
     return self
   end
 
   redis.it("does nothing again for what is sent again", function()
     local a = caller "again"
-    a.call("join", 0, 3, "", 1)
-    a.call("wait", 1, 0)
-    a.call("reset", 2, 0)
-    a.known = 1
-    local counted = { "counted", a.epoch, 1, 0, 1, 1 }
-    assert.are.same(counted, a.call("wait", 3, 1))
-    assert.are.same({ "done" }, a.call("reset", 2, 0))
-    assert.are.same(counted, a.call("wait", 3, 1))
-    a.call("abort", 4, "as")
-    a.call("reset", 5, 0)
-    a.call("abort", 4, "as")
-    assert.are.same({ "counted", a.epoch, 2, 0, 1, 1 }, a.call("wait", 6, 2))
-    a.call("abort", 7, "as")
-    a.call("reset", 5, 0)
-    assert.are.equal(1, a.call("beat", 0, 0)[6])
+    a.call()
+    a.call "1 wait 0 0"
+    a.call "2 reset 0 "
+    local counted = { "counted", 1, 0 }
+    assert.are.same(counted, a.outcome "3 wait 0 1")
+    assert.are.equal("", a.call("2 reset 0 ")[1])
+    assert.are.same(counted, a.outcome "3 wait 0 1")
+    a.call "4 abort 0 s"
+    a.call "5 reset 0 "
+    a.call "4 abort 0 s"
+    assert.are.same({ "counted", 2, 0 }, a.outcome "6 wait 0 2")
+    a.call "7 abort 0 s"
+    a.call "5 reset 0 "
+    assert.are.equal(1, a.beat()[5])
+  end)
+
+  redis.it("does not count what has left before it came", function()
+    local a = caller("late", "a", 1)
+    a.call()
+    assert.are.same({ "withdrawn", nil, "" }, a.outcome "1 cancel 0 0")
+    assert.are.same({ "failed", -1, "" }, a.outcome "1 wait 0 0") -- of a connection that was lost
+    assert.are.equal(0, a.generation)
+    assert.are.same({ "passed", 0, 0 }, a.outcome "2 withdraw 0 0") -- the last to arrive
   end)
 
   redis.it("notices without a new connection that the generation is an older one", function()
-    local a = caller "older"
-    local epoch = a.call("join", 0, 1, "", 1)[2]
-    a.call("wait", 1, 0)
-    a.known, a.low = 1, 2
-    command { "HSET", a.key, "generation", 0 }
-    assert.are.same({ "join" }, a.call("beat", 0, 0))
-    local reply = a.call("join", 1, 1, "", 0)
-    assert.is_true(reply[2] > epoch)
-    assert.are.equal(2, reply[3])
-    assert.are.same({ "failed", a.epoch, 1, "bRedis has lost the barrier" }, a.call("wait", 2, 1))
+    local a = caller("older", "a", 1)
+    a.call()
+    local epoch = a.epoch
+    a.call "1 wait 0 0"
+    a.known, a.answered = 1, 1
+    field(a.key, "generation", 0)
+    assert.are.same({ "failed", 1, "bRedis has lost the barrier" }, a.outcome "2 wait 0 1")
+    assert.is_true(a.epoch > epoch)
+    assert.are.equal(2, a.generation)
   end)
 
   redis.it("notices that it has forgotten a request within a generation", function()
     local a = caller "forgotten"
-    local epoch = a.call("join", 0, 3, "", 1)[2]
-    a.call("wait", 1, 0)
-    local record = command { "HGET", a.key .. ":records", "a" }
-    a.call("arrive", 2, 0)
-    command { "HSET", a.key .. ":records", "a", record }
-    assert.is_true(a.call("join", 2, 3, "", 0)[2] > epoch)
-    for _, number in ipairs { 1, 3 } do -- 2 was answered
-      assert.are.same({ "failed", a.epoch, 0, "bRedis has lost the barrier" },
-        a.call("wait", number, 0))
+    a.call()
+    local epoch = a.epoch
+    a.call "1 wait 0 0"
+    local record = command { "HGET", a.key, "a" }
+    a.call "2 wait 1 0"
+    a.answered = 2
+    command { "HSET", a.key, "a", record }
+    for _, request in ipairs { "1 wait 0 0", "3 wait 0 0" } do
+      assert.are.same({ "failed", 0, "bRedis has lost the barrier" }, a.outcome(request))
     end
-    assert.are.same({ "join" }, a.call("wait", 5, 0))
-    command { "HDEL", a.key .. ":records", "a" }
-    epoch = a.epoch
-    assert.is_true(a.call("join", 4, 3, "", 0)[2] > epoch)
+    assert.is_true(a.epoch > epoch)
+    epoch, a.answered = a.epoch, 3
+    command { "HDEL", a.key, "a" }
+    a.call()
+    assert.is_true(a.epoch > epoch)
   end)
 
   redis.it("numbers on above all that any member has heard of, in a new epoch", function()
-    local a, b = caller "epochs", caller("epochs", "b")
-    a.call("join", 0, 2, "", 1)
-    b.call("join", 0, 2, "", 1)
+    local a, b = caller("epochs", "a", 2), caller("epochs", "b", 2)
+    a.call()
+    b.call()
     a.known, b.known = 3, 5
     command { "DEL", a.key }
-    assert.are.equal(4, a.call("join", 0, 2, "", 0)[3])
-    assert.are.equal(6, b.call("join", 0, 2, "", 0)[3])
-    assert.are.same({ "failed", b.epoch, 5, "bRedis has lost the barrier" }, b.call("wait", 1, 5))
+    a.call()
+    assert.are.equal(4, a.generation)
+    b.call()
+    assert.are.equal(6, b.generation)
+    assert.are.same({ "failed", 5, "bRedis has lost the barrier" }, b.outcome "1 wait 0 5")
   end)
 
   redis.it("gives no seat back to a member that is gone and refused", function()
-    local a, b = caller "seats", caller("seats", "b")
-    a.call("join", 0, 1, "", 1)
-    command { "HSET", a.key .. ":records", "a", "-i 0" }
-    command { "ZADD", a.key .. ":leases", -1e15, "a" }
-    assert.are.equal("state", b.call("join", 0, 1, "", 1)[1])
-    assert.are.same({ "refused", "all 1 seats are taken" }, a.call("join", 0, 1, "", 0))
-    assert.are.equal(0, b.call("beat", 0, 0)[7])
+    local a, b = caller("seats", "a", 1), caller("seats", "b", 1)
+    a.call()
+    command { "HSET", a.key, "a", "i -1 0" }
+    field(a.key, "members", 0)
+    assert.are.equal("standing", b.call()[1])
+    assert.are.same({ "refused", "all 1 seats are taken" }, a.call())
+    assert.are.equal(0, b.beat()[6])
   end)
 
   redis.it("knows which members have arrived, also if only the answer was wanted", function()
-    local a = caller "silent"
-    local function standing(reply)
-      return { reply[4], reply[5], reply[8] } -- arrived, waiting, missing
+    local a, b = caller("silent", "a"), caller("silent", "b")
+    local function standing()
+      local s = b.beat()
+      return { s[3], s[4], s[7] } -- arrived, waiting, missing
     end
-    a.call("join", 0, 3, "", 1)
-    a.call("arrive", 1, 0)
-    a.low = 2
-    a.call("wait", 2, 0)
-    assert.are.same({ 1, 0, 0 }, standing(a.call("withdraw", 3, 0, 2, "wait")))
-    a.call("arrive", 4, 0)
-    assert.are.same({ 1, 0, 0 }, standing(a.call("withdraw", 5, 0, 4, "arrive")))
+    a.call()
+    a.call "1 wait 1 0"
+    a.answered = 1
+    a.call "2 wait 0 0"
+    a.call "2 withdraw 0 0"
+    assert.are.same({ 1, 0, 0 }, standing())
+    a.call "4 wait 1 0"
+    a.call "4 cancel 1 0"
+    assert.are.same({ 1, 0, 0 }, standing())
+    a.call "1 cancel 1 0"
+    assert.are.same({ 0, 0, 1 }, standing())
+  end)
+
+  redis.it("forgets what has become of a request once the member knows, not before", function()
+    local a = caller("known", "a", 1)
+    a.call()
+    for number = 1, 9 do
+      a.outcome(number .. " wait 0 " .. number - 1)
+    end
+    assert.are.same({ "passed", 0, 0 }, a.outcome "1 wait 0 0")
+    a.answered, a.low = 9, 9
+    a.outcome "9 wait 0 8"
+    assert.are.equal("i 9 9:8:0", (command { "HGET", a.key, "a" }:gsub("^i %d+", "i")))
   end)
 
   redis.it("keeps for a while which members of a crowd are missing", function()
     local members = {}
     for i = 1, 66 do
-      members[i] = caller("crowd", "m" .. i)
+      members[i] = caller("crowd", "m" .. i, 66)
       members[i].ttl = 100000
-      members[i].call("join", 0, 66, "", 1)
+      members[i].call()
     end
     local function absent()
-      local standing = members[1].call("beat", 0, 1)
-      assert.are.equal(9, #standing - 8)
-      return standing[8]
+      local reply = members[1].call(nil, "beat")
+      assert.are.equal(9, reply.names)
+      return reply.standing[7]
     end
-    command { "HINCRBY", members[1].key, "clock", 10000 } -- what joining has listed is old
-    members[1].call("wait", 1, 0)
+    local function pass_time()
+      field(members[1].key, "clock", field(members[1].key, "clock") + 10000)
+    end
+    pass_time() -- what joining has listed is old
+    members[1].call "1 wait 0 0"
     assert.are.equal(65, absent())
-    members[2].call("wait", 1, 0)
+    members[2].call "1 wait 0 0"
     assert.are.equal(65, absent())
-    command { "HINCRBY", members[1].key, "clock", 10000 }
+    pass_time()
     assert.are.equal(64, absent())
   end)
 
   redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
-    local a = caller "clock"
-    a.call("join", 0, 1, "", 1)
+    local a = caller("clock", "a", 1)
+    a.call()
     local function clock_after(seen)
-      local before = tonumber(command { "HGET", a.key, "clock" })
-      command { "HSET", a.key, "seen", ("%.0f"):format(seen) }
-      a.call("beat", 0, 0)
-      return tonumber(command { "HGET", a.key, "clock" }) - before
+      local before = field(a.key, "clock")
+      field(a.key, "seen", seen)
+      a.beat()
+      return field(a.key, "clock") - before
     end
     local now = os.time() * 1000
     assert.are.equal(300, clock_after(now - 3600000))

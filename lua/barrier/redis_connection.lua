@@ -1,4 +1,4 @@
----How a member of a barrier in Redis (redis_client.lua) is connected: methods of its class. It has
+---How a member of a barrier in Redis (see redis.lua) is connected: methods of its class. It has
 ---RESP3, the protocol of Redis. Nothing that arrives is trusted: neither in length, nor in depth,
 ---nor in type. A lost connection is made again, with pauses that grow.
 local prefix = (...):gsub("[^.]+$", "")
@@ -6,17 +6,61 @@ local script = require(prefix .. "redis_script")
 local environment = require(prefix .. "environment")
 local uv = environment.luv()
 
----Does Neovim exit? Then no handle may be made or started any more.
-local has_left = environment.core().has_left
+---@class barrier.RedisMember
+---@field link? { stream?: table } the connection that is there, or being made
+---@field greetings integer how many commands of the greeting Redis has not answered
+---@field head? string of each call, once it is greeted: the words that are always the same
+---@field purpose? string of the call that Redis has not answered
+---@field silence integer thirds of `ttl` without an answer
+---@field [string] any
+local Member = { has_left = environment.core().has_left } -- then no handle may be made or started
 
----@class barrier.RedisClient
-local Connection = { has_left = has_left }
+-- {=== the URL ===
+
+local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
+  .. "unix://[[USER]:PASSWORD@]/PATH"
+
+local function decoded(s)
+  return (s:gsub("%%(%x%x)", function(digits)
+    return string.char(tonumber(digits, 16))
+  end))
+end
+
+---@return { host?: string, port: integer, path?: string, hello: table, database: integer }?
+---@return string? problem which never shows the URL: there may be a password in it
+function Member.read_url(url)
+  local scheme, login, place = url:match "^(%a+)://(.-)([^@]*)$"
+  local user, password = (login or ""):match "^([^:]*):(.*)@$"
+  local path = scheme == "unix" and place:match "^/.+$"
+  local authority, database = (place or ""):match "^([^/?#]+)/?(%d*)$"
+  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
+  if not host then
+    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
+  end
+  if scheme == "rediss" then
+    return nil, FORMS .. "; for TLS see the option connect"
+  elseif not (path or scheme == "redis" and host) or login ~= "" and not password then
+    return nil, FORMS
+  end
+  port, database = tonumber(port) or 6379, tonumber(database) or 0
+  if port < 1 or port > 65535 then
+    return nil, "the port in url must be from 1 to 65535"
+  elseif database > 2 ^ 31 - 1 then
+    return nil, "the database in url must be an integer >= 0 and < 2^31"
+  end
+  return {
+    host = host, port = port, path = path and decoded(path), database = database,
+    hello = password and { "HELLO", 3, "AUTH", decoded(user ~= "" and user or "default"),
+      decoded(password) } or { "HELLO", 3 },
+  }
+end
+
+-- }===
 
 -- {=== the protocol ===
 
 local MAX_BYTES, MAX_ITEMS, MAX_DEPTH = 2 ^ 16, 2 ^ 10, 8
-local NO_REDIS = "what answers there does not speak Redis's protocol"
-Connection.NO_REDIS = NO_REDIS
+Member.NO_REDIS = "what answers there does not speak Redis's protocol"
 
 ---@param words (string|number)[]
 ---@return string
@@ -30,19 +74,16 @@ local function packed(words)
 end
 
 ---@param words (string|number)[]
----@param first? string the words of `packed` that come first
----@param n? integer how many these are
 ---@return string
-function Connection.encode(words, first, n)
-  return "*" .. #words + (n or 0) .. "\r\n" .. (first or "") .. packed(words)
+function Member.encode(words)
+  return "*" .. #words .. "\r\n" .. packed(words)
 end
 
 local function integer(line)
-  local n = #line < 17 and line:find "^[+-]?%d+$" and tonumber(line)
-  return n or error(NO_REDIS, 0)
+  return #line < 17 and line:find "^[+-]?%d+$" and tonumber(line) or error(Member.NO_REDIS, 0)
 end
 
-local SIMPLE = { -- by their first byte, what is on a line alone
+local LINES = { -- by their first byte, what is on a line alone
   [":"] = integer,
   ["+"] = tostring,
   ["-"] = function(line) return { error = line } end,
@@ -55,20 +96,17 @@ local LISTS = { ["*"] = 1, [">"] = 1, ["%"] = 2 } -- items for each counted
 ---@return any value a string, integer, array, error { error = text }, push { push = true, ... };
 ---false for null
 local function parse(buffer, at, depth)
-  local kind = buffer:sub(at, at)
-  local simple, stop = SIMPLE[kind], buffer:find("\r\n", at, true)
-  if not (simple or LISTS[kind] or kind == "$" or kind == "") or depth > MAX_DEPTH then
-    error(NO_REDIS, 0)
-  elseif not stop then
+  local kind, line, rest = buffer:match("^([-:+_$*>%%])([^\r]*)\r\n()", at)
+  if depth > MAX_DEPTH or not kind and buffer:find("^[^-:+_$*>%%]", at) then
+    error(Member.NO_REDIS, 0)
+  elseif not kind then
     return nil
-  end
-  local line, rest = buffer:sub(at + 1, stop - 1), stop + 2
-  if simple then
-    return rest, simple(line)
+  elseif LINES[kind] then
+    return rest, LINES[kind](line)
   end
   local n = integer(line)
-  if n < 0 or n > (kind == "$" and MAX_BYTES or MAX_ITEMS) then
-    error(NO_REDIS, 0)
+  if n < 0 or n > (LISTS[kind] and MAX_ITEMS or MAX_BYTES) then
+    error(Member.NO_REDIS, 0)
   elseif kind == "$" then
     local after = rest + n + 2
     return #buffer >= after - 1 and after or nil, buffer:sub(rest, rest + n - 1)
@@ -84,7 +122,7 @@ local function parse(buffer, at, depth)
 end
 
 ---@return fun(data: string, on_value: fun(value: any)): string? problem takes what has arrived
-function Connection.reader()
+function Member.reader()
   local buffer = ""
   return function(data, on_value)
     buffer = buffer .. data
@@ -94,22 +132,13 @@ function Connection.reader()
       on_value(value)
       ok, rest, value = pcall(parse, buffer, 1, 1)
     end
-    return not (ok and #buffer <= 2 * MAX_BYTES) and NO_REDIS or nil
+    return not (ok and #buffer <= 2 * MAX_BYTES) and Member.NO_REDIS or nil
   end
 end
 
 -- }===
 
 -- {=== connecting ===
-
-local WORDS = {
-  ECONNREFUSED = "connection refused", ECONNRESET = "connection reset", EACCES = "no permission",
-  ENOENT = "no such socket", ETIMEDOUT = "no answer", EHOSTUNREACH = "no route to the host",
-  ENETUNREACH = "no route to the network", EAI_NONAME = "no such host", EAI_NODATA = "no such host",
-  EOF = "connection closed",
-}
-
-local function nothing() end
 
 ---A write to a connection that is lost raises SIGPIPE, which would end the process. libuv can only
 ---catch it, and the last handle that is closed sets it back to the default, whatever it was before.
@@ -119,245 +148,249 @@ local sigpipe
 local function catch_sigpipe()
   if uv.constants.SIGPIPE and not (sigpipe and not sigpipe:is_closing()) then
     sigpipe = uv.new_signal()
-    sigpipe:start("sigpipe", nothing)
+    sigpipe:start("sigpipe", function() end)
     sigpipe:unref()
   end
 end
 
-function Connection.close_handle(handle)
-  if handle and not handle:is_closing() then
-    handle:close()
+---For barrier.close: without a connection the handle is not needed.
+function Member.release()
+  if sigpipe and not sigpipe:is_closing() then
+    sigpipe:close()
   end
 end
 
----For barrier.close: without a connection the handle is not needed.
-function Connection.release()
-  Connection.close_handle(sigpipe)
-end
-
----Where Redis is, for messages.
-function Connection:place()
-  local to = self.moved or self.endpoint
-  return self.connect and "the option connect" or to.path or to.host .. ":" .. to.port
-end
-
----Closes the connection, and makes another one after a pause.
-function Connection:lose(problem)
-  self:disconnect()
-  if not self.timer or has_left() then
+---Connects to a socket, or to one of the addresses of a host, each time to another.
+---@param callback fun(err?: string, stream?: table)
+local function connect_to(to, attempt, callback)
+  local stream
+  local function on_connected(err)
+    callback(err, stream)
+  end
+  if to.path then
+    stream = uv.new_pipe(false)
+    stream:connect(to.path, on_connected)
     return
   end
-  self.problem = problem .. ": " .. self:place()
-  self.state, self.attempts = "connecting", self.attempts + 1
-  local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
-  -- Jittered by the clock: math.random begins alike in every process.
-  pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
-  self.soon:start(math.floor(pause), 0, function()
-    self:open()
-  end)
-end
-
-function Connection:disconnect()
-  local connection = self.connection
-  self.connection, self.beating, self.silent = nil, nil, 0
-  if connection then
-    connection.lost = true
-    if connection.stream then
-      pcall(connection.stream.close, connection.stream)
+  assert(uv.getaddrinfo(to.host, nil, { socktype = "stream" }, function(err, found)
+    if err or not found[1] or Member.has_left() then
+      return callback(err or "EAI_NONAME")
     end
-  end
-end
-
----@param callback fun(err?: string, stream?: table)
-local function connect_to(endpoint, callback)
-  local function try(found, i, last)
-    local to = found[i]
-    if not to or has_left() then
-      return callback(last or "EAI_NONAME")
-    end
-    local stream = endpoint.path and uv.new_pipe(false) or uv.new_tcp()
-    local function connected(err)
-      if err then
-        stream:close()
-        return try(found, i + 1, err)
-      elseif not endpoint.path then
-        stream:nodelay(true)
-      end
-      callback(nil, stream)
-    end
-    local started, problem
-    if endpoint.path then
-      started, problem = stream:connect(endpoint.path, connected)
-    else
-      started, problem = stream:connect(to.addr, endpoint.port, connected)
-    end
+    stream = uv.new_tcp()
+    stream:nodelay(true)
+    local started, problem = stream:connect(found[attempt % #found + 1].addr, to.port, on_connected)
     if not started then
-      connected(problem)
+      callback(problem, stream)
     end
-  end
-  if endpoint.path then
-    return try({ {} }, 1)
-  end
-  assert(uv.getaddrinfo(endpoint.host, nil, { socktype = "stream" }, function(err, found)
-    try(found or {}, 1, err)
   end))
 end
 
-function Connection:open()
-  local connection = { replies = {}, head = 1, tail = 0, out = {} }
-  self.connection, self.state = connection, "connecting"
-  local function connected(err, stream)
-    if connection.lost or connection.stream or has_left() then
-      if stream then
-        pcall(stream.close, stream)
-      end
-      return
+function Member:open()
+  local link, to = {}, self.moved or self.endpoint
+  self.link, self.greetings = link, 4
+  local function on_connected(err, stream)
+    local is_wanted = self.link == link and not link.stream and not Member.has_left()
+    if stream and (err or not is_wanted) then
+      pcall(stream.close, stream)
     end
-    connection.stream = stream
-    if err or not stream then
-      return self:failed(err or "no stream")
+    if is_wanted and (err or not stream) then
+      self:lose(err or "no stream")
+    elseif is_wanted then
+      link.stream = stream
+      self:greet(link)
     end
-    self:greet(connection)
   end
-  local ok, problem = pcall(self.connect or function(callback)
-    connect_to(self.moved or self.endpoint, callback)
-  end, connected)
-  if not ok and not connection.lost then
-    self:failed(problem)
+  local ok, problem = pcall(self.connect or function()
+    connect_to(to, self.attempts, on_connected)
+  end, on_connected)
+  if not ok and self.link == link then
+    self:lose(problem)
   end
 end
 
----It could not connect, for an error of luv, such as "EAI_NONAME: unknown node or service".
-function Connection:failed(err)
-  local problem = WORDS[tostring(err):match "^[^:]*"] or tostring(err)
-  if problem == "no such host" and self.epoch == 0 then
-    return self:give_up(problem .. ": " .. self:place())
+function Member:disconnect()
+  local stream = self.link and self.link.stream
+  self.link, self.head, self.purpose = nil, nil, nil
+  if stream then
+    pcall(stream.close, stream)
   end
-  self:lose(problem)
-  self.moved = nil
 end
 
----Reads what Redis sends; each turn's commands are written in one piece.
----@return boolean started
-function Connection:listen(connection)
-  local read = Connection.reader()
-  local ok, problem = pcall(connection.stream.read_start, connection.stream, function(err, data)
-    if connection.lost then
-      return
-    elseif not data then
-      return self:failed(err or "EOF")
-    end
-    local trouble = read(data, function(value)
-      if not connection.lost then
+local WORDS = {
+  ECONNREFUSED = "connection refused", ECONNRESET = "connection reset", EACCES = "no permission",
+  ENOENT = "no such socket", ETIMEDOUT = "no answer", EHOSTUNREACH = "no route to the host",
+  ENETUNREACH = "no route to the network", EAI_NONAME = "no such host", EAI_NODATA = "no such host",
+  EOF = "connection closed",
+}
+
+---A problem, and where Redis is, for messages.
+---@param problem any a text, or an error of luv, such as "EAI_NONAME: unknown node or service"
+function Member:located(problem)
+  local to = self.moved or self.endpoint
+  problem = tostring(problem)
+  return (WORDS[problem:match "^[^:]*"] or problem) .. ": "
+    .. (self.connect and "the option connect" or to.path or to.host .. ":" .. to.port)
+end
+
+---Makes another connection after a pause.
+---@param moved? table where Redis has said that it is
+function Member:lose(problem, moved)
+  local text = self:located(problem)
+  self:disconnect()
+  self.problem, self.moved, self.attempts = text, moved, self.attempts + 1
+  if self.last_epoch == 0 and tostring(problem):find "^EAI_NO" then -- the URL is wrong
+    self:refuse(text)
+  elseif not Member.has_left() then
+    local pause = math.min(self.ttl / 6, 1000, 5 * 2 ^ math.min(self.attempts, 12))
+    -- Jittered by the clock: math.random begins alike in every process.
+    pause = pause * (0.5 + uv.hrtime() / 1000 % 1000 / 2000)
+    self.pause:start(math.floor(pause), 0, function()
+      self:open()
+    end)
+  end
+end
+
+function Member:is_idle()
+  return not self.link and not (self.pause and self.pause:is_active())
+end
+
+-- }===
+
+-- {=== speaking ===
+
+---Calls a method of the stream, which may be the user's.
+function Member:try(link, method, argument)
+  local ok, problem = pcall(link.stream[method], link.stream, argument)
+  if not ok and self.link == link then
+    self:lose(problem)
+  end
+end
+
+---Says hello, and listens.
+function Member:greet(link)
+  catch_sigpipe()
+  pcall(uv.unref, link.stream)
+  local read, encode = Member.reader(), Member.encode
+  self:try(link, "read_start", function(err, data)
+    local problem = err or not data and "EOF" or read(data, function(value)
+      if self.link == link then
         self:receive(value)
       end
     end)
-    if trouble and not connection.lost then
-      self:lose(trouble)
-    elseif self.connection == connection then
-      self:write()
+    if problem and self.link == link then
+      self:lose(problem)
     end
   end)
-  if not ok then
-    self:lose(tostring(problem))
-  end
-  return ok
+  self:try(link, "write", encode(self.endpoint.hello) .. encode { "SELECT", self.endpoint.database }
+    .. encode { "SUBSCRIBE", self.key } .. encode { "SCRIPT", "LOAD", script })
 end
 
----Begins to speak on a new connection, and joins.
-function Connection:greet(connection)
-  pcall(uv.unref, connection.stream)
-  catch_sigpipe()
-  if not self:listen(connection) then
-    return
-  end
-  local endpoint = self.endpoint
-  self:send(endpoint.hello, nothing)
-  if endpoint.database ~= 0 then
-    self:send({ "SELECT", endpoint.database }, nothing)
-  end
-  self:send({ "SCRIPT", "LOAD", script }, function(sha)
-    if type(sha) ~= "string" then
-      return self:lose(NO_REDIS)
-    end
-    connection.call = packed {
-      "EVALSHA", sha, 3, self.key, self.key .. ":leases", self.key .. ":records", self.member,
-      self.instance, self.ttl,
-    }
-    self:join()
-  end)
-  self:send({ "SUBSCRIBE", self.key }, nothing)
-  self:write()
-end
-
----Sends a command with the next `write`; `on_reply` gets what Redis answers.
----@param first? string the first nine words, packed
-function Connection:send(words, on_reply, first)
-  local connection = self.connection
-  connection.tail = connection.tail + 1
-  connection.replies[connection.tail] = on_reply
-  local out = connection.out
-  out[#out + 1] = self.encode(words, first, first and 9)
-end
-
-function Connection:write()
-  local connection = self.connection
-  local out = connection and connection.out
-  if not out or not out[1] then
-    return
-  end
-  connection.out = {}
-  local ok, problem = pcall(connection.stream.write, connection.stream, table.concat(out))
-  if not ok then
-    self:lose(tostring(problem))
-  end
+---Runs the script, once Redis has answered what came before.
+---@param words string[] those that are not in each call
+function Member:call(purpose, words)
+  self.purpose = purpose
+  self:try(self.link, "write", "*" .. #words + 9 .. "\r\n" .. self.head .. packed(words))
 end
 
 ---What Redis answers when it can do better later.
-local PASSING = {}
-for word in ("LOADING BUSY READONLY TRYAGAIN CLUSTERDOWN MASTERDOWN NOSCRIPT MOVED OOM MISCONF "
-    .. "NOREPLICAS"):gmatch "%u+" do
-  PASSING[word] = true
-end
+local PASSING = " LOADING BUSY READONLY TRYAGAIN CLUSTERDOWN MASTERDOWN NOSCRIPT MOVED OOM MISCONF "
+  .. "NOREPLICAS "
 
----An error that Redis answers; in Redis 6 the word of one in a script comes after a minus.
-function Connection:complain(text)
-  local word = text:match "^ERR .* %-(%u+)" or text:match "^%u+"
-  if PASSING[word] then
+---Takes an error that Redis answers; in Redis 6 the word of one in a script comes after a minus.
+function Member:complain(text)
+  local word = text:match "^ERR .* %-(%u+)" or text:match "^%u+" or ""
+  if PASSING:find(" " .. word .. " ", 1, true) then
     local host, port = text:match "^MOVED %d+ (%S*):(%d+)"
-    self:lose(text)
-    self.moved = host and not self.moved
-      and { host = host ~= "" and host or self.endpoint.host, port = tonumber(port) } or nil
-    return
+    return self:lose(text, host and not self.moved
+      and { host = host ~= "" and host or self.endpoint.host, port = tonumber(port) } or nil)
   elseif text:find "unknown command.*HELLO" then
     text = "Redis 6.0 or newer is needed"
   elseif word == "WRONGTYPE" then
     text = "WRONGTYPE: the key " .. self.key .. " is something else in Redis"
   end
-  self:give_up(text .. ": " .. self:place())
+  self:refuse(self:located(text))
 end
 
-function Connection:receive(value)
-  local connection = self.connection
-  if type(value) == "table" and value.push then
-    if value[1] == "message" then
-      return self:on_message(tostring(value[3]))
-    elseif value[1] ~= "subscribe" then
-      return
+function Member:receive(value)
+  local list, purpose = type(value) == "table" and value or {}, self.purpose
+  if list.push and list[1] ~= "subscribe" then
+    if list[1] == "message" then
+      self:on_message(tostring(list[3]))
     end
+  elseif list.error then
+    self:complain(list.error)
+  elseif self.greetings > 1 then
+    self.greetings = self.greetings - 1
+  elseif self.greetings == 1 and type(value) == "string" then
+    self.greetings, self.beats, self.head = 0, true, packed {
+      "EVALSHA", value, 1, self.key, self.member, self.instance, self.ttl, self.parties, self.run,
+    }
+    self:sync()
+  elseif purpose then
+    self.purpose = nil
+    self:on_answer(purpose, list)
+  else
+    self:lose(Member.NO_REDIS)
   end
-  local on_reply = connection.replies[connection.head]
-  if not on_reply then
-    return self:lose(NO_REDIS)
-  end
-  connection.replies[connection.head] = nil
-  connection.head = connection.head + 1
-  if type(value) == "table" and value.error then
-    return self:complain(value.error)
-  end
-  on_reply(value)
 end
 
 -- }===
 
-return Connection
+-- {=== its life ===
+
+function Member:start()
+  if not Member.has_left() then
+    self.timer, self.pause = uv.new_timer(), uv.new_timer()
+    self.pause:unref()
+    local period = math.floor(self.ttl / 3)
+    self.timer:start(period, period, function()
+      self:tick()
+    end)
+    self:soon()
+  end
+end
+
+---Three times in `ttl`: renews the lease, and reads the truth.
+function Member:tick()
+  local is_free = self.head and not self.purpose
+  self.silence = (is_free or self:is_idle()) and 0 or self.silence + 1
+  if self.silence == 9 then
+    self:fail_all(("Redis has not answered for %d ms (%s)"):format(3 * self.ttl,
+      self.problem or "no answer"))
+  end
+  if self.leaving and self.silence > 3 then
+    return self:stop() -- the lease has to run out
+  elseif is_free then
+    self.beats = true
+    self:sync()
+  elseif self.link and self.silence % 2 == 0 then
+    self:lose "no answer"
+  end
+  self:tidy()
+end
+
+function Member:stop()
+  self:disconnect()
+  self.timer:close()
+  self.pause:close()
+  self.timer, self.pause, self.leaving = nil, nil, false
+  self.closed:arrive()
+end
+
+function Member:close()
+  if not self.timer then
+    self.closed:arrive()
+  elseif not self.leaving then
+    self.ended, self.leaving, self.silence = "the barrier is closed", true, 0
+    self:fail_all(self.ended)
+    if self:is_idle() or self.last_epoch == 0 and not self.purpose then
+      self:stop()
+    else
+      self:soon()
+    end
+  end
+end
+
+-- }===
+
+return Member

@@ -1,318 +1,271 @@
----What Redis runs for each request of a member: it keeps a barrier, and decides.
+---What Redis runs for each call of a member: it keeps a barrier, and decides. The key is a hash.
+---Its field '' is the state, packed; a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...":
+---when its lease ends on the barrier's clock, or after a minus when that was noticed; the number of
+---its last request; and what was counted of its arrivals.
 ---
----    KEYS  the state (a hash)
----          the leases (a sorted set): member, the end of its lease on the barrier's clock; of one
----          that is gone when that was seen, less GONE
----          the records (a hash): member, "INSTANCE LAST N:GENERATION:POSITION ...", after a minus
----          if it is gone; LAST is the number of its last request, each N that of an arrival
----    ARGV  member, instance, ttl, request, epoch, generation, number, low, and more
+---ARGV: member, instance, ttl, parties, run; "PURPOSE EPOCH GENERATION ANSWERED LOW": call, beat or
+---leave; what it has last heard of, or 0; the highest number that has an answer, and the lowest
+---without an outcome; and "NUMBER KIND SILENT ARGUMENT" of each request, in order.
 ---
----`generation` is the highest that the member has heard of. A request that changes something has
----the number 1, 2, 3 ...: a number that is known already changes nothing again. The member has the
----outcomes of all numbers below `low`.
+---A member without a seat takes one. What is not above LAST was sent before, and is not done again.
+---The answer is an array of strings: "refused" or, for good, "replaced" and the reason; or how the
+---barrier stands (see `standing`), "WORD GENERATION POSITION|REASON" of each request, and names.
 return [=[
-local KEY, LEASES, RECORDS = unpack(KEYS)
-local me, instance, ttl, request = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local known, number, low = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local GONE = 1e15
-local call = redis.call
+local KEY, FIRST, call = KEYS[1], 7, redis.call
+local me, instance, ttl, parties = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local run = ARGV[5]
+local purpose, epoch, known, answered, low = ARGV[6]:match('^(%a+) (%d+) (%d+) (%d+) (%d+)$')
+epoch, known, answered, low = tonumber(epoch), tonumber(known), tonumber(answered), tonumber(low)
 
--- The state. The fields after `free` are texts, and are read where they are needed.
-local FIELDS = { 'generation', 'failed', 'parties', 'count', 'silent', 'clock', 'seen', 'ttl',
-  'broken', 'epoch', 'free' }
-local s = {}
-for i, value in ipairs(call('HMGET', KEY, unpack(FIELDS))) do
-  s[FIELDS[i]] = i < 10 and tonumber(value) or value
+local found = call('HMGET', KEY, '', me)
+local s = found[1] and cmsgpack.unpack(found[1])
+local owner, lease, last, counted = (found[2] or ''):match('^(%S+) (%S+) (%d+)(.*)$')
+lease, last, counted = tonumber(lease or -1), tonumber(last or 0), counted or ''
+
+local function save(member, holder, till, rest)
+  call('HSET', KEY, member, ('%s %d%s'):format(holder, till, rest))
 end
 
-local function text(field)
-  return call('HGET', KEY, field) or ''
-end
-
-local function set(...)
-  call('HSET', KEY, ...)
-  for i = 1, select('#', ...), 2 do
-    local field, value = select(i, ...)
-    s[field] = value
+-- Calls f for each member that is recorded.
+local function each(f)
+  local all = call('HGETALL', KEY)
+  for i = 1, #all, 2 do
+    if all[i] ~= '' then
+      local holder, till, rest = all[i + 1]:match('^(%S+) (%S+)(.*)$')
+      f(all[i], holder, tonumber(till), rest)
+    end
   end
 end
 
--- What is recorded of this member.
-local record = call('HGET', RECORDS, me) or ''
-local gone, owner, last, entries = record:match('^(%-?)(%S+) (%d+)(.*)$')
-last = tonumber(last)
-
-if request ~= 'join' and not (owner == instance and gone == '' and ARGV[5] == s.epoch
-    and known <= s.generation and number <= last + 1) then
-  if s.epoch and owner and owner ~= instance then
-    return { 'replaced' }
-  end
-  return { request == 'leave' and 'left' or 'join' }
+local function now()
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function members()
-  return call('ZCOUNT', LEASES, 0, '+inf')
-end
-
-local function save()
-  call('HSET', RECORDS, me, instance .. ' ' .. last .. entries)
-end
-
-local function publish(generation, reason)
-  call('PUBLISH', KEY, s.epoch .. ' ' .. generation .. reason)
+-- The generation under way is over: it has failed for a reason, or passed.
+local function next_generation(reason)
+  call('PUBLISH', KEY, s.epoch .. ' ' .. s.generation .. ' ' .. (reason or ''))
+  s.outcome = s.members > 0 and (reason or 'o') or s.outcome
+  s.generation, s.count, s.silent, s.free = s.generation + 1, 0, 0, ''
 end
 
 -- The generation under way fails, or all up to `at`. While the barrier is broken there is none: the
 -- first one after the reset fails.
 local function fail(reason, at)
   if s.broken == 1 then
-    set('after', reason)
+    s.after = reason
     if not at then
       return
     end
-    reason = text('reason')
+    reason = s.reason
   end
+  local arrival = ' %d+:' .. s.generation .. ':%d+'
   if s.count > 0 then
-    local all, pattern = call('HGETALL', RECORDS), ' %d+:' .. s.generation .. ':%d+'
-    for i = 1, #all, 2 do
-      local rest, n = all[i + 1]:gsub(pattern, '')
+    each(function(member, holder, till, rest)
+      local without, n = rest:gsub(arrival, '')
       if n > 0 then
-        call('HSET', RECORDS, all[i], rest)
+        save(member, holder, till, without)
       end
-    end
-    entries = (entries or ''):gsub(pattern, '')
+    end)
   end
-  local failed = math.max(s.generation, at or 0)
-  set('failed', failed, 'reason', reason, 'generation', failed + 1, 'count', 0, 'silent', 0,
-    'free', '')
-  if members() > 0 then
-    set('outcome', reason)
-  end
-  publish(failed, ' ' .. reason)
+  counted = counted:gsub(arrival, '')
+  s.generation = math.max(s.generation, at or 0)
+  s.failed, s.reason = s.generation, reason
+  next_generation(reason)
 end
 
--- What number n has come to, counted or not.
-local function outcome(n)
-  local generation, position = entries:match(' ' .. n .. ':(%d+):(%d+)')
-  generation, position = tonumber(generation), tonumber(position)
-  local epoch = tonumber(s.epoch)
-  if not generation then
-    return { 'failed', epoch, s.failed, text('reason') }
-  elseif generation < s.generation then
-    return { 'passed', epoch, generation, position }
-  end
-  return { 'counted', epoch, generation, position, s.count, s.count - s.silent }
-end
-
-local new = request ~= 'join' and number == last + 1
-if new then
-  last = number
-end
-if low > 1 and entries then
-  entries = entries:gsub(' (%d+):(%d+):%d+', function(n, generation)
-    return tonumber(n) < low and tonumber(generation) < s.generation and '' or nil
-  end)
-end
-local belief = tonumber(ARGV[9]) -- which generation the member takes for the one under way
-
-if request == 'wait' or request == 'arrive' then
-  if new and s.broken == 0 and belief > s.failed then
-    local free, position = s.free:match('^(.*) (%d+)$')
-    entries = entries .. ' ' .. number .. ':' .. s.generation .. ':' .. (position or s.count)
-    if s.count + 1 == s.parties then
-      publish(s.generation, '')
-      set('generation', s.generation + 1, 'count', 0, 'silent', 0, 'outcome', 'o')
-    else
-      set('count', s.count + 1)
-      if free then
-        set('free', free)
-      end
-      if request == 'arrive' then
-        set('silent', s.silent + 1)
-      end
-    end
-  end
-  save()
-  return outcome(number)
-end
-
--- Fails it for those whose leases have run out.
-local function expire()
-  local dead = call('ZRANGEBYSCORE', LEASES, 0, s.clock)
-  for _, member in ipairs(dead) do
-    call('ZADD', LEASES, s.clock - GONE, member)
-    call('HSET', RECORDS, member, '-' .. (call('HGET', RECORDS, member) or ''))
-  end
-  for _, member in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', s.clock - GONE - 20 * s.ttl)) do
-    call('ZREM', LEASES, member)
-    call('HDEL', RECORDS, member)
-  end
-  local n = #dead
-  if n == 1 then
-    fail('b' .. dead[1] .. ' is gone')
-  elseif n > 1 then
-    local more = n > 8 and n - 8 .. (n == 9 and ' other' or ' others') or dead[n]
-    fail('b' .. table.concat(dead, ', ', 1, math.min(n - 1, 8)) .. ' and ' .. more .. ' are gone')
-  end
-end
-
-local function renew()
-  call('ZADD', LEASES, s.clock + ttl, me)
-end
-
--- The barrier's clock follows the server's, but never far at a time.
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
+-- The barrier's clock follows the server's, but never far at a time. At `due` a lease may have run
+-- out: then all are looked at.
 local function tick()
-  local step = math.min(now - s.seen, math.floor(s.ttl / 3))
-  set('clock', s.clock + math.max(step, 0), 'seen', now)
-  if owner == instance and gone == '' then
-    renew()
+  local time = now()
+  s.clock = s.clock + math.max(0, math.min(time - s.seen, math.floor(s.ttl / 3)))
+  s.seen = time
+  if s.clock < s.due then
+    return
   end
-  expire()
-end
-
--- The members that have not arrived: after two more items their number, and nine of them. For a
--- crowd that is kept for a while.
-local function missing()
-  local kept = text('missing')
-  local list = kept ~= '' and cmsgpack.unpack(kept)
-  if list and list[1] == s.generation and s.clock - list[2] < s.ttl / 10 then
-    return list
-  end
-  list = { s.generation, s.clock, 0 }
-  local mark = ':' .. s.generation .. ':'
-  local all = call('ZRANGEBYSCORE', LEASES, 0, '+inf')
-  for from = 1, #all, 1000 do
-    local some = { unpack(all, from, math.min(from + 999, #all)) }
-    for i, found in ipairs(call('HMGET', RECORDS, unpack(some))) do
-      if not (found and found:find(mark, 1, true)) then
-        list[3] = list[3] + 1
-        list[#list + 1] = #list < 12 and some[i] or nil
-      end
+  local dead = {}
+  s.due = s.clock + s.ttl
+  each(function(member, holder, till, rest)
+    if till > s.clock then
+      s.due = math.min(s.due, till)
+    elseif till >= 0 and member ~= me then
+      dead[#dead + 1] = member
+      save(member, holder, -1 - s.clock, rest)
+    elseif till < 0 and -till < s.clock - 20 * s.ttl then
+      call('HDEL', KEY, member)
     end
+  end)
+  local n = #dead
+  s.members = s.members - n
+  table.sort(dead)
+  if n > 0 then
+    local others = n > 9 and n - 8 .. ' others' or dead[n]
+    fail('b' .. (n == 1 and dead[1] .. ' is gone' or table.concat(dead, ', ', 1,
+      math.min(n - 1, 8)) .. ' and ' .. others .. ' are gone'))
   end
-  if #all > 64 then
-    set('missing', cmsgpack.pack(list))
-  end
-  return list
 end
 
-local function standing(kind, wanted)
-  for _, key in ipairs(KEYS) do -- by Redis' own clock, which may jump
-    call('PEXPIRE', key, math.max(20 * s.ttl, 7200000))
-  end
-  return { kind, tonumber(s.epoch), s.generation, s.count, s.count - s.silent, s.broken,
-    s.parties - members(), unpack(wanted and missing() or { 0, 0, 0 }, 3) }
-end
-
--- {=== joining ===
-
-local function new_epoch()
-  return string.format('%.0f', math.max(time[1] * 1000000 + time[2], tonumber(ARGV[5]) + 1))
-end
-
-local function refusal(parties, run, others, leased)
-  if others == 0 then
-    local ended = run ~= '' and run == text('run') and not leased and text('outcome') or ''
-    return ended ~= '' and (ended:match('^b(.*)$') or 'run ' .. run .. ' is over')
-  elseif parties ~= s.parties then
-    return ('parties is %d for the others, not %d'):format(s.parties, parties)
-  elseif run ~= text('run') then
-    local other = text('run')
-    return (other == '' and 'a run without a name' or 'run ' .. other) .. ' is under way'
-  end
-  return not leased and others >= s.parties and 'all ' .. s.parties .. ' seats are taken'
-end
-
-if request == 'join' then
-  local parties, run, first = tonumber(ARGV[9]), ARGV[10], ARGV[11] == '1'
-  if not s.epoch then
-    call('DEL', KEY, LEASES, RECORDS)
-    set('epoch', new_epoch(), 'generation', 0, 'failed', -1, 'parties', 0, 'count', 0, 'silent', 0,
-      'clock', 0, 'seen', now, 'ttl', ttl, 'broken', 0, 'free', '')
-    owner = nil
-  end
-  tick()
-  local leased = tonumber(call('ZSCORE', LEASES, me) or -1) >= 0
-  local others = members() - (leased and 1 or 0)
-  if owner and owner ~= instance and not first then
-    return { 'replaced' }
-  end
-  local refused = refusal(parties, run, others, leased)
-  if refused then
-    return { 'refused', refused }
-  elseif others == 0 then
-    set('ttl', ttl, 'outcome', run == text('run') and text('outcome') or '')
-  end
-  set('parties', parties, 'run', run, 'ttl', math.min(s.ttl, ttl))
-  if leased and owner ~= instance then
+-- Gives this member a seat, or says why not.
+local function take_seat()
+  local leased = lease >= 0
+  local others = s.members - (leased and 1 or 0)
+  if owner and owner ~= instance and epoch > 0 then
+    return { 'replaced', 'another process is ' .. me .. ' now' }
+  elseif others > 0 and parties ~= s.parties then
+    return { 'refused', ('parties is %d for the others, not %d'):format(s.parties, parties) }
+  elseif others > 0 and run ~= s.run then
+    local other = s.run == '' and 'a run without a name' or 'run ' .. s.run
+    return { 'refused', other .. ' is under way' }
+  elseif others >= parties and not leased then
+    return { 'refused', 'all ' .. parties .. ' seats are taken' }
+  elseif others == 0 and run == s.run and run ~= '' and s.outcome ~= '' and not leased then
+    return { 'refused', s.outcome:match('^b(.*)$') or 'run ' .. run .. ' is over' }
+  elseif leased and owner ~= instance then
     fail('b' .. me .. ' has been restarted')
   end
-  local epoch = tonumber(ARGV[5])
-  local behind = epoch > tonumber(s.epoch) or ARGV[5] == s.epoch and (known > s.generation
-    or not first and (not owner or last < number))
-  if behind then
-    set('epoch', new_epoch())
+  s.outcome, s.ttl = run == s.run and s.outcome or '', others > 0 and math.min(s.ttl, ttl) or ttl
+  s.parties, s.run, s.members = parties, run, others + 1
+  if owner ~= instance then
+    last, counted = 0, ''
   end
-  if behind or epoch > 0 and ARGV[5] ~= s.epoch and known > s.failed then
+end
+
+-- Fails the generation if Redis has lost what this member knows, or was lost since then.
+local function compare()
+  local lost = epoch > s.epoch or epoch == s.epoch and (known > s.generation or last < answered)
+  local is_older = epoch > 0 and epoch ~= s.epoch and known > s.failed
+  s.epoch = lost and math.max(now(), epoch + 1) or s.epoch
+  if lost or is_older then
     fail('bRedis has lost the barrier', known)
   end
-  last = math.max(owner == instance and last or 0, number) -- the highest that was answered
-  entries = owner == instance and entries or ''
-  renew()
-  save()
-  return standing('state', true)
+  last = math.max(last, answered)
 end
 
--- }===
+-- What becomes of a request, by its kind: a word, a generation, and a position or reason; or
+-- nothing. `belief` is the generation that the member takes for the one under way.
+local REQUESTS = {}
 
-if request == 'beat' then
-  tick()
-  return standing('state', ARGV[9] == '1')
-
-elseif request == 'withdraw' then
-  local n = ARGV[10]
-  local result = outcome(n)
-  if result[1] == 'counted' then
-    entries = entries:gsub(' ' .. n .. ':%d+:%d+', '')
-    set('count', s.count - 1, 'free', s.free .. ' ' .. result[4])
-    if ARGV[11] == 'arrive' then
-      set('silent', s.silent - 1)
+function REQUESTS.wait(number, silent, belief, is_new)
+  if is_new and s.broken == 0 and tonumber(belief) > s.failed then
+    local position, free = s.free:match('^(%d+),(.*)$')
+    counted = ('%s %d:%d:%d'):format(counted, number, s.generation, position or s.count)
+    s.free, s.count, s.silent = free or '', s.count + 1, s.silent + silent
+    if s.count == parties then
+      next_generation()
     end
-  elseif result[1] == 'passed' or s.failed >= belief then
-    save()
-    return result
   end
-  save()
-  return standing('withdrawn', true)
-
-elseif request == 'abort' then
-  if new and s.broken == 0 then
-    fail(ARGV[9])
-    set('broken', 1)
+  local generation, position = counted:match(' ' .. number .. ':(%d+):(%d+)')
+  if not generation then
+    return 'failed', s.failed, s.reason
   end
+  return tonumber(generation) < s.generation and 'passed' or 'counted', generation, position
+end
 
-elseif request == 'reset' then
-  local after = text('after')
-  if new and s.broken == 1 then
-    set('broken', 0, 'after', '')
-    if after ~= '' then
-      fail(after)
+-- Its time has passed: it waits no longer, unless it has been the last to arrive.
+function REQUESTS.withdraw(number, silent, belief, is_new)
+  local word, generation, value = REQUESTS.wait(number, silent, belief, is_new)
+  if word == 'passed' or word == 'failed' and s.failed >= tonumber(belief) then
+    return word, generation, value
+  elseif word == 'counted' then
+    counted = counted:gsub(' ' .. number .. ':%d+:%d+', '')
+    s.count, s.silent, s.free = s.count - 1, s.silent - silent, s.free .. value .. ','
+  end
+  return 'withdrawn'
+end
+
+REQUESTS.cancel = REQUESTS.withdraw -- `serve` does not let it arrive
+
+function REQUESTS.abort(_, _, reason, is_new)
+  if is_new and s.broken == 0 then
+    fail(reason)
+    s.broken = 1
+  end
+end
+
+function REQUESTS.reset(_, _, _, is_new)
+  local reason = s.broken == 1 and s.after or s.count > 0 and 'r' or ''
+  if is_new then
+    s.broken, s.after = 0, ''
+    if reason ~= '' then
+      fail(reason)
     end
-  elseif new and s.count > 0 then
-    fail('r')
   end
+end
 
-elseif request == 'leave' then
-  call('ZREM', LEASES, me)
-  call('HDEL', RECORDS, me)
-  if members() > 0 or s.count > 0 then
-    fail('b' .. me .. ' has left')
+-- The number of others that have not arrived, and nine names; of a crowd these are kept a while.
+local function absent()
+  local list, mark = s.absent, ':' .. s.generation .. ':'
+  if not list or list[1] ~= s.generation or s.clock - list[2] >= s.ttl / 10 then
+    list = { s.generation, s.clock, 0 }
+    each(function(member, _, till, rest)
+      if till >= 0 and not rest:find(mark, 1, true) then
+        list[3] = list[3] + 1
+        list[#list + 1] = #list < 12 and member or nil
+      end
+    end)
+    s.absent = s.members > 64 and list or nil
   end
+  return math.max(0, list[3] - (counted:find(mark, 1, true) and 0 or 1)), unpack(list, 4)
+end
+
+-- How the barrier stands: "EPOCH GENERATION ARRIVED WAITING BROKEN"; of a beat also "EMPTY ABSENT",
+-- the numbers of empty seats and of others that have not arrived, and names after the requests.
+local function standing(answer, is_beat)
+  answer[1] = table.concat({ s.epoch, s.generation, s.count, s.count - s.silent, s.broken }, ' ')
+  if is_beat then
+    local names = { absent() }
+    answer[1] = answer[1] .. ' ' .. s.parties - s.members .. ' ' .. names[1]
+    for i = 2, #names do
+      answer[#answer + 1] = names[i]
+    end
+    call('PEXPIRE', KEY, math.max(20 * s.ttl, 7200000)) -- by Redis' own clock, which may jump
+  end
+  return answer
+end
+
+local function serve(is_beat)
+  local answer = { '' }
+  for i = FIRST, #ARGV do
+    local number, kind, silent, argument = ARGV[i]:match('^(%d+) (%a+) (%d) (.*)$')
+    number = tonumber(number)
+    local is_new = number > last and kind ~= 'cancel'
+    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, is_new) }, ' ')
+    last = math.max(last, number)
+  end
+  counted = counted:gsub(' (%d+):(%d+):%d+', function(number, generation)
+    return tonumber(number) < low and tonumber(generation) < s.generation and '' or nil
+  end)
+  if purpose == 'leave' then
+    call('HDEL', KEY, me)
+    s.members = s.members - 1
+    if s.members > 0 or s.count > 0 then
+      fail('b' .. me .. ' has left')
+    end
+    return { 'left' }
+  end
+  s.due = math.min(s.due, s.clock + ttl)
+  save(me, instance, s.clock + ttl, (' %d%s'):format(last, counted))
+  return standing(answer, is_beat)
+end
+
+local is_seated = owner == instance and lease >= 0
+local is_beat = purpose == 'beat' or not is_seated
+if purpose == 'leave' and not is_seated then
   return { 'left' }
+elseif not s then
+  call('DEL', KEY)
+  s = { epoch = math.max(now(), epoch + 1), generation = 0, failed = -1, count = 0, silent = 0,
+    free = '', broken = 0, after = '', reason = '', outcome = '', parties = parties, run = run,
+    members = 0, clock = 0, seen = 0, due = 0, ttl = ttl }
 end
-save()
-return { 'done' }
+if is_beat then
+  tick()
+end
+local answer = not is_seated and take_seat()
+if not answer then
+  compare()
+  answer = serve(is_beat)
+end
+call('HSET', KEY, '', cmsgpack.pack(s))
+return answer
 ]=]

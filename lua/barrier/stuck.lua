@@ -34,6 +34,10 @@ local function is_group(value)
   return type(value) == "table" and getmetatable(value) == "barrier.Group"
 end
 
+local function is_redis(value)
+  return type(value) == "table" and getmetatable(value) == "barrier.Redis"
+end
+
 ---What a group needs the barrier for: "wait" or "join", or nil for something else.
 local function purpose_of(group, b)
   for name, value in pairs(group) do
@@ -62,13 +66,10 @@ end
 ---What the barrier is for: what is shown in its place, its title, and the verb of its waits.
 ---Nothing if it has no parties of the user's.
 local function subject_of(core, b)
-  local redis = package.loaded[prefix .. "redis"]
-  local owner = type(redis) == "table" and require(prefix .. "redis_waits").owners[b]
-  if owner then
-    return owner, redis.describe(b), "wait"
-  end
-  owner = core.owners and core.owners[b]
-  if is_group(owner) then
+  local owner = core.owners and core.owners[b]
+  if is_redis(owner) then
+    return owner, require(prefix .. "redis").describe(owner), "wait"
+  elseif is_group(owner) then
     local purpose = purpose_of(owner, b)
     return purpose and owner, purpose and title_of_group(owner), purpose
   elseif owner then
@@ -91,7 +92,8 @@ local function entries_of(core)
       for _, party in ipairs((core.waiters or b.waiters)(b)) do
         table.insert(entry.parties, { verb = verb, b = b, party = party })
       end
-      for _, party in ipairs(getmetatable(b) == "barrier.Barrier" and core.watchers(b) or {}) do
+      local is_watched = getmetatable(b) == "barrier.Barrier" and not is_redis(subject)
+      for _, party in ipairs(is_watched and core.watchers(b) or {}) do
         local watches = subject == b and "watch" or verb
         table.insert(entry.parties, { verb = watches, b = b, party = party })
       end
