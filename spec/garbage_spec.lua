@@ -418,6 +418,17 @@ describe("what a barrier no longer needs", function()
     assert.is_nil(next(seen))
   end)
 
+  it("is not kept by a Waiter that other code holds: another Waiter", function()
+    local b = barrier.new(3)
+    local first = b:wait(function() end)
+    local others = setmetatable({ b:wait(function() end), b:wait(function() end) },
+      { __mode = "v" })
+    uv.run()
+    collect()
+    assert.is_nil(next(others))
+    assert.is_true(first:is_closing())
+  end)
+
   it("is not kept by a Waiter that other code holds", function()
     local b, seen = barrier.new(2), setmetatable({}, { __mode = "k" })
     local function callback()
