@@ -4,7 +4,7 @@
 # make check   runs the linters, and the compilers with all warnings
 # make docs    makes the help and README's tables of members from the annotations
 # make stamp   marks the core and the Lua files as belonging together, after a change in src
-# make soak    runs random scripts against a model of the contract for ten minutes
+# make soak    runs random scripts on both cores in lock step for ten minutes
 # make soak-redis  storms a barrier of many processes for five minutes (see test/redis_storm.lua)
 # make load    uses a million parties, 100,000 barriers, 100 million waits (see test/load.lua)
 # make bench   measures the module beside its rivals (see bench/run.lua)
@@ -126,7 +126,7 @@ stamp:
 	@tools/stamp write
 
 soak: .rocks/5.4/built
-	@tools/with 5.4 lua spec/model/soak.lua
+	@tools/with 5.4 lua spec/lockstep/soak.lua
 
 soak-redis: .rocks/5.4/built
 	@tools/with 5.4 lua test/redis_storm.lua

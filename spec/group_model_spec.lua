@@ -1,5 +1,5 @@
 -- Random steps over groups agree with a plain model; `make soak` takes more of them.
-local groups = require "spec.model.groups"
+local groups = require "spec.lockstep.groups"
 local support = require "spec.support"
 
 it("random steps over groups do what the model does", function()

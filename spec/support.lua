@@ -64,6 +64,9 @@ M.implementation = barrier.implementation
 ---runs out, to know a copy that luv made, and to be shared by threads.
 M.it_in_c = it_if(M.implementation == "C", "only the C core promises it")
 
+---`it` for specs that load both cores, which is enough once.
+M.it_beside = it_if(M.implementation == "C", "the suite of the C core has it")
+
 ---The type of a barrier, and of a Waiter.
 M.type_of_barrier = M.implementation == "C" and "userdata" or "table"
 

@@ -1,8 +1,8 @@
 ---Random scripts for as long as SOAK_SECONDS (600) says, from SOAK_SEED (the time) on:
 ---
 ---    make soak
-local groups = require "spec.model.groups"
-local script = require "spec.model.script"
+local groups = require "spec.lockstep.groups"
+local script = require "spec.lockstep.script"
 
 local seconds = tonumber(os.getenv "SOAK_SECONDS" or 600)
 local first = tonumber(os.getenv "SOAK_SEED" or os.time())

@@ -1,7 +1,5 @@
----What a step of a script does: `steps[kind](run, step, thread)` does it to the real
----barriers and to the model. `thread` is the coroutine it is done in, if that may wait.
-local barrier = require "barrier"
-local model = require "spec.model.model"
+---What a step of a script does: `steps[kind](run, step, thread)` does it to the barriers, and notes
+---what that gives. `thread` is the coroutine it is done in, if that may wait.
 local support = require "spec.support"
 
 local steps = {}
@@ -57,33 +55,35 @@ function steps.await_trip(run, step, thread)
   come(run, step, thread, true)
 end
 
----A call with a bad argument: it has to raise an error in words.
-local function refuses(run, what, f, ...)
-  local ok, err = pcall(f, ...)
-  if ok or type(err) ~= "string" then
-    run:fail("%s was accepted, or raised a %s", what, type(err))
-  end
+---Without the place in this file.
+local function words(err)
+  return (tostring(err):gsub("^[^%s:]*:%d+: ", ""))
 end
 
-local MOST_BLOCKED = 10000 -- arrivals at once, of which the model keeps a list
+---Notes what a method gives. A bad argument is an error in words, and changes nothing.
+local function call(run, slot, name, ...)
+  local method = slot.real[name]
+  local results = { pcall(method, slot.real, ...) }
+  if not results[1] and type(results[2]) ~= "string" then
+    run:fail("%s raised a %s", name, type(results[2]))
+  end
+  local err = results[3] ~= nil and run:error_of(slot, results[3])
+    or not results[1] and words(results[2])
+  run:note("%s at barrier %d: %s %s", name, slot.number, tostring(results[2] == true),
+    tostring(err))
+end
+
+---How many have yet to arrive: a number that is legal, unless nobody has.
+local function missing(slot)
+  local b = slot.real
+  return math.max(b.parties - (slot.acting > 0 and 0 or b.n_arrived), 1)
+end
 
 ---The number of the step says by chance that all arrive that are missing.
 function steps.arrive(run, step)
   for _ = 1, step.count do
-    local slot, call, n = run.slots[step.barrier], {}, step.n
-    if step.number % 8 == 0 then
-      n = math.max(model.missing(slot.model), 1)
-    end
-    if n and n > MOST_BLOCKED and model.is_blocked(slot.model) then
-      n = MOST_BLOCKED
-    end
-    if not model.arrive(slot.model, n or 1, call, run.fast) then
-      refuses(run, "arrive of " .. (n or 1), slot.real.arrive, slot.real, n)
-    elseif n then
-      run:check_call(slot, call, "arrive", slot.real:arrive(n))
-    else
-      run:check_call(slot, call, "arrive", slot.real:arrive())
-    end
+    local slot = run.slots[step.barrier]
+    call(run, slot, "arrive", step.number % 8 == 0 and missing(slot) or step.n)
     if run.over then
       return
     end
@@ -93,29 +93,13 @@ end
 ---}=== {=== how many parties
 
 function steps.register(run, step)
-  local slot = run.slots[step.barrier]
-  if not model.register(slot.model, step.n or 1) then
-    refuses(run, "register of " .. (step.n or 1), slot.real.register, slot.real, step.n)
-  elseif step.n then
-    slot.real:register(step.n)
-  else
-    slot.real:register()
-  end
+  call(run, run.slots[step.barrier], "register", step.n)
 end
 
 ---By chance, the step's number says that all parties leave that have yet to arrive.
 function steps.deregister(run, step)
-  local slot, call, n = run.slots[step.barrier], {}, step.n
-  if step.number % 4 == 0 then
-    n = math.max(model.missing(slot.model), 1)
-  end
-  if not model.deregister(slot.model, n or 1, call, run.fast) then
-    refuses(run, "deregister of " .. (n or 1), slot.real.deregister, slot.real, n)
-  elseif n then
-    run:check_call(slot, call, "deregister", slot.real:deregister(n))
-  else
-    run:check_call(slot, call, "deregister", slot.real:deregister())
-  end
+  local slot = run.slots[step.barrier]
+  call(run, slot, "deregister", step.number % 4 == 0 and missing(slot) or step.n)
 end
 
 ---}=== {=== leaving early
@@ -125,11 +109,9 @@ local function is_suspended(party)
   return not party.ended and coroutine.status(party.waiter) == "suspended"
 end
 
----The parties to choose from: by chance, only the last arrival, which matters most to the action.
+---The parties to choose from: while the action runs, by chance, only the last that has come.
 local function candidates(slot, number)
-  local held = slot.model.held
-  local last = held and (held.runner or held.last)
-  return last and number % 3 == 0 and { last } or slot.parties
+  return slot.acting > 0 and number % 3 == 0 and { slot.parties[#slot.parties] } or slot.parties
 end
 
 ---A party of this barrier, or nil: one that waits in a callback, or a coroutine. It may have
@@ -150,7 +132,6 @@ local function close_coroutine(run, step)
   local party = pick(run, step, false, true)
   if party then
     party.ended = true
-    model.close(party.slot.model, party)
     if not coroutine.close(party.waiter) then
       run:fail("coroutine.close failed")
     end
@@ -168,7 +149,6 @@ local function close_waiter(run, step)
     on_close = { id = run.parties, kind = "callback", inner = step.inner, dies = step.dies }
   end
   party.ended = true
-  model.close(party.slot.model, party, on_close)
   party.waiter:close(on_close and function(...)
     if select("#", ...) > 0 then
       run:fail("on_close got arguments")
@@ -193,7 +173,6 @@ end
 function steps.disturb(run, step)
   local party = pick(run, step, false, true)
   if party then
-    model.disturb(party.slot.model, party)
     run:resume(party.thread, "values", 1)
     if not is_suspended(party) then
       run:fail("a stranger has resumed party %d", party.id)
@@ -204,23 +183,18 @@ end
 function steps.cancel(run, step)
   local party = pick(run, step, false)
   if party then
-    local expected = model.cancel(party.slot.model, party)
-    if run.slots[step.barrier].real:cancel(party.waiter) ~= expected then
-      run:fail("cancel of party %d, expected %s", party.id, tostring(expected))
-    end
+    local slot = run.slots[step.barrier]
+    run:note("cancel of party %d: %s", party.id, tostring(slot.real:cancel(party.waiter)))
   end
 end
 
 local REASONS = { "why", false, 7 }
 
 function steps.abort(run, step)
-  local reason = REASONS[step.number % 4]
-  model.abort(run.slots[step.barrier].model, reason)
-  run.slots[step.barrier].real:abort(reason)
+  run.slots[step.barrier].real:abort(REASONS[step.number % 4])
 end
 
 function steps.reset(run, step)
-  model.reset(run.slots[step.barrier].model)
   run.slots[step.barrier].real:reset()
 end
 
@@ -228,16 +202,15 @@ end
 
 ---Runs the loop, also inside a coroutine or callback that it has called itself.
 function steps.turn(run, step)
-  local nests = run.uv.virtual or support.loop_nests
-  if run.depth >= (nests and DEEPEST or 1) then
-    return
+  if run.depth < DEEPEST then
+    run:run_loop(step.number % 4 == 0)
   end
-  run:pass(run.uv.virtual and step.number % 4 == 0 and "once" or "nowait")
 end
 
----User code takes long, and may tell the loop.
+---User code takes long, and may tell the loop. Not in a turn: whether a turn notices the timeouts
+---that pass while it runs is left open.
 function steps.sleep(run, step)
-  if run.uv.virtual then
+  if run.depth == 0 then
     run.uv.sleep(step.number % 12)
   end
   if step.number % 2 == 0 then
@@ -250,7 +223,7 @@ function steps.drain(run, step)
   local list = run.slots[step.barrier].drains
   local entry = list[step.number % math.max(#list, 1) + 1]
   if entry then
-    run:drain(run.slots[step.barrier], entry)
+    run:drain(entry)
   end
 end
 
@@ -261,11 +234,9 @@ local HARM = { "close", "stop", "unref", "barrier.close" }
 function steps.vandal(run, step)
   local harm = HARM[step.number % #HARM + 1]
   if harm == "barrier.close" then
-    barrier.close()
-  elseif run.uv.virtual then
-    run.uv.walk(harm)
+    run.barrier.close()
   else
-    return
+    run.uv.walk(harm)
   end
   local slot = run:new_slot { parties = 1 }
   run.parties = run.parties + 1
@@ -284,13 +255,15 @@ function steps.drop(run, step)
   end
 end
 
-function steps.collect(run, _, thread)
-  local inside = thread or run.acting > 0 or #run.world.turns > 0
-  run:collect(not inside and not run.rethreads)
+---Not each time: it takes long.
+function steps.collect(run, step, thread)
+  if step.number % 3 == 0 then
+    run:collect(not thread and run.acting + run.depth == 0)
+  end
 end
 
 function steps.stuck(run)
-  run:compare_stuck()
+  run:look_at_stuck()
 end
 
 ---Calls f where it cannot yield.
@@ -332,15 +305,17 @@ local REFUSED = {
   function(b) b:reset(1) end,
   function(b) b:abort("why", "why") end,
   function(b) b:waiters(1) end,
-  function() barrier.new(2, {}, 1) end,
-  function() barrier.new(0) end,
-  function() barrier.new(2, { acton = print }) end,
-  function() barrier.new(2, { timeout = -1 }) end,
+  function(_, barrier) barrier.new(2, {}, 1) end,
+  function(_, barrier) barrier.new(0) end,
+  function(_, barrier) barrier.new(2, { acton = print }) end,
+  function(_, barrier) barrier.new(2, { timeout = -1 }) end,
 }
 
 function steps.refused(run, step)
   local which = step.number % #REFUSED + 1
-  refuses(run, "wrong use " .. which, REFUSED[which], run.slots[step.barrier].real)
+  local slot = run.slots[step.barrier]
+  local ok, err = pcall(REFUSED[which], slot.real, run.barrier)
+  run:note("wrong use %d: %s %s", which, tostring(ok), words(err))
 end
 
 ---}===

@@ -1,12 +1,12 @@
 ---Random scripts. They are plain tables, so that they can be shortened and printed.
 local M = {}
 
----@class model.Step
+---@class lockstep.Step
 ---@field kind string a method of the steps in run.lua
 ---@field barrier integer which of the barriers
 ---@field number integer picks among what there is when the step is done
 ---@field style "coroutine"|"bare"|"callback"
----@field inner model.Step[] what the party does when its wait ends
+---@field inner lockstep.Step[] what the party does when its wait ends
 ---@field dies boolean? and then it raises an error
 ---@field rethrows boolean? and then it raises the error of its wait, if it got one
 ---@field fast boolean? it is done in a fast event
@@ -15,27 +15,27 @@ local M = {}
 ---@field count integer? so many parties come
 ---@field n number? so many parties are registered or deregistered
 
----@class model.Act what an action does
----@field inner model.Step[]
+---@class lockstep.Act what an action does
+---@field inner lockstep.Step[]
 ---@field dies boolean? it raises an error
 
----@class model.Offer what `schedule` does with drain
+---@class lockstep.Offer what `schedule` does with drain
 ---@field how "now"|"twice"|"later"|"never"
----@field inner model.Step[]
+---@field inner lockstep.Step[]
 ---@field dies boolean? it raises an error
 
----@class model.Spec
+---@class lockstep.Spec
 ---@field parties integer
----@field actions model.Act[]? one for each call, again and again
----@field schedules model.Offer[]? likewise
+---@field actions lockstep.Act[]? one for each call, again and again
+---@field schedules lockstep.Offer[]? likewise
 ---@field defers boolean? `schedule` is the default, as in Neovim
 ---@field timeout integer?
 
----@class model.Script
----@field loop { real: boolean?, refires: boolean?, timers_last: boolean? }
----@field barriers model.Spec[]
+---@class lockstep.Script
+---@field loop { refires: boolean?, timers_last: boolean? }
+---@field barriers lockstep.Spec[]
 ---@field every integer everything is looked at after so many steps; 0: at the end only
----@field steps model.Step[]
+---@field steps lockstep.Step[]
 
 ---A generator of its own, so that a seed means the same in every Lua.
 ---@return fun(n: integer): integer from 1 to n
@@ -52,7 +52,7 @@ end
 
 local KINDS = {}
 for kind, weight in pairs { wait = 34, arrive = 12, await_trip = 9, register = 5, deregister = 4,
-  turn = 20, close = 8, disturb = 5, cancel = 8, abort = 4, reset = 5, sleep = 5, drain = 6,
+  turn = 12, close = 10, disturb = 5, cancel = 12, abort = 4, reset = 5, sleep = 5, drain = 6,
   drop = 1, collect = 1, vandal = 2, stuck = 1, refused = 2 } do
   for _ = 1, weight do
     KINDS[#KINDS + 1] = kind
@@ -158,12 +158,11 @@ function Generator:spec(barrier)
   return spec
 end
 
----@return model.Script
+---@return lockstep.Script
 function M.script(seed, length)
   local self = setmetatable({ random = random_of(seed) }, Generator)
   local script = { barriers = {}, every = self:among(EVERY) }
   script.loop = {
-    real = self:one_in(6),
     refires = self:one_in(2),
     timers_last = self:one_in(2),
   }

@@ -9,12 +9,12 @@ local M = {}
 
 local STARVED = 1000 -- timers called in one pass: nothing else gets its turn
 
----@class model.LoopOptions
+---@class lockstep.LoopOptions
 ---@field refires boolean does a timer started with 0 in a callback fire in the same pass, as
 ---before libuv 1.48?
 ---@field timers_last boolean do timers come after polling, as from libuv 1.45 on?
 
----@class model.Handle
+---@class lockstep.Handle
 ---@field callback function? of an active one
 ---@field due integer? a timer's next time
 ---@field order integer? of being started
@@ -176,11 +176,11 @@ local function add_handles(fake, loop)
   end
 end
 
----@param options model.LoopOptions
+---@param options lockstep.LoopOptions
 function M.new(options)
   local loop = { handles = {}, time = 1000, clock = 1000, orders = 0,
     refires = options.refires, timers_last = options.timers_last }
-  local fake = { virtual = true }
+  local fake = {}
   add_starts(fake, loop)
   add_handles(fake, loop)
 
@@ -195,11 +195,6 @@ function M.new(options)
 
   function fake.update_time()
     loop.time = loop.clock
-  end
-
-  ---What now() would say after update_time().
-  function fake.fresh()
-    return loop.clock
   end
 
   ---@param mode "nowait"|"once"

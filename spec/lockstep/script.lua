@@ -1,9 +1,9 @@
----Random scripts against the model of the contract: a seed that fails is reported with a
----script that is as short as it can be made.
-local generate = require "spec.model.generate"
-local run = require "spec.model.run"
+---Random scripts on both cores: a seed that fails is reported with a script that is as short as it
+---can be made.
+local generate = require "spec.lockstep.generate"
+local run = require "spec.lockstep.run"
 
-local M = { restore = run.restore }
+local M = {}
 
 ---All lists of steps in a script, the outer ones first.
 local function lists_of(script)
@@ -85,7 +85,7 @@ local function shorten_step(script, step)
 end
 
 ---Leaves out what is not needed for the script to fail.
----@param script model.Script changed in place; `failure` is how it fails
+---@param script lockstep.Script changed in place; `failure` is how it fails
 function M.shorten(script)
   shorten_list(script, script.steps)
   try(script, script, "every", 1)
@@ -140,11 +140,11 @@ local function write_calls(name, calls)
 end
 
 ---A script as text.
----@param script model.Script
+---@param script lockstep.Script
 function M.write(script)
   local loop = script.loop
-  local lines = { "loop: " .. (loop.real and "luv's" or ("of its own%s%s"):format(
-    loop.refires and ", timers fire again" or "", loop.timers_last and ", timers last" or "")),
+  local lines = { ("loop:%s%s"):format(
+    loop.refires and " timers fire again" or "", loop.timers_last and " timers last" or ""),
     "looked at: " .. (script.every == 0 and "at the end" or "every " .. script.every) }
   for i, spec in ipairs(script.barriers) do
     lines[#lines + 1] = ("barrier %d: %d parties%s%s%s"):format(i, spec.parties,
