@@ -79,11 +79,17 @@ local function missing(slot)
   return math.max(b.parties - (slot.acting > 0 and 0 or b.n_arrived), 1)
 end
 
+local MOST_BLOCKED = 10000 -- arrivals at once, each of which may need a turn
+
 ---The number of the step says by chance that all arrive that are missing.
 function steps.arrive(run, step)
   for _ = 1, step.count do
     local slot = run.slots[step.barrier]
-    call(run, slot, "arrive", step.number % 8 == 0 and missing(slot) or step.n)
+    local n = step.number % 8 == 0 and missing(slot) or step.n
+    if n and n > MOST_BLOCKED and (slot.acting > 0 or slot.real.state ~= "filling") then
+      n = MOST_BLOCKED
+    end
+    call(run, slot, "arrive", n)
     if run.over then
       return
     end
