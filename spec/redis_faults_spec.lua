@@ -419,6 +419,34 @@ describe("barrier.redis, when something goes wrong:", function()
     HOSTILE[#HOSTILE + 1] = data
   end
 
+  it_redis("a node of a cluster that says MOVED is left for the other", function()
+    local listener, clients = uv.new_tcp(), {}
+    listener:bind(redis.LOOPBACK, 0)
+    listener:listen(8, function()
+      local client = uv.new_tcp()
+      listener:accept(client)
+      clients[#clients + 1] = client
+      client:read_start(function() end)
+      client:write(answering() .. "-MOVED 7 " .. redis.LOOPBACK .. ":" .. server.port .. "\r\n")
+    end)
+    local passed
+    local b = member("a", 1, {
+      url = "redis://" .. redis.LOOPBACK .. ":" .. listener:getsockname().port,
+    })
+    b:wait(function(err)
+      passed = not err
+    end)
+    redis.run_until(function()
+      return passed ~= nil
+    end)
+    assert.is_true(passed)
+    assert.are.equal(1, #clients)
+    listener:close()
+    for _, client in ipairs(clients) do
+      client:close()
+    end
+  end)
+
   it_redis("a peer that is no Redis, whatever it sends, only fails the waits", function()
     local listener = uv.new_tcp()
     listener:bind(redis.LOOPBACK, 0)
@@ -623,6 +651,34 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.are.same({ 9, 9, 2 }, { a.generation, b.generation, checker.failed })
     assert.are.same({}, checker.problems)
     assert.is_true(a.epoch > epoch)
+    for _, m in ipairs { a, b } do
+      m:close()
+    end
+    redis.run_for(30)
+    open = {}
+    other:close()
+  end)
+
+  it_redis("a snapshot without an arrival fails the generation", function()
+    local other = redis.server()
+    local a, b = member("a", 3, nil, other), member("b", 3, nil, other)
+    redis.run_until(function()
+      return a.epoch ~= 0 and b.epoch ~= 0
+    end)
+    other:cli "save"
+    local reason
+    a:wait(function(err)
+      reason = err and err.reason or "passed"
+    end)
+    redis.run_until(function()
+      return a.n_arrived == 1
+    end)
+    other:kill()
+    other:start()
+    redis.run_until(function()
+      return reason
+    end)
+    assert.are.equal("Redis has lost the barrier", reason)
     for _, m in ipairs { a, b } do
       m:close()
     end

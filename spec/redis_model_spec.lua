@@ -510,6 +510,32 @@ describe("the script of barrier.redis", function()
     assert.are.equal(64, absent())
   end)
 
+  redis.it("looks at the leases when the first of them may have run out", function()
+    local a, b = caller("due", "a", 2), caller("due", "b", 2)
+    a.ttl, b.ttl = 900000, 100000
+    a.call()
+    b.call()
+    local clock = field(a.key, "clock")
+    field(a.key, "clock", clock + 50000)
+    assert.are.equal(0, a.beat()[6])
+    field(a.key, "clock", clock + 100000)
+    assert.are.equal(1, a.beat()[6])
+    assert.are.same({ "failed", 0, "bb is gone" }, a.outcome "1 wait 0 0")
+  end)
+
+  redis.it("forgets a member long after it is gone", function()
+    local a = caller("purge", "a", 2)
+    a.call()
+    command { "HSET", a.key, "b", "i -1000 7" }
+    for _, more in ipairs { 0, 2000 } do
+      field(a.key, "clock", 20 * 300 + more)
+      field(a.key, "ttl", 300)
+      field(a.key, "due", 0)
+      a.beat()
+      assert.are.equal(more == 0 and 1 or 0, command { "HEXISTS", a.key, "b" })
+    end
+  end)
+
   redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()
     local a = caller("clock", "a", 1)
     a.call()

@@ -150,11 +150,42 @@ describe("barrier.redis", function()
   end)
 
   it_redis("counts several waits of one object as several arrivals", function()
-    local a, log = member("a", 3), {}
+    local a, log = member("a", 3, { ttl = 600000 }), {} -- no beat helps
     for i = 1, 3 do
       a:wait(support.listener(log, "wait " .. i))
     end
     assert.are.same({ "wait 1 0", "wait 2 1", "wait 3 2" }, until_logged(log, 3))
+  end)
+
+  it_redis("names in a timeout what has joined since it was last heard", function()
+    local a = joined(member("a", 3, { ttl = 600000 }))
+    joined(member("b", 3))
+    local timeout
+    a:wait(20, function(err)
+      timeout = err
+    end)
+    redis.run_until(function()
+      return timeout
+    end)
+    assert.are.same({ "b" }, timeout.missing)
+  end)
+
+  it_redis("leaves after all that it has asked for", function()
+    local a, b = joined(member("a", 700)), joined(member("b", 700))
+    for _ = 1, 600 do
+      a:wait(function() end)
+    end
+    arrived(a, 600)
+    local reason
+    b:wait(function(err)
+      reason = err.reason
+    end)
+    a:abort "enough"
+    close(a)
+    redis.run_until(function()
+      return reason
+    end)
+    assert.are.equal("enough", reason)
   end)
 
   it_redis("passes as many waits of one object as there may be", function()
@@ -379,6 +410,9 @@ describe("barrier.redis", function()
     new:wait(support.listener(log, "b2"))
     until_logged(log, 3)
     assert.are.equal("b1", log[2]:match "^(b1) [01]$")
+    new:close()
+    redis.run_for(30)
+    assert.are.equal("another process is b now", errors_of({ old })[1].reason)
   end)
 
   it_redis("refuses what does not belong", function()
