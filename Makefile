@@ -22,7 +22,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BUSTED_FLAGS ?=
 
 ROCKSPEC := luv-barrier-dev-1.rockspec
-SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.[ch] lua/barrier/*.lua)
+SOURCES := $(ROCKSPEC) tools/common.sh tools/rock $(wildcard src/*.[ch] src/*/*.[ch] lua/barrier/*.lua lua/barrier/*/*.lua)
 
 # A target for each Lua, several at a time, each with its output in one piece.
 EACH = $(MAKE) --no-print-directory --keep-going \
@@ -108,8 +108,9 @@ INSTALL ?= install
 	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -I"$(LUA_INCDIR)" src/core.c $(LDFLAGS) $(LIBFLAG) -o $@
 
 install: .build/install/$(LUA_VERSION)/core.so
-	$(INSTALL) -d "$(DESTDIR)$(LUA_LUADIR)/barrier" "$(DESTDIR)$(LUA_LIBDIR)/barrier"
+	$(INSTALL) -d "$(DESTDIR)$(LUA_LUADIR)/barrier/lua_core" "$(DESTDIR)$(LUA_LIBDIR)/barrier"
 	$(INSTALL) -m 644 lua/barrier/*.lua "$(DESTDIR)$(LUA_LUADIR)/barrier"
+	$(INSTALL) -m 644 lua/barrier/lua_core/*.lua "$(DESTDIR)$(LUA_LUADIR)/barrier/lua_core"
 	$(INSTALL) -m 644 $< "$(DESTDIR)$(LUA_LIBDIR)/barrier"
 	@for file in LICENSE README.md CHANGELOG.md $$(find doc examples -type f ! -name tags ! -name '*.in'); do \
 	  to="$(DESTDIR)$(DOCDIR)/$${file#doc/}"; \

@@ -34,7 +34,9 @@ local function sources()
   local texts = {}
   for _, folder in ipairs { "src/host", "src/barrier", "src/shared", "lua/barrier" } do
     for name in uv.fs_scandir_next, assert(uv.fs_scandir(folder)) do
-      texts[#texts + 1] = read(folder .. "/" .. name)
+      if name:find "%." then
+        texts[#texts + 1] = read(folder .. "/" .. name)
+      end
     end
   end
   return table.concat(texts, "\n")

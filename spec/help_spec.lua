@@ -89,7 +89,8 @@ describe("the table of messages", function()
 
   it("has every message of the sources", function()
     local missing, count = {}, 0
-    for _, folder in ipairs { "src/host", "src/barrier", "src/shared", "lua/barrier" } do
+    for _, folder in ipairs { "src/host", "src/barrier", "src/shared", "lua/barrier",
+      "lua/barrier/lua_core" } do
       local entries = assert(uv.fs_scandir(folder))
       for name in uv.fs_scandir_next, entries do
         local path = folder .. "/" .. name

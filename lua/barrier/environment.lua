@@ -78,7 +78,7 @@ local function choose()
     fail(problem
       .. "\nOr unset the environment variable BARRIER_CORE: then the core in Lua is used.")
   end
-  return core or require(here .. "methods")
+  return core or require(here .. "lua_core.methods")
 end
 
 ---@return string? problem why the first C core is not used, and what to do about it

@@ -13,7 +13,7 @@ function M.is_own(source)
   if not head or source:sub(1, #head) ~= head then
     return false
   end
-  local name = source:sub(#head + 1)
+  local name = source:sub(#head + 1):gsub("^lua_core[/\\]", "")
   return name:sub(#name - #tail + 1) == tail and not name:find "[/\\]"
 end
 local is_own = M.is_own
