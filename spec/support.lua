@@ -32,6 +32,7 @@ M.loop_nests = (function()
     uv.stop() -- a spec that failed may have left a long timeout
   end)
   uv.run()
+  uv.run "nowait" -- the timer is closed
   return nests
 end)()
 
