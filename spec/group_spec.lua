@@ -451,14 +451,22 @@ describe("wait", function()
   end)
 
   it("lets every party go in one turn, however many come after the end", function()
-    local group, n = barrier.group(), 0
+    local group, n, pass, passes = barrier.group(), 0, 0, {}
+    local prepare = uv.new_prepare()
+    prepare:start(function()
+      pass = pass + 1
+    end)
+    prepare:unref()
     for _ = 1, 1000 do
       group:wait(function()
         n = n + 1
+        passes[#passes + 1] = passes[#passes] ~= pass and pass or nil
       end)
     end
-    uv.run "nowait"
-    assert.are.equal(1000, n)
+    run_loop()
+    assert.are.same({ 1000, 1 }, { n, #passes })
+    prepare:close()
+    run_loop()
     assert.is_false(uv.loop_alive())
   end)
 
