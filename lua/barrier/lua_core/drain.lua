@@ -50,11 +50,8 @@ local function next_node(m, turn)
     node = node.next
   end
   if node ~= nodes and state ~= "filling" and m.inside_since < turn then
-    local before, behind, count = node.prev, node.next, nodes.count - 1
-    before.next, behind.prev, nodes.count, node.place = behind, before, count, false -- as unlink
-    if count == 0 then
-      machine.check_emptied(m, turn - 1) -- the blocked come in after it has run
-    end
+    unlink(node)
+    machine.check_emptied(m, turn - 1) -- the blocked come in after it has run
     if node.outcome then -- of its action
       node.outcome = false
       return node, "failed"
@@ -169,25 +166,55 @@ local function has_died(m, node, outcome, value, err, reports)
   return false
 end
 
----Lets out a node for which it is not just a coroutine that passes.
+---Lets out a node that was taken out.
 ---@return boolean out false: another turn does
 local function notify(m, node, outcome, reports)
-  local co, value = node.co, node.value
-  node.value = false
+  local co, value, token = node.co, node.value, PASSED
+  loop.credit = loop.credit - 1
+  if node.deadline then
+    turns.clear(node)
+  end
   if not co then
-    node.prev, node.next = false, false -- its Waiter keeps no other node alive
+    node.value = false
     if node.callback then
       call_back(m, node, outcome, value, reports)
     end
     return true
-  elseif outcome ~= "failed" then
-    value = error_for(m, outcome, co)
+  elseif outcome ~= "passed" then
+    if outcome ~= "failed" then
+      value = error_for(m, outcome, co)
+    end
+    outcome, token, node.value = "failed", FAILED, false
   end
   if status(co) == "dead" then
     return true -- a finalizer has closed it
   end
-  local ok, err = resume(co, FAILED, value)
-  return ok or has_died(m, node, "failed", value, err, reports)
+  local ok, err = resume(co, token, value)
+  return ok or has_died(m, node, outcome, value, err, reports)
+end
+
+---Lets out coroutines that pass, until something else comes first. While the barrier drains, no
+---last arrival is inside whose own call has not returned, and none that gets its action's error.
+---@return boolean out false: another turn does
+local function pass(m, turn, reports)
+  while m.state == "draining" and m.leaving.count == 0 and m.inside_since < turn do
+    local nodes = m.inside
+    local node = nodes.next
+    local co, behind, count = node.co, node.next, nodes.count - 1
+    if not co or node.deadline then
+      break
+    end
+    nodes.next, behind.prev, nodes.count, node.place = behind, nodes, count, false -- as unlink
+    if count == 0 then
+      machine.check_emptied(m, turn - 1) -- the blocked come in after it has run
+    end
+    loop.credit = loop.credit - 1
+    local ok, err = resume(co, PASSED, node.value)
+    if not ok and not has_died(m, node, "passed", node.value, err, reports) then
+      return false
+    end
+  end
+  return true
 end
 
 local function complete_in_turn(m, last, since, reports)
@@ -206,23 +233,11 @@ function turns.drain(m, turn, reports)
     local _, last = machine.release(m)
     complete_in_turn(m, last, turn - 1, reports)
   end
-  local node, outcome = next_node(m, turn)
-  while node do
-    loop.credit = loop.credit - 1
-    if node.deadline then
-      turns.clear(node)
-    end
-    local is_out, err
-    if outcome == "passed" and node.co then
-      is_out, err = resume(node.co, PASSED, node.value)
-      is_out = is_out or has_died(m, node, outcome, node.value, err, reports)
-    else
-      is_out = notify(m, node, outcome, reports)
-    end
-    if not is_out then
+  while pass(m, turn, reports) do
+    local node, outcome = next_node(m, turn)
+    if not node or not notify(m, node, outcome, reports) then
       break
     end
-    node, outcome = next_node(m, turn)
   end
   local full, last = admit(m, turn)
   if full then

@@ -191,7 +191,7 @@ function M.enter(m, node)
   n_tickets = n_tickets + 1
   node.ticket, node.place, node.prev, node.next = n_tickets, nodes, before, nodes
   before.next, nodes.prev, nodes.count = node, node, count -- as insert does, without a call
-  return count + m.arrived >= m.parties and nodes == m.inside
+  return nodes == m.inside and count + m.arrived >= m.parties
 end
 
 ---The node awaits a trip. The barrier must not be broken.

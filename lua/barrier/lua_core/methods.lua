@@ -7,6 +7,8 @@ local machine, waits = require(here .. "machine"), require(here .. "waits")
 require(here .. "drain")
 
 local isyieldable, error_for, guess = waits.isyieldable, waits.error_for, waits.guess
+local running, suspend = coroutine.running, waits.suspend
+local last_nodes, new_node, to_cancel = waits.nodes, waits.new_node, waits.to_cancel
 
 local problem_of, callable = arguments.problem_of, arguments.callable
 local to_integer = math.tointeger or function(value) -- luacheck: ignore 143
@@ -63,15 +65,40 @@ local function why_not_here()
     .. "; give wait a callback"
 end
 
+---In a coroutine. `guess` was asked already.
+---@return integer # the position, or the generation
+local function wait_here(self, name, arrive, timeout)
+  local co = running()
+  local node = last_nodes[co]
+  local m = node and node.machine
+  if not m or m.self ~= self then -- it does not wait where it has waited before
+    m = check_barrier(self, name)
+  end
+  if not guess and not isyieldable() then
+    error(why_not_here(), 2)
+  end
+  node = node or new_node(m, co)
+  node.machine = m
+  if timeout or m.timeout or m.state == "broken" or to_cancel[co] then
+    waits.come(m, node, arrive, timeout)
+  elseif arrive(m, node) then
+    waits.complete(m, node)
+  else
+    return suspend(node) -- the usual wait
+  end
+  if node.place then
+    return suspend(node)
+  end
+  return node.value -- it was the last arrival
+end
+
+---LuaJIT compiles no return from a function with varargs that has called C: `wait_here` calls it.
 ---@param arrive fun(m: barrier.Machine, node: barrier.Node): boolean?
 local function waiting(name, arrive)
   local checks = { arguments.timeout_or_callback, arguments.callback_behind }
   return function(self, timeout, callback, ...)
-    local m = type(self) == "table" and self[SELF]
-    if not m or m.self ~= self or guess then
-      m = check_barrier(self, name)
-    end
-    if timeout ~= nil or callback ~= nil or select("#", ...) > 0 then
+    if guess or timeout ~= nil or callback ~= nil or select("#", ...) > 0 then
+      local m = check_barrier(self, name)
       local problem = problem_of(name, checks, m, timeout, callback, ...)
       if problem then
         error(problem, 2)
@@ -79,16 +106,16 @@ local function waiting(name, arrive)
         timeout, callback = nil, timeout or callback
       end
       timeout = timeout and to_integer(timeout)
+      if callback then
+        local node = machine.node(m, nil, callback)
+        node.waiter = setmetatable({ [SELF] = node }, Waiter)
+        waits.come(m, node, arrive, timeout)
+        return node.waiter
+      elseif guess and not isyieldable() then
+        error(why_not_here(), 2)
+      end
     end
-    if callback then
-      local node = machine.node(m, nil, callback)
-      node.waiter = setmetatable({ [SELF] = node }, Waiter)
-      waits.come(m, node, arrive, timeout)
-      return node.waiter
-    elseif not isyieldable() then
-      error(why_not_here(), 2)
-    end
-    return waits.wait(m, arrive, timeout)
+    return wait_here(self, name, arrive, timeout)
   end
 end
 

@@ -2,7 +2,7 @@
 local here = (...):gsub("waits$", "")
 local turns, machine = require(here .. "turns"), require(here .. "machine")
 
-local running, yield = coroutine.running, coroutine.yield
+local yield = coroutine.yield
 
 ---@type table<string, any>
 local M = {}
@@ -159,7 +159,11 @@ local function suspend(node)
   if guess then
     guess.suspended(node)
   end
-  return go_on(node, yield())
+  local token, result = yield()
+  if token == PASSED then
+    return result
+  end
+  return go_on(node, token, result)
 end
 
 local Node -- the metatable of nodes that notice coroutine.close
@@ -188,7 +192,7 @@ end
 -- else keeps it: other nodes are garbage.
 local nodes = setmetatable({}, { __mode = "kv" })
 
-local function new_node(m, co)
+function M.new_node(m, co)
   local node = machine.node(m, co)
   nodes[co] = Node and setmetatable(node, Node) or node
   return node
@@ -201,6 +205,7 @@ function M.node_of(m, co)
 end
 
 local to_cancel = setmetatable({}, { __mode = "k" }) -- coroutines whose next wait fails
+M.nodes, M.to_cancel, M.suspend = nodes, to_cancel, suspend
 
 ---Cancels the next wait of a coroutine, or no longer; without `fails` it says which.
 ---@param co thread
@@ -243,25 +248,6 @@ function M.come(m, node, arrive, timeout)
     end
     machine.keep_phase(m)
   end
-end
-
----In a coroutine.
----@return integer # the position, or the generation
-function M.wait(m, arrive, timeout)
-  local co = running()
-  local node = nodes[co] or new_node(m, co)
-  node.machine = m
-  if timeout or m.timeout or m.state == "broken" or to_cancel[co] then
-    M.come(m, node, arrive, timeout)
-  elseif arrive(m, node) then
-    M.complete(m, node)
-  else
-    return suspend(node) -- the usual wait
-  end
-  if node.place then
-    return suspend(node)
-  end
-  return node.value -- it was the last arrival
 end
 
 ---}===
