@@ -1,7 +1,6 @@
 /*
 ** The loop of shared_memory.c, in the place of luv: it polls descriptors, and its clock jumps to
-*the
-** next timer.
+** the next timer.
 */
 #ifndef BARRIER_TEST_POLLING_LOOP_H
 #define BARRIER_TEST_POLLING_LOOP_H
@@ -10,7 +9,7 @@ enum { MOST_HANDLES = 64 };
 
 struct handle {
   int fd; /* -1: a timer, -2: an idle handle */
-  bool is_active, is_closing, has_ref;
+  bool is_active, is_closing, is_unreferenced;
   uint64_t due, repeat;
 };
 
@@ -27,11 +26,12 @@ static struct handle *check_handle(lua_State *L) {
   return h;
 }
 
+#include "handles.h"
+
 static int new_handle(lua_State *L, int fd) {
   struct handle *h = lua_newuserdata(L, sizeof(*h));
   memset(h, 0, sizeof(*h));
   h->fd = fd;
-  h->has_ref = true;
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, h);
   CHECK(loop.count < MOST_HANDLES);
@@ -69,34 +69,9 @@ static int uv_idle_start(lua_State *L) {
   return 0;
 }
 
-static int uv_stop(lua_State *L) {
-  check_handle(L)->is_active = false;
-  return 0;
-}
-
-static int uv_is_active(lua_State *L) {
-  lua_pushboolean(L, check_handle(L)->is_active);
-  return 1;
-}
-
-static int uv_is_closing(lua_State *L) {
-  lua_pushboolean(L, check_handle(L)->is_closing);
-  return 1;
-}
-
-static int uv_ref(lua_State *L) {
-  check_handle(L)->has_ref = true;
-  return 0;
-}
-
 static int uv_unref(lua_State *L) {
-  check_handle(L)->has_ref = false;
+  check_handle(L)->is_unreferenced = true;
   return 0;
-}
-
-static int uv_has_ref(lua_State *L) {
-  lua_pushboolean(L, check_handle(L)->has_ref);
-  return 1;
 }
 
 static int uv_now(lua_State *L) {
@@ -128,19 +103,10 @@ static int uv_close(lua_State *L) {
 }
 
 static void call_back(lua_State *L, const struct handle *h) {
-  size_t used = strlen(loop.report);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &h->due);
   if (lua_pcall(L, 0, 0, 0) == LUA_OK) return;
   memory.over = memory.fired;
-  snprintf(loop.report + used, sizeof(loop.report) - used, "%s\n",
-           lua_isstring(L, -1) ? lua_tostring(L, -1) : "(an error that is no string)");
-  lua_pop(L, 1);
-}
-
-static bool is_alive(void) {
-  for (int i = 0; i < loop.count; i++)
-    if (loop.handles[i]->is_active && loop.handles[i]->has_ref) return true;
-  return false;
+  report_uncaught(L);
 }
 
 /* polling() -> the number of handles that poll a descriptor */
@@ -191,12 +157,9 @@ static int uv_run(lua_State *L) {
     CHECK(calls < 100000);
     if (run_polls(L) || run_idle(L) || run_timers(L)) continue;
     if (loop.report[0] == '\0') luaL_error(L, "the loop hangs");
-    break; /* whom they wait for has died */
+    break; /* the party that the others wait for has died */
   }
-  if (loop.report[0] == '\0') return 0;
-  lua_pushstring(L, loop.report);
-  loop.report[0] = '\0';
-  return 1;
+  return take_report(L);
 }
 
 static const luaL_Reg uv[] = {

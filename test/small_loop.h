@@ -58,6 +58,8 @@ static struct handle *check_handle(lua_State *L) {
   return h;
 }
 
+#include "handles.h"
+
 /* A handle that is closed may not be started or closed, unless it was closed just now. */
 static struct handle *check_open_handle(lua_State *L) {
   struct handle *h = check_handle(L);
@@ -98,31 +100,6 @@ static int uv_timer_start(lua_State *L) {
 
 static int uv_idle_start(lua_State *L) {
   start_handle(L, check_open_handle(L), 2);
-  return 0;
-}
-
-static int uv_stop_handle(lua_State *L) {
-  check_handle(L)->is_active = false;
-  return 0;
-}
-
-static int uv_is_closing(lua_State *L) {
-  lua_pushboolean(L, check_handle(L)->is_closing);
-  return 1;
-}
-
-static int uv_is_active(lua_State *L) {
-  lua_pushboolean(L, check_handle(L)->is_active);
-  return 1;
-}
-
-static int uv_has_ref(lua_State *L) {
-  lua_pushboolean(L, !check_handle(L)->is_unreferenced);
-  return 1;
-}
-
-static int uv_ref(lua_State *L) {
-  check_handle(L)->is_unreferenced = false;
   return 0;
 }
 
@@ -203,13 +180,10 @@ static int uv_count(lua_State *L) {
 static void forgive(void);
 
 static void call_handle_back(lua_State *L, const struct handle *h) {
-  size_t used = strlen(loop.report);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &h->is_active);
   if (lua_pcall(L, 0, 0, 0) == LUA_OK) return;
   forgive();
-  snprintf(loop.report + used, sizeof(loop.report) - used, "%s\n",
-           lua_isstring(L, -1) ? lua_tostring(L, -1) : "(an error that is no string)");
-  lua_pop(L, 1);
+  report_uncaught(L);
 }
 
 /* The timer that is due next. */
@@ -233,18 +207,12 @@ static bool run_idle(lua_State *L) {
   return any;
 }
 
-static bool is_alive_loop(void) {
-  for (int i = 0; i < loop.count; i++)
-    if (loop.handles[i]->is_active && !loop.handles[i]->is_unreferenced) return true;
-  return false;
-}
-
 /* uv.run(). A timer started with timeout 0 fires again in the same pass, as before
 ** libuv 1.48. */
 static void run_loop(lua_State *L) {
   long calls = 0;
   struct handle *h;
-  while (is_alive_loop()) {
+  while (is_alive()) {
     loop.now = loop.time;
     while ((h = next_timer()) != NULL && h->due <= loop.now) {
       CHECK(++calls < 10000); /* it comes to rest */
@@ -264,10 +232,7 @@ static void run_loop(lua_State *L) {
 /* run() -> the uncaught errors, or nil */
 static int uv_run(lua_State *L) {
   run_loop(L);
-  if (loop.report[0] == '\0') return 0;
-  lua_pushstring(L, loop.report);
-  loop.report[0] = '\0';
-  return 1;
+  return take_report(L);
 }
 
 /* }=== */
@@ -276,9 +241,9 @@ static const luaL_Reg uv[] = {
     {"new_timer", uv_new_timer},
     {"new_idle", uv_new_idle},
     {"timer_start", uv_timer_start},
-    {"timer_stop", uv_stop_handle},
+    {"timer_stop", uv_stop},
     {"idle_start", uv_idle_start},
-    {"idle_stop", uv_stop_handle},
+    {"idle_stop", uv_stop},
     {"is_closing", uv_is_closing},
     {"is_active", uv_is_active},
     {"has_ref", uv_has_ref},
