@@ -158,6 +158,13 @@ describe("barrier.redis, when something goes wrong:", function()
     redis.close_all(open)
   end)
 
+  ---Closes what is open, then the server.
+  local function leave(other)
+    redis.close_all(open)
+    open = {}
+    other:close()
+  end
+
   local function member(who, parties, options, of)
     local all = { url = (of or server).url, ttl = 900, member = who }
     for key, value in pairs(options or {}) do
@@ -601,12 +608,7 @@ describe("barrier.redis, when something goes wrong:", function()
       other:start()
     end
     stop()
-    for _, b in ipairs(open) do
-      b:close()
-    end
-    redis.run_for(50)
-    open = {}
-    other:close()
+    leave(other)
     return checker
   end
 
@@ -651,12 +653,7 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.are.same({ 9, 9, 2 }, { a.generation, b.generation, checker.failed })
     assert.are.same({}, checker.problems)
     assert.is_true(a.epoch > epoch)
-    for _, m in ipairs { a, b } do
-      m:close()
-    end
-    redis.run_for(30)
-    open = {}
-    other:close()
+    leave(other)
   end)
 
   it_redis("a snapshot without an arrival fails the generation", function()
@@ -679,12 +676,7 @@ describe("barrier.redis, when something goes wrong:", function()
       return reason
     end)
     assert.are.equal("Redis has lost the barrier", reason)
-    for _, m in ipairs { a, b } do
-      m:close()
-    end
-    redis.run_for(30)
-    open = {}
-    other:close()
+    leave(other)
   end)
 
   it_redis("a clock that jumps kills no member", function()
@@ -708,12 +700,7 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.is_true(math.abs(tonumber(other:cli("time"):match "%d+") - os.time() - 1800) < 600)
     stop()
     assert.are.same({ {}, 0 }, { checker.problems, checker.failed })
-    for _, b in ipairs(open) do
-      b:close()
-    end
-    redis.run_for(50)
-    open = {}
-    other:close()
+    leave(other)
     redis.run_out(redis.start("rm", { "-r", dir }))
   end)
 
@@ -889,12 +876,7 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.are.equal("passed", reason_of(member("b", 1, {
       url = "unix://:hidden@" .. other.dir .. "/redis.sock",
     })))
-    for _, b in ipairs(open) do
-      b:close()
-    end
-    redis.run_for(30)
-    open = {}
-    other:close()
+    leave(other)
   end)
 
   ---The recipe of doc/redis.md.
@@ -941,12 +923,7 @@ describe("barrier.redis, when something goes wrong:", function()
     local checker, stop = crowd(2, { connect = over_tls(port, dir .. "/cert"), ttl = 5000 }, other)
     stop()
     assert.are.same({ {}, 0 }, { checker.problems, checker.failed })
-    for _, b in ipairs(open) do
-      b:close()
-    end
-    redis.run_for(100)
-    open = {}
-    other:close()
+    leave(other)
     redis.run_out(redis.start("rm", { "-r", dir }))
   end, redis.has("openssl", "version"), "there is no openssl")
 
