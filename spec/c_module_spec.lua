@@ -1,14 +1,10 @@
 -- What doc/c-module.md names is there: files, functions, lines of code, specs.
 local uv = require "luv"
+local support = require "spec.support"
+
+local read = support.read
 
 local PAGE = "doc/c-module.md"
-
-local function read(path)
-  local file = assert(io.open(path, "rb"), path)
-  local text = file:read "*a"
-  file:close()
-  return text
-end
 
 ---True if the name, or what follows the last slash or dot of it, is a word of the text.
 local function has_word(text, name)

@@ -1,12 +1,8 @@
 -- doc/barrier.txt: its tags, and that it has every message that the library can print.
 local uv = require "luv"
+local support = require "spec.support"
 
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local content = file:read "*a"
-  file:close()
-  return content
-end
+local read = support.read
 
 local help = read "doc/barrier.txt"
 

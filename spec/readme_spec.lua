@@ -4,6 +4,8 @@
 local uv = require "luv"
 local support = require "spec.support"
 local redis = require "spec.redis_support"
+
+local read = support.read
 local unpack = table.unpack or unpack
 
 ---Returns the blocks of Lua: code, line, what they need, and the output if it follows.
@@ -316,13 +318,6 @@ describe("the documents", function()
     assert.is_true(kinds.nothing >= 12)
   end)
 end)
-
-local function read(path)
-  local file = assert(io.open(path, "rb"), path)
-  local content = file:read "*a"
-  file:close()
-  return content
-end
 
 ---The anchors that a forge gives to the headings of a document.
 local function anchors_of(content)

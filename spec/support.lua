@@ -293,6 +293,14 @@ function M.collected(make)
   return seen[1] == nil
 end
 
+---@return string content of a file
+function M.read(path)
+  local file = assert(io.open(path, "rb"), path)
+  local content = file:read "*a"
+  file:close()
+  return content
+end
+
 ---Runs the loop until nothing is left to do. A watchdog fails the spec if a forgotten
 ---handle keeps the loop running.
 function M.run_loop()
