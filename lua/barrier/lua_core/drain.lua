@@ -44,12 +44,8 @@ local function next_node(m, turn)
   if node and node.since < turn then
     return take(node)
   end
-  local nodes = m.inside
-  node = nodes.next
-  if node == m.runner then
-    node = node.next
-  end
-  if node ~= nodes and state ~= "filling" and m.inside_since < turn then
+  node = state ~= "filling" and m.inside_since < turn and first_ready(m, m.inside)
+  if node then
     unlink(node)
     machine.check_emptied(m, turn - 1) -- the blocked come in after it has run
     if node.outcome then -- of its action
@@ -69,7 +65,7 @@ local function next_node(m, turn)
   end
 end
 
----Undoes the `next` just before it, as far as others notice: the node is the next again.
+---Undoes the `next_node` just before it, as far as others notice: the node is the next again.
 local function put_back(m, node, outcome)
   local nodes = m.leaving
   node.since = 0
@@ -100,7 +96,7 @@ local function admit_first(m, missing)
 end
 
 ---Lets the blocked in when the parties that were inside are gone.
----@return boolean full are all parties there?
+---@return boolean full true if all parties are there
 ---@return barrier.Node|false|nil last the last of them, if it waits
 local function admit(m, turn)
   local last
