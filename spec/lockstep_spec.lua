@@ -2,7 +2,7 @@ local script = require "spec.lockstep.script"
 local support = require "spec.support"
 
 -- Slow checkers run only one seed in so many.
-local every = tonumber(os.getenv "MODEL_EVERY" or 1)
+local every = tonumber(os.getenv "SEED_EVERY" or 1)
 
 describe("both cores", function()
   local function check(first, last, length)

@@ -133,7 +133,7 @@ platform_chroot() { # ARCH
   for tag in $(luas "$@"); do
     logged "build-$arch-$tag" chrooted make -C /src/project --no-print-directory \
       ".rocks/$tag/built" || continue
-    chrooted_specs "$where" "$tag" MODEL_EVERY=$every LD_PRELOAD="$preload"
+    chrooted_specs "$where" "$tag" SEED_EVERY=$every LD_PRELOAD="$preload"
     case $arch-$tag in
       i386-5.1 | i386-luajit) chrooted_late_clock "$where" "$tag" ;;
     esac
