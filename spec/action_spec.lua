@@ -402,7 +402,7 @@ describe("an action that raises", function()
       function(b, log)
         b:await_trip(listener(log, "w"))
       end,
-      nobody, -- the action itself lets a party wait, which is blocked
+      nobody, -- the action itself begins a wait, which is blocked
     }
     for i = 1, 3 do
       local log = {}

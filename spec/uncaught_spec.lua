@@ -7,7 +7,7 @@ local function count(text, what)
 end
 
 describe("a coroutine that dies after it was resumed", function()
-  it("stops nobody else, and is reported with its traceback", function()
+  it("stops no other party, and is reported with its traceback", function()
     local err, out = report_of [[
       local b = barrier.new(4)
       local function deep() error "boom" end
@@ -168,7 +168,7 @@ describe("a coroutine that dies after it was resumed", function()
 end)
 
 describe("a callback that raises", function()
-  it("stops nobody else, and is reported with a traceback", function()
+  it("stops no other party, and is reported with a traceback", function()
     local err, out = report_of [[
       local b = barrier.new(2)
       local function deep() error "boom" end

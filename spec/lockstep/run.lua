@@ -293,8 +293,8 @@ function Run:steps(list, thread)
   end
 end
 
----Everybody fails. The reset asks a `schedule` again that has never called drain().
----@return boolean broken are all barriers broken, as they were at the end of the last call?
+---Fails all parties. The reset calls each `schedule` again that has not called drain().
+---@return boolean broken true if all were still broken from the last call
 function Run:abort_all()
   local broken = true
   for _, slot in ipairs(self.slots) do
@@ -305,7 +305,7 @@ function Run:abort_all()
   return broken
 end
 
----Lets everybody out, then those for whom only a timeout comes: in barriers that were dropped.
+---Lets all parties out. In barriers that were dropped, the rest leave by their timeouts.
 function Run:finish()
   local rounds = 0
   local function count()
@@ -319,10 +319,10 @@ function Run:finish()
   repeat
     count()
     self:run_loop()
-  until self.over or self:abort_all() -- a reset has let somebody wait again
+  until self.over or self:abort_all() -- after a reset, a party may have begun to wait again
   self:run_loop()
   if not self.over and #self.ghosts == 0 and self.uv.sleeps() then
-    self:fail "the loop would wait, though nobody is left"
+    self:fail "the loop would wait, though no party is left"
   end
   while not self.over and self.uv.loop_alive() do
     count()
@@ -340,7 +340,7 @@ function Run:clean_up()
   end
 end
 
----Nothing is left when everybody is out and all barriers are dropped.
+---Nothing is left when all parties are out and all barriers are dropped.
 function Run:drop_all()
   for _, slot in ipairs(self.slots) do
     self:forget(slot)

@@ -73,7 +73,7 @@ local function call(run, slot, name, ...)
     tostring(err))
 end
 
----How many have yet to arrive: a number that is legal, unless nobody has.
+---How many parties have yet to arrive, or 1 if all have: then the number is too high.
 local function missing(slot)
   local b = slot.real
   return math.max(b.parties - (slot.acting > 0 and 0 or b.n_arrived), 1)

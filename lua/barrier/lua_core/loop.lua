@@ -196,7 +196,7 @@ function M.leave()
   M.left = true
 end
 
----@param f fun(): boolean whether the loop has been closed, though nothing has called leave
+---@param f fun(): boolean returns true once the loop has been closed without a call of leave
 function M.watch_exit(f)
   is_exiting = f
 end

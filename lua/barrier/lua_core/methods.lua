@@ -1,5 +1,5 @@
 ---The core in Lua, 6 of 6: what stands in for the C core where that is not there. The methods of
----barriers and Waiters, and the checks of their arguments.
+---barriers and Waiters.
 local here = (...):gsub("methods$", "")
 local arguments = require(here .. "arguments")
 local loop, turns = require(here .. "loop"), require(here .. "turns")
