@@ -54,6 +54,7 @@ build = {
     ["barrier.neovim"] = "lua/barrier/neovim.lua",
     ["barrier.redis"] = "lua/barrier/redis.lua",
     ["barrier.redis_connection"] = "lua/barrier/redis_connection.lua",
+    ["barrier.redis_member"] = "lua/barrier/redis_member.lua",
     ["barrier.redis_script"] = "lua/barrier/redis_script.lua",
     ["barrier.run"] = "lua/barrier/run.lua",
     ["barrier.stuck"] = "lua/barrier/stuck.lua",

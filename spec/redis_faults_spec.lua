@@ -3,6 +3,7 @@
 local uv = require "luv"
 local barrier = require "barrier"
 local redis = require "spec.redis_support"
+local support = require "spec.support"
 
 local unpack = table.unpack or unpack
 local it_redis = redis.it
@@ -292,6 +293,40 @@ describe("barrier.redis, when something goes wrong:", function()
     assert.is_true(named >= 5)
   end)
 
+  it_redis("a run that was killed as a whole keeps none of the next one out for long", function()
+    local name, dead = "killed " .. count, {}
+    local code = ([[
+      local b = require "barrier".redis(%q, 2, { url = %q, ttl = 300, run = "1" })
+      b:wait(function() print "met" end)
+      require "luv".run()
+      b:wait(function() end)
+      require "luv".run()
+    ]]):format(name, server.url)
+    for i = 1, 2 do
+      dead[i] = redis.lua({}, "-e", code)
+    end
+    redis.run_until(function()
+      return dead[1].out == "met\n" and dead[2].out == "met\n"
+    end)
+    for i = 1, 2 do
+      dead[i].process:kill "sigkill"
+      redis.run_out(dead[i])
+    end
+    redis.run_for(600) -- longer than ttl
+    local passed = 0
+    for _, who in ipairs { "a", "b" } do
+      local b = barrier.redis(name, 2, { url = server.url, member = who, ttl = 300, run = "2" })
+      open[#open + 1] = b
+      b:wait(function(err)
+        assert(not err, tostring(err))
+        passed = passed + 1
+      end)
+    end
+    redis.run_until(function()
+      return passed == 2
+    end)
+  end)
+
   it_redis("a member whose requests are slow learns the first reason, too", function()
     local is_slow = false
     local function slow(direction, data, pass)
@@ -323,6 +358,53 @@ describe("barrier.redis, when something goes wrong:", function()
     end)
     is_slow = false
     assert.are.same({ "c has left", "c has left" }, reasons)
+  end)
+
+  it_redis("a member whose calls are under way whenever its lease is due renews it", function()
+    local held, written
+    local connections = 0
+    local function gate(direction, data, pass)
+      if direction == "read" and held then
+        held[#held + 1] = function()
+          pass(data)
+        end
+        return
+      end
+      written = direction == "write" and data or written
+      pass(data)
+    end
+    local connect = gated(server.port, gate)
+    local a = member("a", 3, {
+      connect = function(callback)
+        connections = connections + 1
+        connect(callback)
+      end,
+      ttl = 900,
+    })
+    redis.run_until(function()
+      return a.epoch ~= 0
+    end)
+    held = {}
+    a:wait(function() end)
+    assert.truthy(written:find("\r\ncall ", 1, true))
+    for _ = 1, 2 do
+      redis.run_for(400) -- its timer has run
+      local answers = held
+      held, written = {}, nil
+      for _, answer in ipairs(answers) do
+        answer()
+      end
+      redis.run_until(function()
+        return written
+      end)
+      assert.truthy(written:find("\r\nbeat ", 1, true))
+      a:wait(function() end)
+    end
+    for _, answer in ipairs(held) do
+      answer()
+    end
+    held = nil
+    assert.are.equal(1, connections)
   end)
 
   it_redis("replies that come a byte at a time are understood", function()
@@ -399,17 +481,51 @@ describe("barrier.redis, when something goes wrong:", function()
     "+OK\r\n+OK\r\n+OK\r\n+sha\r\n",
   }
 
-  ---What a peer sends that begins as Redis does, then answers.
+  ---What a peer sends that begins as Redis does: to the greeting, then to each call.
   local function answering(...)
-    local sent = { "%0\r\n+OK\r\n>1\r\n+subscribe\r\n$3\r\nsha\r\n" }
+    local pieces = { "%0\r\n+OK\r\n>1\r\n+subscribe\r\n$3\r\nsha\r\n" }
     for _, answer in ipairs { ... } do
-      sent[#sent + 1] = "*" .. #answer .. "\r\n"
-      for _, item in ipairs(answer) do
-        sent[#sent + 1] = type(item) == "string" and "$" .. #item .. "\r\n" .. item .. "\r\n"
+      local sent = { type(answer) == "string" and answer or "*" .. #answer .. "\r\n" }
+      for i, item in ipairs(type(answer) == "table" and answer or {}) do
+        sent[i + 1] = type(item) == "string" and "$" .. #item .. "\r\n" .. item .. "\r\n"
           or "*1\r\n:1\r\n"
       end
+      pieces[#pieces + 1] = table.concat(sent)
     end
-    return table.concat(sent)
+    return pieces
+  end
+
+  ---A peer that sends a client the pieces that `pieces_of(n)` returns for the n-th, one for each
+  ---piece that the client sends.
+  local function peer(pieces_of)
+    local self = { n = 0, got = "" }
+    local listener, clients = uv.new_tcp(), {}
+    listener:bind(redis.LOOPBACK, 0)
+    self.url = redis.LOOPBACK .. ":" .. listener:getsockname().port
+    listener:listen(128, function()
+      local client, step = uv.new_tcp(), 0
+      listener:accept(client)
+      self.n = self.n + 1
+      clients[self.n] = client
+      local pieces = pieces_of(self.n)
+      client:read_start(function(_, got)
+        step, self.got = step + 1, got or self.got
+        if not got and not client:is_closing() then
+          client:close()
+        elseif got and pieces[step] then
+          client:write(pieces[step])
+        end
+      end)
+    end)
+    function self.close()
+      listener:close()
+      for _, client in ipairs(clients) do
+        if not client:is_closing() then
+          client:close()
+        end
+      end
+    end
+    return self
   end
 
   local NINES = ("9"):rep(400)
@@ -421,25 +537,19 @@ describe("barrier.redis, when something goes wrong:", function()
     answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "failed " .. NINES .. " " }),
     answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted" }),
     answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted " .. NINES .. " " .. NINES }),
+    answering({ "1 2 3 4 0" }, { "1 2 " .. NINES .. " 4 0", "counted 2 0" }),
+    answering({ "1 2 3 4 0" }, { "1 2 3 4 0", "counted 2 " .. NINES }),
     answering({ "1 2 3 4 0" }, { "1 2 3 4 0", 1 }), answering({ "1 2 3 4 0" }, { "1 2 3 4 0" }),
   } do
     HOSTILE[#HOSTILE + 1] = data
   end
 
   it_redis("a node of a cluster that says MOVED is left for the other", function()
-    local listener, clients = uv.new_tcp(), {}
-    listener:bind(redis.LOOPBACK, 0)
-    listener:listen(8, function()
-      local client = uv.new_tcp()
-      listener:accept(client)
-      clients[#clients + 1] = client
-      client:read_start(function() end)
-      client:write(answering() .. "-MOVED 7 " .. redis.LOOPBACK .. ":" .. server.port .. "\r\n")
+    local node = peer(function()
+      return answering("-MOVED 7 " .. redis.LOOPBACK .. ":" .. server.port .. "\r\n")
     end)
     local passed
-    local b = member("a", 1, {
-      url = "redis://" .. redis.LOOPBACK .. ":" .. listener:getsockname().port,
-    })
+    local b = member("a", 1, { url = "redis://" .. node.url })
     b:wait(function(err)
       passed = not err
     end)
@@ -447,46 +557,30 @@ describe("barrier.redis, when something goes wrong:", function()
       return passed ~= nil
     end)
     assert.is_true(passed)
-    assert.are.equal(1, #clients)
-    listener:close()
-    for _, client in ipairs(clients) do
-      client:close()
-    end
+    assert.are.equal(1, node.n)
+    node.close()
   end)
 
   it_redis("a peer that is no Redis, whatever it sends, only fails the waits", function()
-    local listener = uv.new_tcp()
-    listener:bind(redis.LOOPBACK, 0)
-    local n, clients = 0, {}
-    listener:listen(128, function()
-      local client = uv.new_tcp()
-      listener:accept(client)
-      clients[#clients + 1] = client
-      n = n + 1
+    local hostile = peer(function(n)
       local data = HOSTILE[n % (2 * #HOSTILE) + 1]
-      if not data then
-        seed = n
-        local bytes = {}
-        for i = 1, 200 do
-          local at = random(10) + 1
-          bytes[i] = random(2) == 0 and string.char(random(256)) or ("*$>%:+-\r\n1"):sub(at, at)
-        end
-        data = table.concat(bytes)
+      if data then
+        return type(data) == "table" and data or { data }
       end
-      client:read_start(function(_, got)
-        if not got and not client:is_closing() then
-          client:close()
-        end
-      end)
-      client:write(data)
+      seed = n
+      local bytes = {}
+      for i = 1, 200 do
+        local at = random(10) + 1
+        bytes[i] = random(2) == 0 and string.char(random(256)) or ("*$>%:+-\r\n1"):sub(at, at)
+      end
+      return { table.concat(bytes) }
     end)
     local failed, members = 0, 50
     for i = 1, members do
-      local b = member("m" .. i, 2, {
-        url = "redis://:hidden@" .. redis.LOOPBACK .. ":" .. listener:getsockname().port, ttl = 100,
-      })
+      local b = member("m" .. i, 2, { url = "redis://:hidden@" .. hostile.url, ttl = 100 })
       b:wait(function(err)
         assert(err, "it has passed")
+        assert(tostring(b):find("m" .. i, 1, true))
         assert(not tostring(err):find("hidden", 1, true))
         failed = failed + 1
       end)
@@ -494,13 +588,180 @@ describe("barrier.redis, when something goes wrong:", function()
     redis.run_until(function()
       return failed == members
     end, "all had failed")
-    assert.is_true(n > #HOSTILE)
-    listener:close()
-    for _, client in ipairs(clients) do
-      if not client:is_closing() then
-        client:close()
-      end
+    assert.is_true(hostile.n > #HOSTILE)
+    hostile.close()
+  end)
+
+  it_redis("what is usual is told from what looks like it", function()
+    local function counted(generation, position)
+      return ("*2\r\n$9\r\n5 %d 1 1 0\r\n$11\r\ncounted %d %d\r\n"):format(generation, generation,
+        position)
     end
+    local function message(text)
+      return ">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$" .. #text .. "\r\n" .. text .. "\r\n"
+    end
+    for i, case in ipairs {
+      { counted(3, 1) .. message "5 3 ", "1 4" },
+      { counted(4, 1) .. message "5 4 ", "1 5" }, -- the third has failed meanwhile
+      { counted(3, 1) .. message "5 2 " .. message "5 3 ", "1 4" },
+      { counted(3, 1) .. message "5 2 " .. message "5 3 sno",
+        "BrokenBarrierError: barrier aborted: no 4" },
+      { counted(4, 1) .. message "5 3 " .. message "5 4 sno",
+        "BrokenBarrierError: barrier aborted: no 5" },
+      { counted(3, 1) .. message "5 3 " .. message "5 3 ", "1 4" },
+      { counted(3, 1) .. message "5 3 " .. message "5 1 ", "1 4" },
+      { counted(3, 1) .. message "5 3 sno", "BrokenBarrierError: barrier aborted: no 4" },
+      { counted(3, 1) .. message "5 3 s\r\n", "BrokenBarrierError: barrier aborted: \r\n 4" },
+      -- These are no answers of Redis: it connects again.
+      { counted(3, 1) .. counted(3, 1) },
+      { (counted(3, 1):gsub("^(.-)9\r\n5 3 1", "%139\r\n5 3 " .. ("1"):rep(31))) },
+    } do
+      local redis_like = peer(function()
+        return answering({ "5 3 0 0 1 1 0" }, case[1], { "5 9 0 0 0", "passed 8 0" }, { "left" })
+      end)
+      local outcome, is_closed
+      local b = member("a", 2, { url = "redis://" .. redis_like.url, ttl = 200000 })
+      b:wait(function(err, position)
+        outcome = tostring(err or position) .. " " .. b.generation
+      end)
+      redis.run_until(function()
+        return outcome or not case[2] and redis_like.n > 1
+      end, "case " .. i)
+      assert.are.equal(case[2], outcome)
+      if case[2] then
+        assert.is_false(b.broken)
+        local call = "\r\ncall 5 " .. case[2]:match "%d$" .. " "
+        b:wait(function() end)
+        redis.run_until(function()
+          return redis_like.got:find(call, 1, true)
+        end, "case " .. i .. " goes on")
+      end
+      b:close(function()
+        is_closed = true
+      end)
+      redis.run_until(function()
+        return is_closed
+      end, "case " .. i .. " was closed")
+      redis_like.close()
+    end
+  end)
+
+  it_redis("what others have passed meanwhile a wait that is withdrawn has not", function()
+    local redis_like = peer(function()
+      return answering({ "5 3 0 0 0 1 0" }, { "5 3 1 1 0", "counted 3 0" },
+        ">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$4\r\n5 3 \r\n"
+          .. "*2\r\n$13\r\n5 4 0 0 0 0 0\r\n$9\r\nwithdrawn\r\n", { "left" })
+    end)
+    local outcome
+    local b = member("a", 2, { url = "redis://" .. redis_like.url, ttl = 200000 })
+    b:wait(20, function(err, position)
+      outcome = err and err.name or position
+    end)
+    redis.run_until(function()
+      return outcome
+    end)
+    assert.are.equal("TimeoutError", outcome)
+    redis.close_all(open)
+    open = {}
+    redis_like.close()
+  end)
+
+  it_redis("a finalizer may wait at any instruction of another wait", function()
+    local connections = 0
+    local connect = gated(server.port, function(_, data, pass)
+      pass(data)
+    end)
+    local b = member("a", 2, {
+      connect = function(callback)
+        connections = connections + 1
+        connect(callback)
+      end,
+      ttl = 600000,
+    })
+    local k, is_inside = 0, true
+    while is_inside do
+      k = k + 1
+      local got, n = {}, 0
+      local function callback(err, position)
+        got[#got + 1] = tostring(err or position)
+      end
+      debug.sethook(function() -- it stands in for the finalizer
+        n = n + 1
+        if n == k then
+          debug.sethook()
+          b:wait(callback)
+        end
+      end, "", 1)
+      b:wait(callback)
+      debug.sethook()
+      is_inside = n >= k
+      if not is_inside then
+        b:wait(callback)
+      end
+      redis.run_until(function()
+        return #got == 2
+      end, "both had passed, with one at instruction " .. k)
+      table.sort(got)
+      assert.are.same({ "0", "1" }, got, "at instruction " .. k)
+    end
+    assert.is_true(k > 100)
+    -- Between two instructions of Lua a hook may come in where a finalizer cannot.
+    assert.is_true(connections < 4, connections)
+  end, not rawget(_G, "jit"), "in LuaJIT there are more instructions than steps of a finalizer")
+
+  it_redis("nothing is read after a refusal", function()
+    local refusing = peer(function()
+      return answering "*2\r\n$7\r\nrefused\r\n$2\r\nno\r\n+OK\r\n"
+    end)
+    local reason
+    member("a", 2, { url = "redis://" .. refusing.url }):wait(function(err)
+      reason = err.reason
+    end)
+    redis.run_until(function()
+      return reason
+    end)
+    redis.run_for(50) -- it would connect again by now
+    assert.are.same({ "no", 1 }, { reason, refusing.n })
+    refusing.close()
+  end)
+
+  it_redis("a stream may answer while it is written to", function()
+    local on_read
+    local greeting = answering()[1]
+    local answers = {
+      "*1\r\n$13\r\n5 3 0 0 0 1 0\r\n",
+      "*2\r\n$9\r\n5 4 0 0 0\r\n$10\r\npassed 3 0\r\n",
+      "*2\r\n$9\r\n5 5 1 1 0\r\n$11\r\ncounted 5 1\r\n", -- the fourth has failed
+      "*2\r\n$9\r\n5 7 0 0 0\r\n$10\r\npassed 6 0\r\n",
+      "*1\r\n$4\r\nleft\r\n",
+    }
+    local b = member("a", 2, { ttl = 200000, connect = function(callback)
+      callback(nil, {
+        read_start = function(_, f)
+          on_read = f
+        end,
+        write = function(_, data)
+          on_read(nil, data:find "HELLO" and greeting or table.remove(answers, 1))
+        end,
+        close = function() end,
+      })
+    end })
+    local log = {}
+    support.co(function()
+      for _ = 1, 3 do
+        support.add(log, b:wait() .. " " .. b.generation)
+      end
+    end)
+    local timer = uv.new_timer()
+    timer:start(1, 1, function()
+      local read = b.n_arrived == 1 and on_read or function() end
+      read(nil, ">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$4\r\n5 5 \r\n")
+    end)
+    redis.run_until(function()
+      return #log == 3
+    end)
+    timer:close()
+    assert.are.same({ "0 4", "1 6", "0 7" }, log)
   end)
 
   -- }===

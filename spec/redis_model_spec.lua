@@ -109,8 +109,8 @@ end
 
 local function connect(server)
   local tcp, replies = uv.new_tcp(), {}
-  local parse = protocol.reader()
   local connected
+  local buffer = ""
   tcp:connect(redis.LOOPBACK, server.port, function(err)
     assert(not err, err)
     connected = true
@@ -119,23 +119,33 @@ local function connect(server)
     return connected
   end)
   tcp:read_start(function(_, data)
-    if data then
-      assert(not parse(data, function(value)
-        replies[#replies + 1] = value
-      end))
+    buffer = buffer .. (data or "")
+    local rest, value = protocol.parse(buffer, 1, 1)
+    while rest do
+      buffer = buffer:sub(rest)
+      replies[#replies + 1] = value
+      rest, value = nil, nil
+      if buffer ~= "" then
+        rest, value = protocol.parse(buffer, 1, 1)
+      end
     end
   end)
   return function(words)
     if not words then
       return tcp:close()
     end
+    for i, word in ipairs(words) do
+      words[i] = type(word) == "number" and ("%.0f"):format(word) or word
+    end
     tcp:write(protocol.encode(words))
     redis.run_until(function()
       return replies[1] ~= nil
     end)
     local reply = table.remove(replies, 1)
-    assert(type(reply) ~= "table" or not reply.error, type(reply) == "table" and reply.error)
-    return reply
+    if type(reply) == "table" and reply.error then
+      error(reply.error, 0)
+    end
+    return tonumber(reply) or reply
   end
 end
 
@@ -160,9 +170,13 @@ describe("the script of barrier.redis", function()
   end)
 
   local FIELD = [=[
-    local s = cmsgpack.unpack(redis.call('HGET', KEYS[1], ''))
+    local packed = redis.call('HGET', KEYS[1], '')
+    local head = { struct.unpack('>dddddd', packed) }
+    local s = cmsgpack.unpack(packed:sub(head[7]))
+    s.generation, s.count, s.silent = head[2], head[4], head[5]
     s[ARGV[1]] = tonumber(ARGV[2] or s[ARGV[1]])
-    redis.call('HSET', KEYS[1], '', cmsgpack.pack(s))
+    head[2], head[4] = s.generation, s.count
+    redis.call('HSET', KEYS[1], '', struct.pack('>dddddd', unpack(head, 1, 6)) .. cmsgpack.pack(s))
     return tostring(s[ARGV[1]])
   ]=]
 
@@ -448,7 +462,7 @@ describe("the script of barrier.redis", function()
   redis.it("gives no seat back to a member that is gone and refused", function()
     local a, b = caller("seats", "a", 1), caller("seats", "b", 1)
     a.call()
-    command { "HSET", a.key, "a", "i -1 0" }
+    command { "HSET", a.key, "a", "i -1 900 0" }
     field(a.key, "members", 0)
     assert.are.equal("standing", b.call()[1])
     assert.are.same({ "refused", "all 1 seats are taken" }, a.call())
@@ -483,7 +497,7 @@ describe("the script of barrier.redis", function()
     assert.are.same({ "passed", 0, 0 }, a.outcome "1 wait 0 0")
     a.answered, a.low = 9, 9
     a.outcome "9 wait 0 8"
-    assert.are.equal("i 9 9:8:0", (command { "HGET", a.key, "a" }:gsub("^i %d+", "i")))
+    assert.are.equal("i 900 9 9:8:0", (command { "HGET", a.key, "a" }:gsub("^i %d+", "i")))
   end)
 
   redis.it("keeps for a while which members of a crowd are missing", function()
@@ -523,10 +537,37 @@ describe("the script of barrier.redis", function()
     assert.are.same({ "failed", 0, "bb is gone" }, a.outcome "1 wait 0 0")
   end)
 
+  redis.it("tells each request of a call what those after it have brought about", function()
+    local a = caller("batch", "a", 2)
+    a.call()
+    local function answers(...)
+      local reply = command { "EVALSHA", sha, 1, a.key, "a", "i", 900, 2, "",
+        ("call %.0f 0 0 1"):format(a.epoch), ... }
+      table.remove(reply, 1)
+      return reply
+    end
+    assert.are.same({ "passed 0 0", "passed 0 1", "counted 1 0" },
+      answers("1 wait 0 0", "2 wait 0 0", "3 wait 0 0"))
+    assert.are.same({ "passed 1 1", "failed 2 r", "" },
+      answers("4 wait 0 1", "5 wait 0 2", "6 reset 0 "))
+  end)
+
+  redis.it("goes by the shortest ttl of those that are there", function()
+    local a, b = caller("ttls", "a", 2), caller("ttls", "b", 2)
+    a.ttl, b.ttl = 900000, 300
+    a.call()
+    b.call()
+    assert.are.equal(300, field(a.key, "ttl"))
+    b.call(nil, "leave")
+    field(a.key, "clock", field(a.key, "clock") + 300)
+    a.beat()
+    assert.are.equal(900000, field(a.key, "ttl"))
+  end)
+
   redis.it("forgets a member long after it is gone", function()
     local a = caller("purge", "a", 2)
     a.call()
-    command { "HSET", a.key, "b", "i -1000 7" }
+    command { "HSET", a.key, "b", "i -1000 900 7" }
     for _, more in ipairs { 0, 2000 } do
       field(a.key, "clock", 20 * 300 + more)
       field(a.key, "ttl", 300)
@@ -534,6 +575,29 @@ describe("the script of barrier.redis", function()
       a.beat()
       assert.are.equal(more == 0 and 1 or 0, command { "HEXISTS", a.key, "b" })
     end
+  end)
+
+  redis.it("refuses nobody while all that have seats may have died", function()
+    local a, b = caller("doubt", "a", 1), caller("doubt", "b", 1)
+    local function refusal()
+      local ok, err = pcall(b.call)
+      return ok and err[1] or err
+    end
+    a.ttl, b.ttl = 900000, 900000
+    a.call()
+    local now = os.time() * 1000
+    field(a.key, "seen", now - 899000)
+    assert.are.equal("refused", refusal()) -- a beat may come late
+    field(a.key, "seen", now - 902000)
+    assert.are.equal("TRYAGAIN all 1 seats are taken", refusal())
+    assert.are.equal("TRYAGAIN all 1 seats are taken", refusal())
+    field(a.key, "clock", field(a.key, "doubt"))
+    a.beat()
+    assert.are.equal("refused", refusal()) -- it is alive
+    field(a.key, "seen", now - 902000)
+    assert.are.equal("TRYAGAIN all 1 seats are taken", refusal())
+    field(a.key, "clock", field(a.key, "doubt"))
+    assert.are.equal("standing", refusal())
   end)
 
   redis.it("moves the clock of the barrier by a third of ttl at most, and never back", function()

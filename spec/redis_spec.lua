@@ -150,9 +150,13 @@ describe("barrier.redis", function()
   end)
 
   it_redis("counts several waits of one object as several arrivals", function()
-    local a, log = member("a", 3, { ttl = 600000 }), {} -- no beat helps
+    local a, log = joined(member("a", 3, { ttl = 600000 })), {} -- no beat helps
     for i = 1, 3 do
       a:wait(support.listener(log, "wait " .. i))
+      if i == 1 then
+        arrived(a, 1)
+        assert.are.equal(1, a.n_waiting)
+      end
     end
     assert.are.same({ "wait 1 0", "wait 2 1", "wait 3 2" }, until_logged(log, 3))
   end)
@@ -293,6 +297,20 @@ describe("barrier.redis", function()
     assert.is_true(waiter:is_closing())
     arrived(a, 0)
     assert.are.same({ "closed" }, log)
+  end)
+
+  it_redis("does not pass the others with a wait that could not suspend", function()
+    local a, b, log = joined(member("a", 2)), member("b", 2), {}
+    b:wait(support.listener(log, "b"))
+    arrived(joined(b), 1)
+    assert.has_error(function()
+      a:wait()
+    end)
+    redis.run_for(30)
+    assert.are.same({}, log)
+    a:wait(support.listener(log, "a"))
+    until_logged(log, 2)
+    assert.are.same({ 1, 1 }, { a.generation, b.generation })
   end)
 
   it_redis("counts nobody whose wait could not suspend", function()
@@ -467,6 +485,18 @@ describe("barrier.redis", function()
     assert.are.equal("", (held:gsub("%s", "")))
   end)
 
+  it_redis("does not count what waits after it was closed", function()
+    local a, b, log = joined(member("a", 2)), member("b", 2), {}
+    b:wait(support.listener(log, "b"))
+    arrived(joined(b), 1)
+    close(a)
+    a:wait(support.listener(log, "a"))
+    assert.are.same({
+      "a BrokenBarrierError: barrier broken: the barrier is closed",
+      "b BrokenBarrierError: barrier broken: a has left",
+    }, until_logged(log, 2))
+  end)
+
   -- }===
 
   it_redis("says in barrier.stuck() which members are missing, as last heard", function()
@@ -583,7 +613,8 @@ describe("barrier.redis", function()
 
   it_redis("is found under another name", function()
     local process = run [[
-      for _, name in ipairs { "", ".await", ".redis", ".redis_script", ".redis_connection" } do
+      for _, name in ipairs { "", ".await", ".redis", ".redis_script", ".redis_connection",
+        ".redis_member" } do
         package.preload["vendor" .. name] = package.searchpath and function(...)
           return assert(loadfile(package.searchpath("barrier" .. name, package.path)))(...)
         end

@@ -68,6 +68,12 @@ function M.check()
   end
 end
 
+---Whether the running coroutine would be suspended by a wait, or that would raise an error.
+---@return boolean
+function M.can_wait()
+  return isyieldable() and not (M.has_stopped and core.cancel_next((coroutine.running())))
+end
+
 ---The coroutine has ended: it will not wait any more.
 ---@param co thread
 ---@return boolean was_cancelled

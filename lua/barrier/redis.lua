@@ -3,15 +3,15 @@ local prefix = (...):gsub("[^.]+$", "")
 local barrier = require(prefix:sub(1, -2))
 local await = require(prefix .. "await")
 local uv = require(prefix .. "environment").luv()
-local Member = require(prefix .. "redis_connection")
-local is_callable, has_left = await.is_callable, Member.has_left
+local Member = require(prefix .. "redis_member")
+local is_callable = await.is_callable
 
 local M = { release = Member.release }
 
 -- {=== arguments ===
 
 local MAX_BYTES, MAX_REASON, MAX_INTEGER = 1000, 10000, 2 ^ 31 - 1
-local MAX_CARRIED = 500 -- requests in one call
+local LETTERS = { ["nil"] = "0", string = "s", number = "n", boolean = "t" } -- of an abort's reason
 local CALLABLE = "callback must be callable, got %s"
 
 local function is_integer(value, least, most)
@@ -42,303 +42,49 @@ end
 
 -- }===
 
--- {=== what a wait comes to ===
+-- {=== the URL ===
 
----By the first byte of a reason: its message, and how to read the rest.
-local REASONS = {
-  r = { "barrier reset" },
-  b = { "barrier broken", tostring },
-  ["0"] = { "barrier aborted" },
-  s = { "barrier aborted", tostring },
-  n = { "barrier aborted", tonumber },
-  t = { "barrier aborted", function(text) return text == "true" end },
-}
-local LETTERS = { ["nil"] = "0", string = "s", number = "n", boolean = "t" } -- of an abort's reason
+local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
+  .. "unix://[[USER]:PASSWORD@]/PATH"
 
----The members that have not arrived, as last heard: "missing: a, b and 3 others; 1 seat is empty".
-local function missing(self)
-  local names, empty, parts = self.names, self.empty, {}
-  if names[1] then
-    local others = self.absent - #names
-    parts[1] = "missing: " .. table.concat(names, ", ")
-      .. (others > 0 and (" and %d other%s"):format(others, others == 1 and "" or "s") or "")
-  end
-  if empty > 0 then
-    parts[#parts + 1] = empty == 1 and "1 seat is empty" or empty .. " seats are empty"
-  end
-  return parts[1] and ", " .. table.concat(parts, "; ") or ""
+local function decoded(s)
+  return (s:gsub("%%(%x%x)", function(digits)
+    return string.char(tonumber(digits, 16))
+  end))
 end
 
----What a wait passes on; generation and epoch of the object are those of this wait from now on.
----@return barrier.Error? err
----@return any position
-local function deliver(self, result)
-  local epoch, generation = result.epoch, result.generation
-  if epoch and (epoch > self.epoch or generation > self.generation) then
-    self.epoch, self.generation = epoch, generation
+---@return { host?: string, port: integer, path?: string, hello: string, database: string }?
+---@return string? problem which never shows the URL: there may be a password in it
+local function read_url(url)
+  local scheme, login, place = url:match "^(%a+)://(.-)([^@]*)$"
+  local user, password = (login or ""):match "^([^:]*):(.*)@$"
+  local path = scheme == "unix" and place:match "^/.+$"
+  local authority, database = (place or ""):match "^([^/?#]+)/?(%d*)$"
+  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
+  if not host then
+    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
   end
-  if result.position then
-    return nil, result.position
+  if scheme == "rediss" then
+    return nil, FORMS .. "; for TLS see the option connect"
+  elseif not (path or scheme == "redis" and host) or login ~= "" and not password then
+    return nil, FORMS
   end
-  result.epoch, result.generation = epoch or self.epoch, generation or self.generation
-  result.barrier = self.object
-  return setmetatable(result, barrier[result.name])
-end
-
----The party of a request goes on in the next turn, if it still waits.
-local function settle(request, result)
-  local wait = request.wait
-  if wait then
-    request.wait, wait.result = nil, result
-    if wait.inner.n_waiting > 0 then
-      wait.inner:arrive()
-    elseif wait.alarm then
-      wait.alarm:close()
-    end
+  port, database = tonumber(port) or 6379, database ~= "" and database or "0"
+  if port < 1 or port > 65535 then
+    return nil, "the port in url must be from 1 to 65535"
+  elseif tonumber(database) > 2 ^ 31 - 1 then
+    return nil, "the database in url must be an integer >= 0 and < 2^31"
   end
-end
-
-local function timed_out(wait, text, names)
   return {
-    name = "TimeoutError", timeout = wait.timeout, missing = names,
-    message = ("wait timed out after %d ms, %s"):format(wait.timeout, text),
+    host = host, port = port, path = path and decoded(path), database = database,
+    hello = Member.encode(password and { "HELLO", "3", "AUTH",
+      decoded(user ~= "" and user or "default"), decoded(password) } or { "HELLO", "3" }),
   }
 end
 
 -- }===
 
--- {=== requests ===
-
----What an object is made of. At most one call is under way. It carries all requests that Redis has
----not answered or that may have an outcome; so the call after a lost connection is like any other.
----@class barrier.RedisMember
----@field [string] any
-Member.__index = Member
-
----@class barrier.RedisRequest
----@field kind "wait"|"withdraw"|"cancel"|"abort"|"reset" it waits; its time has passed; it has left
----@field argument? string|integer a reason; or the generation that it takes for the one under way
----@field silent? 1 it arrives and does not wait
----@field wait? table its party, until that has its result: at `inner`, a local barrier of two
----@field counted? integer the generation in which it was counted
----@field [string] any
-
----@return barrier.RedisRequest
-function Member:submit(kind, argument, wait, silent)
-  local request = {
-    number = self.next, kind = kind, argument = argument, wait = wait, silent = silent,
-  }
-  self.next = self.next + 1
-  self.silence = self.silence < 9 and self.silence or 0
-  if wait or not self.ended then
-    table.insert(self.requests, request)
-    self:soon()
-  end
-  return request
-end
-
----Sends what there is in the next turn of the loop.
-function Member:soon()
-  if not self.is_due then
-    self.is_due = true
-    await.turn(self.object, nil, function()
-      self.is_due = false
-      if self.ended then
-        self:fail_all(self.ended)
-      elseif self:is_idle() and not has_left() then
-        self:open()
-      end
-      self:sync()
-      self:tidy()
-    end)
-  end
-end
-
----A party that waits, or with `silent` only arrives.
-function Member:wait(timeout, silent)
-  local wait = { member = self, inner = barrier.new(2), timeout = timeout }
-  await.owners[wait.inner] = self.object
-  local request = self:submit("wait", nil, wait, silent)
-  wait.alarm = timeout and wait.inner:await_trip(timeout, function(err)
-    if err and (request.was_sent or self.head) then
-      request.kind, self.beats = "withdraw", true -- Redis is asked whether it has passed
-      self:soon()
-    elseif err then
-      self:leave(request, timed_out(wait, "Redis has not answered"
-        .. (self.problem and " (" .. self.problem .. ")" or ""), {}))
-    end
-  end)
-  return wait
-end
-
----The party of a request leaves. What Redis may have counted is withdrawn.
-function Member:leave(request, result)
-  settle(request, result)
-  request.kind, request.is_over = "cancel", not request.was_sent
-  if not self:is_idle() then
-    self:soon()
-  end
-end
-
----All waits fail.
-function Member:fail_all(reason)
-  for _, request in ipairs(self.requests) do
-    if request.wait then
-      self:leave(request, request.kind == "withdraw" and timed_out(request.wait, reason, {})
-        or { name = "BrokenBarrierError", message = "barrier broken", reason = reason })
-    end
-  end
-end
-
----Takes out the parties that have left by themselves: cancelled, closed, resumed by something else,
----or without having been suspended. Forgets what is over. Keeps the loop alive as long as there is
----something to wait for.
-function Member:tidy()
-  local requests = {}
-  for _, request in ipairs(self.requests) do
-    if request.wait and request.wait.inner.n_waiting == 0 then
-      self:leave(request, {})
-    end
-    requests[#requests + 1] = not request.is_over and request or nil
-  end
-  self.requests = requests
-  if self.timer then
-    local busy = self.leaving or requests[1] and self.silence < 9 and not self:is_idle()
-    self.timer[busy and "ref" or "unref"](self.timer)
-  end
-end
-
--- }===
-
--- {=== what Redis says ===
-
----Sends what Redis has not answered, and asks for outcomes, once the last call is answered.
-function Member:sync()
-  self.again = true
-  if not self.head or self.purpose then
-    return
-  end
-  self:tidy()
-  local words, carried = { "" }, {}
-  for _, request in ipairs(self.last_epoch > 0 and self.requests or {}) do
-    local is_known = request.kind == "wait" and request.counted == self.last_generation
-    if not is_known and #carried < MAX_CARRIED then
-      request.was_sent, request.argument = true, request.argument or self.generation
-      carried[#carried + 1] = request
-      words[#words + 1] = ("%d %s %d "):format(request.number, request.kind, request.silent or 0)
-        .. request.argument
-    end
-  end
-  self.again = self.last_epoch == 0 or #carried == MAX_CARRIED
-  local purpose = self.leaving and not self.again and "leave" or self.beats and "beat" or "call"
-  local low = self.requests[1] and self.requests[1].number or self.next
-  words[1] = ("%s %.0f %.0f %d %d"):format(purpose, self.last_epoch, self.last_generation,
-    self.answered, low)
-  self.carried, self.beats = carried, false
-  self:call(purpose, words)
-end
-
----Redis has answered a call, see redis_script.lua.
-function Member:on_answer(purpose, answer)
-  self.silence, self.attempts, self.problem = 0, 0, nil
-  local word, reason, n = tostring(answer[1]), tostring(answer[2]), {}
-  for digits in word:gmatch "%d+" do
-    n[#n + 1] = #digits < 16 and tonumber(digits) or nil
-  end
-  if purpose == "leave" then
-    return self:stop()
-  elseif word == "refused" or word == "replaced" then
-    self.ended = self.ended or word == "replaced" and reason or nil
-    return self:refuse(reason)
-  elseif not n[5] then
-    return self:lose(Member.NO_REDIS)
-  end
-  self.last_epoch, self.last_generation, self.n_arrived, self.n_waiting = n[1], n[2], n[3], n[4]
-  self.broken = n[5] == 1
-  if self.epoch == 0 then
-    self.epoch, self.generation = self.last_epoch, self.last_generation
-  end
-  if n[7] then
-    self.empty, self.absent, self.names = n[6], n[7], {}
-    for i = #self.carried + 2, #answer do
-      local name = tostring(answer[i])
-      self.names[#self.names + 1] = #self.names < 8 and name ~= self.member and name or nil
-    end
-  end
-  for i, request in ipairs(self.carried) do
-    local outcome, at, value = tostring(answer[i + 1]):match "^(%a+) ?(%-?%d*) ?(.*)$"
-    self:learn(request, outcome, tonumber(at) or 0, value)
-  end
-  self:tidy()
-  for _, request in ipairs(self.requests) do
-    self.again = self.again or request.counted and request.counted < self.last_generation
-  end
-  if self.again then
-    self:sync()
-  end
-end
-
----Learns what has become of a request.
-function Member:learn(request, word, generation, value)
-  self.answered = math.max(self.answered, request.number)
-  if word == "counted" and (not request.silent or request.kind == "cancel") then
-    request.counted, request.position = generation, tonumber(value) or 0
-    return
-  end
-  local wait, result = request.wait, { epoch = self.last_epoch, generation = generation + 1 }
-  if word == "failed" then
-    local kind = REASONS[value:sub(1, 1)] or REASONS.r
-    result.name, result.message = "BrokenBarrierError", kind[1]
-    result.reason = kind[2] and kind[2](value:sub(2))
-  elseif word == "passed" or word == "counted" then
-    result.position, result.epoch = tonumber(value) or 0, word == "passed" and result.epoch or nil
-  elseif word == "withdrawn" and wait and wait.timeout then
-    result = timed_out(wait, ("%d of %d had arrived%s"):format(self.n_arrived + 1, self.parties,
-      missing(self)), self.names)
-  elseif wait then
-    return self:lose(Member.NO_REDIS)
-  end
-  request.is_over = true
-  settle(request, result)
-end
-
----A trip or a failure was published: "EPOCH GENERATION " and a reason, if it has failed.
-function Member:on_message(message)
-  local epoch, generation, reason = message:match "^(%d+) (%d+) (.*)$"
-  generation = tonumber(generation)
-  if not generation or tonumber(epoch) ~= self.last_epoch then
-    return self:sync()
-  end
-  self.last_generation = math.max(self.last_generation, generation + 1)
-  self.n_arrived, self.n_waiting = 0, 0
-  local word = reason == "" and "passed" or "failed"
-  for _, request in ipairs(self.requests) do
-    if request.counted == generation and not request.is_over then
-      self:learn(request, word, generation, reason == "" and request.position or reason)
-    end
-  end
-  self:tidy()
-  if reason ~= "" then
-    self:sync()
-  end
-end
-
----Redis refuses this member: nothing is sent until there is another request.
-function Member:refuse(reason)
-  self:disconnect()
-  self:fail_all(reason)
-  for _, request in ipairs(self.requests) do
-    request.is_over = request.is_over or request.kind ~= "cancel"
-  end
-  if self.leaving then
-    return self:stop()
-  end
-  self:tidy()
-end
-
--- }===
-
--- {=== making one ===
+-- {=== a member ===
 
 local function token()
   local bytes = uv.random and uv.random(12) or uv.hrtime() .. "-" .. uv.os_getpid()
@@ -347,18 +93,22 @@ local function token()
   end))
 end
 
----@param endpoint table see Member.read_url
+---@param options barrier.RedisOptions
+---@param endpoint table see `read_url`
+---@return barrier.RedisMember
 local function new_member(name, parties, options, endpoint)
   local instance = token()
   return setmetatable({
     name = name, parties = parties, run = options.run or "", ttl = options.ttl or 10000,
     member = options.member
-      or ("%s:%d:%s"):format(uv.os_gethostname(), uv.os_getpid(), instance:sub(1, 6)),
+      or ("%s:%d:%s"):format(uv.os_gethostname(), uv.os_getpid(), instance:sub(1, 10)),
     endpoint = endpoint, connect = options.connect, instance = instance,
     -- Names may have any bytes, but the first } ends a hash tag.
     key = "barrier:{" .. name:gsub("[%%{}]", { ["%"] = "%25", ["{"] = "%7B", ["}"] = "%7D" })
       .. "}",
-    requests = {}, next = 1, answered = 0, -- the highest number that Redis has answered
+    requests = {}, carried = {}, -- those without an outcome; those of the last call
+    spare = {}, -- at most one barrier for the next request
+    next = 1, answered = 0, -- the next number; the highest that Redis has answered
     epoch = 0, generation = 0, last_epoch = 0, last_generation = 0, -- of the last wait; last heard
     n_arrived = 0, n_waiting = 0, broken = false, names = {}, absent = 0, empty = 0, -- last heard
     silence = 0, attempts = 0, -- thirds of `ttl` without an answer; connections
@@ -427,24 +177,29 @@ function Redis:wait(timeout, callback, ...)
     check(callback == nil, 2, "wait", "nothing comes after the callback")
     timeout, callback = nil, timeout
   end
-  check(timeout == nil or is_integer(timeout, 0, 2 ^ 53), 1, "wait",
-    "timeout must be an integer >= 0, in milliseconds, got %s", shown(timeout))
-  check(callback == nil or is_callable(callback), 2, "wait", CALLABLE, type(callback))
-  check(select("#", ...) == 0 or (...) == nil, 3, "wait", "nothing comes after the callback")
-  local wait = member:wait(timeout)
-  if callback ~= nil then
-    wait.waiter = wait.inner:wait(function()
-      callback(deliver(member, wait.result))
-    end)
-    return setmetatable({ [PRIVATE] = wait }, Waiter)
+  if timeout ~= nil or callback ~= nil or ... then
+    check(timeout == nil or is_integer(timeout, 0, 2 ^ 53), 1, "wait",
+      "timeout must be an integer >= 0, in milliseconds, got %s", shown(timeout))
+    check(callback == nil or is_callable(callback), 2, "wait", CALLABLE, type(callback))
+    check((...) == nil, 3, "wait", "nothing comes after the callback")
   end
-  local ok, err = try(wait.inner.wait, wait.inner)
+  local request = member:wait(timeout, 0, callback ~= nil or await.can_wait())
+  local inner = request.inner
+  if callback ~= nil then
+    local waiter = inner:wait(function()
+      callback(member:deliver(request.result, inner))
+    end)
+    request.is_begun = true
+    return setmetatable({ [PRIVATE] = { waiter = waiter, member = member } }, Waiter)
+  end
+  request.is_begun = true
+  local ok, err = try(inner.wait, inner)
   local position
   if ok then
-    err, position = deliver(member, wait.result)
+    err, position = member:deliver(request.result, inner)
   else
     member:tidy() -- it was cancelled, or could not be suspended
-    err = getmetatable(err) == barrier.CancelledError and deliver(member, err) or err
+    err = getmetatable(err) == barrier.CancelledError and member:deliver(err) or err
   end
   if err then
     error(err, 0)
@@ -468,13 +223,14 @@ end
 function Redis:arrive(callback)
   local member = private(self, "arrive")
   check(callback == nil or is_callable(callback), 1, "arrive", CALLABLE, type(callback))
-  local wait = member:wait(nil, 1)
-  wait.inner:wait(function()
-    local err = deliver(member, wait.result)
+  local request = member:wait(nil, 1, true)
+  request.inner:wait(function()
+    local err = member:deliver(request.result, request.inner)
     if callback ~= nil then
       callback(err)
     end
   end)
+  request.is_begun = true
 end
 
 ---Breaks the barrier: until it is reset, every wait, in whatever process, fails with a
@@ -487,13 +243,13 @@ function Redis:abort(reason)
     .. "expected, got %s", type(reason))
   check(#text <= MAX_REASON, 1, "abort", "the reason must have at most %d bytes, not %d",
     MAX_REASON, #text)
-  member:submit("abort", letter .. text)
+  member:submit { kind = "abort", silent = 0, argument = letter .. text }
 end
 
 ---Returns the barrier to its empty state. Every waiting party, in whatever process, gets a
 ---`barrier.BrokenBarrierError`.
 function Redis:reset()
-  private(self, "reset"):submit("reset", "")
+  private(self, "reset"):submit { kind = "reset", silent = 0, argument = "" }
 end
 
 ---Takes a coroutine of this process out of the barrier. Its wait raises a `barrier.CancelledError`
@@ -504,7 +260,7 @@ function Redis:cancel(co)
   local member = private(self, "cancel")
   check(type(co) == "thread", 1, "cancel", "coroutine expected, got %s", type(co))
   for _, request in ipairs(member.requests) do
-    if request.wait and request.wait.inner:cancel(co) then
+    if request.inner and request.inner:cancel(co) then
       member:tidy()
       return true
     end
@@ -605,7 +361,7 @@ function M.new(name, parties, options)
     local problem = OPTIONS[key](value)
     check(not problem, 3, "redis", "option '%s' must %s", key, problem)
   end
-  local endpoint, problem = Member.read_url(options.url or os.getenv "REDIS_URL"
+  local endpoint, problem = read_url(options.url or os.getenv "REDIS_URL"
     or "redis://127.0.0.1:6379/0")
   check(endpoint, 3, "redis", "%s%s", problem, options.url and "" or " (in $REDIS_URL)")
   local member = new_member(name, parties, options, endpoint)
@@ -619,7 +375,7 @@ end
 ---@param b barrier.Redis
 ---@return string
 function M.describe(b)
-  return tostring(b) .. missing(private(b, "describe"))
+  return tostring(b) .. private(b, "describe"):missing()
 end
 
 -- }===

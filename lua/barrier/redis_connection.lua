@@ -5,115 +5,76 @@ local prefix = (...):gsub("[^.]+$", "")
 local script = require(prefix .. "redis_script")
 local environment = require(prefix .. "environment")
 local uv = environment.luv()
+local byte, find, sub = string.byte, string.find, string.sub
 
 ---@class barrier.RedisMember
----@field link? { stream?: table } the connection that is there, or being made
+---@field endpoint table see `read_url` in redis.lua
+---@field link? { stream?: table, buffer: string } the connection that is there, or being made
 ---@field greetings integer how many commands of the greeting Redis has not answered
 ---@field head? string of each call, once it is greeted: the words that are always the same
 ---@field purpose? string of the call that Redis has not answered
 ---@field silence integer thirds of `ttl` without an answer
 ---@field [string] any
-local Member = { has_left = environment.core().has_left } -- then no handle may be made or started
-
--- {=== the URL ===
-
-local FORMS = "url must be redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or "
-  .. "unix://[[USER]:PASSWORD@]/PATH"
-
-local function decoded(s)
-  return (s:gsub("%%(%x%x)", function(digits)
-    return string.char(tonumber(digits, 16))
-  end))
-end
-
----@return { host?: string, port: integer, path?: string, hello: table, database: integer }?
----@return string? problem which never shows the URL: there may be a password in it
-function Member.read_url(url)
-  local scheme, login, place = url:match "^(%a+)://(.-)([^@]*)$"
-  local user, password = (login or ""):match "^([^:]*):(.*)@$"
-  local path = scheme == "unix" and place:match "^/.+$"
-  local authority, database = (place or ""):match "^([^/?#]+)/?(%d*)$"
-  local host, port = (authority or ""):match "^%[([%x:.]+)%]:?(%d*)$"
-  if not host then
-    host, port = (authority or ""):match "^([^:%[%]]+):?(%d*)$"
-  end
-  if scheme == "rediss" then
-    return nil, FORMS .. "; for TLS see the option connect"
-  elseif not (path or scheme == "redis" and host) or login ~= "" and not password then
-    return nil, FORMS
-  end
-  port, database = tonumber(port) or 6379, tonumber(database) or 0
-  if port < 1 or port > 65535 then
-    return nil, "the port in url must be from 1 to 65535"
-  elseif database > 2 ^ 31 - 1 then
-    return nil, "the database in url must be an integer >= 0 and < 2^31"
-  end
-  return {
-    host = host, port = port, path = path and decoded(path), database = database,
-    hello = password and { "HELLO", 3, "AUTH", decoded(user ~= "" and user or "default"),
-      decoded(password) } or { "HELLO", 3 },
-  }
-end
-
--- }===
+local Member = {}
+Member.__index = Member
+Member.has_left = environment.core().has_left -- then no handle may be made or started
 
 -- {=== the protocol ===
 
 local MAX_BYTES, MAX_ITEMS, MAX_DEPTH = 2 ^ 16, 2 ^ 10, 8
 Member.NO_REDIS = "what answers there does not speak Redis's protocol"
 
----@param words (string|number)[]
+---@param words string[] they are changed
 ---@return string
 local function packed(words)
-  local parts = {}
-  for i, word in ipairs(words) do
-    word = type(word) == "number" and ("%.0f"):format(word) or word
-    parts[i] = "$" .. #word .. "\r\n" .. word .. "\r\n"
+  for i = 1, #words do
+    words[i] = "$" .. #words[i] .. "\r\n" .. words[i] .. "\r\n"
   end
-  return table.concat(parts)
+  return table.concat(words)
 end
 
----@param words (string|number)[]
+---@param words string[] they are changed
 ---@return string
 function Member.encode(words)
   return "*" .. #words .. "\r\n" .. packed(words)
 end
 
-local function integer(line)
-  return #line < 17 and line:find "^[+-]?%d+$" and tonumber(line) or error(Member.NO_REDIS, 0)
-end
-
-local LINES = { -- by their first byte, what is on a line alone
-  [":"] = integer,
-  ["+"] = tostring,
-  ["-"] = function(line) return { error = line } end,
-  ["_"] = function() return false end,
+local BULK, PUSH = ("$>"):byte(1, 2)
+local LISTS = { [("*"):byte()] = 1, [PUSH] = 1, [("%"):byte()] = 2 } -- items for each counted
+local LINES = { -- what is on a line alone
+  [("+"):byte()] = tostring,
+  [(":"):byte()] = tostring,
+  [("-"):byte()] = function(line) return { error = line } end,
+  [("_"):byte()] = function() return false end,
 }
-local LISTS = { ["*"] = 1, [">"] = 1, ["%"] = 2 } -- items for each counted
+
+local function length(digits, most)
+  local n = #digits < 9 and tonumber(digits)
+  return n and n >= 0 and n <= most and n % 1 == 0 and n or error(Member.NO_REDIS, 0)
+end
 
 ---Reads a value at `at`. Raises an error if that is none.
 ---@return integer? rest where the next one begins; nil if this one has not come in full
----@return any value a string, integer, array, error { error = text }, push { push = true, ... };
----false for null
-local function parse(buffer, at, depth)
-  local kind, line, rest = buffer:match("^([-:+_$*>%%])([^\r]*)\r\n()", at)
-  if depth > MAX_DEPTH or not kind and buffer:find("^[^-:+_$*>%%]", at) then
+---@return any value a string, array, error { error = text }, push { push = true, ... }; false for
+---null
+function Member.parse(buffer, at, depth)
+  local kind, eol = byte(buffer, at), find(buffer, "\r\n", at, true)
+  if depth > MAX_DEPTH or kind and not (kind == BULK or LISTS[kind] or LINES[kind]) then
     error(Member.NO_REDIS, 0)
-  elseif not kind then
+  elseif not eol then
     return nil
+  end
+  local line, rest = sub(buffer, at + 1, eol - 1), eol + 2
+  if kind == BULK then
+    local last = eol + 1 + length(line, MAX_BYTES)
+    return #buffer >= last + 2 and last + 3 or nil, sub(buffer, rest, last)
   elseif LINES[kind] then
     return rest, LINES[kind](line)
   end
-  local n = integer(line)
-  if n < 0 or n > (LISTS[kind] and MAX_ITEMS or MAX_BYTES) then
-    error(Member.NO_REDIS, 0)
-  elseif kind == "$" then
-    local after = rest + n + 2
-    return #buffer >= after - 1 and after or nil, buffer:sub(rest, rest + n - 1)
-  end
-  local list = { push = kind == ">" or nil }
-  for i = 1, n * LISTS[kind] do
-    rest, list[i] = parse(buffer, rest, depth + 1)
+  local list = {}
+  list.push = kind == PUSH or nil
+  for i = 1, length(line, MAX_ITEMS) * LISTS[kind] do
+    rest, list[i] = Member.parse(buffer, rest, depth + 1)
     if not rest then
       return nil
     end
@@ -121,19 +82,24 @@ local function parse(buffer, at, depth)
   return rest, list
 end
 
----@return fun(data: string, on_value: fun(value: any)): string? problem takes what has arrived
-function Member.reader()
-  local buffer = ""
-  return function(data, on_value)
-    buffer = buffer .. data
-    local ok, rest, value = pcall(parse, buffer, 1, 1)
-    while ok and rest do
-      buffer = buffer:sub(rest)
-      on_value(value)
-      ok, rest, value = pcall(parse, buffer, 1, 1)
+---Takes what has arrived. It sends nothing: what is to be sent then is sent in the next turn.
+function Member:read(link, data)
+  local buffer = link.buffer .. data
+  while buffer ~= "" and self.link == link do
+    local rest = self:take_usual(buffer)
+    if not rest then
+      local ok, after, value = pcall(Member.parse, buffer, 1, 1)
+      if not ok or not after and #buffer > 2 * MAX_BYTES then
+        return self:lose(Member.NO_REDIS)
+      elseif not after then
+        break
+      end
+      rest = after
+      self:receive(value)
     end
-    return not (ok and #buffer <= 2 * MAX_BYTES) and Member.NO_REDIS or nil
+    buffer = sub(buffer, rest)
   end
+  link.buffer = buffer
 end
 
 -- }===
@@ -186,7 +152,7 @@ local function connect_to(to, attempt, callback)
 end
 
 function Member:open()
-  local link, to = {}, self.moved or self.endpoint
+  local link, to = { buffer = "" }, self.moved or self.endpoint
   self.link, self.greetings = link, 4
   local function on_connected(err, stream)
     local is_wanted = self.link == link and not link.stream and not Member.has_left()
@@ -270,18 +236,15 @@ end
 function Member:greet(link)
   catch_sigpipe()
   pcall(uv.unref, link.stream)
-  local read, encode = Member.reader(), Member.encode
+  local encode = Member.encode
   self:try(link, "read_start", function(err, data)
-    local problem = err or not data and "EOF" or read(data, function(value)
-      if self.link == link then
-        self:receive(value)
-      end
-    end)
-    if problem and self.link == link then
-      self:lose(problem)
+    if self.link == link and data and not err then
+      self:read(link, data)
+    elseif self.link == link then
+      self:lose(err or "EOF")
     end
   end)
-  self:try(link, "write", encode(self.endpoint.hello) .. encode { "SELECT", self.endpoint.database }
+  self:try(link, "write", self.endpoint.hello .. encode { "SELECT", self.endpoint.database }
     .. encode { "SUBSCRIBE", self.key } .. encode { "SCRIPT", "LOAD", script })
 end
 
@@ -323,11 +286,11 @@ function Member:receive(value)
     self.greetings = self.greetings - 1
   elseif self.greetings == 1 and type(value) == "string" then
     self.greetings, self.beats, self.head = 0, true, packed {
-      "EVALSHA", value, 1, self.key, self.member, self.instance, self.ttl, self.parties, self.run,
+      "EVALSHA", value, "1", self.key, self.member, self.instance, ("%d"):format(self.ttl),
+      ("%d"):format(self.parties), self.run,
     }
-    self:sync()
+    self:soon()
   elseif purpose then
-    self.purpose = nil
     self:on_answer(purpose, list)
   else
     self:lose(Member.NO_REDIS)
@@ -360,11 +323,11 @@ function Member:tick()
   end
   if self.leaving and self.silence > 3 then
     return self:stop() -- the lease has to run out
-  elseif is_free then
-    self.beats = true
-    self:sync()
-  elseif self.link and self.silence % 2 == 0 then
+  elseif not is_free and self.link and self.silence % 2 == 0 then
     self:lose "no answer"
+  elseif self.head then
+    self.beats = true
+    self:sync() -- or the next call is one, if there is one under way
   end
   self:tidy()
 end

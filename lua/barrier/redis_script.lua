@@ -1,5 +1,5 @@
 ---What Redis runs for each call of a member: it keeps a barrier, and decides. The key is a hash.
----Its field '' is the state, packed; a member's is "INSTANCE LEASE LAST N:GENERATION:POSITION ...":
+---Its field '' is the state; a member's is "INSTANCE LEASE TTL LAST N:GENERATION:POSITION ...":
 ---when its lease ends on the barrier's clock, or after a minus when that was noticed; the number of
 ---its last request; and what was counted of its arrivals.
 ---
@@ -12,15 +12,50 @@
 ---barrier stands (see `standing`), "WORD GENERATION POSITION|REASON" of each request, and names.
 return [=[
 local KEY, FIRST, call = KEYS[1], 7, redis.call
-local me, instance, ttl, parties = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local run = ARGV[5]
+local me, instance, parties = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local purpose, epoch, known, answered, low = ARGV[6]:match('^(%a+) (%d+) (%d+) (%d+) (%d+)$')
 epoch, known, answered, low = tonumber(epoch), tonumber(known), tonumber(answered), tonumber(low)
 
 local found = call('HMGET', KEY, '', me)
-local s = found[1] and cmsgpack.unpack(found[1])
-local owner, lease, last, counted = (found[2] or ''):match('^(%S+) (%S+) (%d+)(.*)$')
+local owner, lease, last, counted = (found[2] or ''):match('^(%S+) (%S+) %d+ (%d+)(.*)$')
 lease, last, counted = tonumber(lease or -1), tonumber(last or 0), counted or ''
+local is_seated = owner == instance and lease >= 0
+
+-- The state begins with what the usual call needs: epoch, generation, failed, count, silent, and 1
+-- unless it is broken or has free positions. Then all of it follows, as the last call left it that
+-- was not usual.
+local HEAD = '>dddddd'
+
+-- The usual call has to be fast: one party arrives and is counted, what was counted before has
+-- passed, and there is nothing else to do.
+if is_seated and found[1] and purpose == 'call' and #ARGV == FIRST then
+  local at, generation, failed, count, silent, is_plain, rest = struct.unpack(HEAD, found[1])
+  local number, quiet, belief = ARGV[FIRST]:match('^(%d+) wait (%d) (%d+)$')
+  local before, passed = counted:match('^ (%d+):(%d+):%d+$')
+  if number and is_plain == 1 and epoch == at and known <= generation and answered <= last
+    and tonumber(number) > last and tonumber(belief) > failed and (counted == ''
+      or before and tonumber(before) < low and tonumber(passed) < generation) then
+    local word, answer = 'counted', (' %d %d'):format(generation, count)
+    counted = (' %s:%d:%d'):format(number, generation, count)
+    count, silent = count + 1, silent + quiet
+    if count == parties then
+      call('PUBLISH', KEY, ('%.0f %d '):format(at, generation))
+      word, generation, count, silent = 'passed', generation + 1, 0, 0
+    end
+    call('HSET', KEY, me, ('%s %d %s %s%s'):format(instance, lease, ARGV[3], number, counted), '',
+      struct.pack(HEAD, at, generation, failed, count, silent, 1) .. found[1]:sub(rest))
+    return { ('%.0f %d %d %d 0'):format(at, generation, count, count - silent), word .. answer }
+  end
+end
+
+local ttl, run = tonumber(ARGV[3]), ARGV[5]
+local s
+if found[1] then
+  local _, generation, _, count, silent, _, rest = struct.unpack(HEAD, found[1])
+  s = cmsgpack.unpack(found[1]:sub(rest))
+  s.outcome = generation > s.generation and 'o' or s.outcome -- those in between have passed
+  s.generation, s.count, s.silent = generation, count, silent
+end
 
 local function save(member, holder, till, rest)
   call('HSET', KEY, member, ('%s %d%s'):format(holder, till, rest))
@@ -75,19 +110,21 @@ local function fail(reason, at)
 end
 
 -- The barrier's clock follows the server's, but never far at a time. At `due` a lease may have run
--- out: then all are looked at.
+-- out: then all are looked at. After a long silence it is in doubt who is still there.
 local function tick()
   local time = now()
-  s.clock = s.clock + math.max(0, math.min(time - s.seen, math.floor(s.ttl / 3)))
-  s.seen = time
+  local passed = time - s.seen
+  s.clock = s.clock + math.max(0, math.min(passed, math.floor(s.ttl / 3)))
+  s.seen, s.doubt = time, passed > s.ttl and s.clock + s.ttl or s.doubt
   if s.clock < s.due then
     return
   end
-  local dead = {}
+  local dead, shortest = {}, nil
   s.due = s.clock + s.ttl
   each(function(member, holder, till, rest)
     if till > s.clock then
-      s.due = math.min(s.due, till)
+      local its = tonumber(rest:match('%d+'))
+      s.due, shortest = math.min(s.due, till), math.min(shortest or its, its)
     elseif till >= 0 and member ~= me then
       dead[#dead + 1] = member
       save(member, holder, -1 - s.clock, rest)
@@ -96,13 +133,18 @@ local function tick()
     end
   end)
   local n = #dead
-  s.members = s.members - n
+  s.members, s.ttl = s.members - n, shortest or s.ttl
   table.sort(dead)
   if n > 0 then
     local others = n > 9 and n - 8 .. ' others' or dead[n]
     fail('b' .. (n == 1 and dead[1] .. ' is gone' or table.concat(dead, ', ', 1,
       math.min(n - 1, 8)) .. ' and ' .. others .. ' are gone'))
   end
+end
+
+-- Says why a member gets no seat, unless those that have theirs may all have died.
+local function refuse(reason)
+  return s.clock < s.doubt and { err = 'TRYAGAIN ' .. reason } or { 'refused', reason }
 end
 
 -- Gives this member a seat, or says why not.
@@ -112,12 +154,12 @@ local function take_seat()
   if owner and owner ~= instance and epoch > 0 then
     return { 'replaced', 'another process is ' .. me .. ' now' }
   elseif others > 0 and parties ~= s.parties then
-    return { 'refused', ('parties is %d for the others, not %d'):format(s.parties, parties) }
+    return refuse(('parties is %d for the others, not %d'):format(s.parties, parties))
   elseif others > 0 and run ~= s.run then
     local other = s.run == '' and 'a run without a name' or 'run ' .. s.run
-    return { 'refused', other .. ' is under way' }
+    return refuse(other .. ' is under way')
   elseif others >= parties and not leased then
-    return { 'refused', 'all ' .. parties .. ' seats are taken' }
+    return refuse('all ' .. parties .. ' seats are taken')
   elseif others == 0 and run == s.run and run ~= '' and s.outcome ~= '' and not leased then
     return { 'refused', s.outcome:match('^b(.*)$') or 'run ' .. run .. ' is over' }
   elseif leased and owner ~= instance then
@@ -225,12 +267,16 @@ end
 
 local function serve(is_beat)
   local answer = { '' }
-  for i = FIRST, #ARGV do
-    local number, kind, silent, argument = ARGV[i]:match('^(%d+) (%a+) (%d) (.*)$')
-    number = tonumber(number)
-    local is_new = number > last and kind ~= 'cancel'
-    answer[#answer + 1] = table.concat({ REQUESTS[kind](number, silent, argument, is_new) }, ' ')
-    last = math.max(last, number)
+  for pass = 1, 2 do -- the second one tells waits what those after them have brought about
+    for i = FIRST, #ARGV do
+      local number, kind, silent, argument = ARGV[i]:match('^(%d+) (%a+) (%d) (.*)$')
+      number = tonumber(number)
+      if pass == 1 or kind == 'wait' then
+        answer[i - FIRST + 2] = table.concat({ REQUESTS[kind](number, silent, argument,
+          number > last and kind ~= 'cancel') }, ' ')
+      end
+      last = math.max(last, number)
+    end
   end
   counted = counted:gsub(' (%d+):(%d+):%d+', function(number, generation)
     return tonumber(number) < low and tonumber(generation) < s.generation and '' or nil
@@ -244,11 +290,10 @@ local function serve(is_beat)
     return { 'left' }
   end
   s.due = math.min(s.due, s.clock + ttl)
-  save(me, instance, s.clock + ttl, (' %d%s'):format(last, counted))
+  save(me, instance, s.clock + ttl, (' %d %d%s'):format(ttl, last, counted))
   return standing(answer, is_beat)
 end
 
-local is_seated = owner == instance and lease >= 0
 local is_beat = purpose == 'beat' or not is_seated
 if purpose == 'leave' and not is_seated then
   return { 'left' }
@@ -256,7 +301,7 @@ elseif not s then
   call('DEL', KEY)
   s = { epoch = math.max(now(), epoch + 1), generation = 0, failed = -1, count = 0, silent = 0,
     free = '', broken = 0, after = '', reason = '', outcome = '', parties = parties, run = run,
-    members = 0, clock = 0, seen = 0, due = 0, ttl = ttl }
+    members = 0, clock = 0, seen = now(), doubt = 0, due = 0, ttl = ttl }
 end
 if is_beat then
   tick()
@@ -266,6 +311,7 @@ if not answer then
   compare()
   answer = serve(is_beat)
 end
-call('HSET', KEY, '', cmsgpack.pack(s))
+call('HSET', KEY, '', struct.pack(HEAD, s.epoch, s.generation, s.failed, s.count, s.silent,
+  s.broken == 0 and s.free == '' and 1 or 0) .. cmsgpack.pack(s))
 return answer
 ]=]
