@@ -400,6 +400,7 @@ describe("barrier.redis", function()
   it_redis("fails the generation when a member leaves, for a member that was busy, too", function()
     local a, b, c, log = member("a", 3), member("b", 3), member("c", 3), {}
     a:wait(support.listener(log, "a"))
+    arrived(joined(a), 1)
     joined(b)
     close(joined(c))
     local text = " BrokenBarrierError: barrier broken: c has left"
@@ -417,6 +418,7 @@ describe("barrier.redis", function()
   it_redis("fails it when a member is restarted, and refuses the old one from then on", function()
     local a, old, log = member("a", 2), member("b", 2), {}
     a:wait(support.listener(log, "a"))
+    arrived(joined(a), 1)
     joined(old)
     local new = joined(member("b", 2))
     assert.are.same({ "a BrokenBarrierError: barrier broken: b has been restarted" },
