@@ -552,6 +552,36 @@ describe("the script of barrier.redis", function()
       answers("4 wait 0 1", "5 wait 0 2", "6 reset 0 "))
   end)
 
+  redis.it("takes nothing for usual that is more than an arrival", function()
+    local function joined(name)
+      local a = caller(name)
+      a.call()
+      return a
+    end
+    local beats = joined "usual beat"
+    assert.are.equal(0, beats.call("1 wait 0 0", "beat").standing[7])
+    local gone = joined "usual gone"
+    command { "HSET", gone.key, "a", "i -1 900 0" }
+    field(gone.key, "members", 0)
+    assert.are.equal(2, gone.call("1 wait 0 0").standing[6])
+    local lost = { "failed", 0, "bRedis has lost the barrier" }
+    local other = joined "usual epoch"
+    other.epoch = other.epoch + 5
+    assert.are.same(lost, other.outcome "1 wait 0 0")
+    local forgotten = joined "usual answer"
+    forgotten.answered, forgotten.low = 1, 2
+    assert.are.same(lost, forgotten.outcome "2 wait 0 0")
+    local older = joined "usual generation"
+    older.known, lost[2] = 3, 3
+    assert.are.same(lost, older.outcome "1 wait 0 3")
+    local silent = joined "usual silent"
+    silent.call "1 wait 1 0"
+    silent.answered, silent.low = 1, 2
+    silent.call "2 wait 0 0"
+    assert.are.equal("i 900 2 1:0:0 2:0:1",
+      (command { "HGET", silent.key, "a" }:gsub("^i %d+", "i")))
+  end)
+
   redis.it("goes by the shortest ttl of those that are there", function()
     local a, b = caller("ttls", "a", 2), caller("ttls", "b", 2)
     a.ttl, b.ttl = 900000, 300
