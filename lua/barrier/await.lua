@@ -61,9 +61,14 @@ function M.stop(co)
   end
 end
 
+---Whether the next wait of the running coroutine was cancelled.
+local function is_stopped()
+  return M.has_stopped and core.cancel_next((coroutine.running()))
+end
+
 ---Raises the error in a turn, if the next wait of the running coroutine was cancelled.
 function M.check()
-  if M.has_stopped and core.cancel_next((coroutine.running())) then
+  if is_stopped() then
     M.take(M):await_trip()
   end
 end
@@ -71,7 +76,7 @@ end
 ---Whether the running coroutine would be suspended by a wait, or that would raise an error.
 ---@return boolean
 function M.can_wait()
-  return isyieldable() and not (M.has_stopped and core.cancel_next((coroutine.running())))
+  return isyieldable() and not is_stopped()
 end
 
 ---The coroutine has ended: it will not wait any more.

@@ -160,6 +160,17 @@ local try = (jit or _VERSION ~= "Lua 5.1") and pcall or function(f, ...)
   return true, f(...)
 end
 
+---The party of a request waits; `callback` gets its outcome.
+---@return barrier.Waiter
+local function call_back(member, request, callback)
+  local inner = request.inner
+  local waiter = inner:wait(function()
+    callback(member:deliver(request.result, inner))
+  end)
+  request.is_begun = true
+  return waiter
+end
+
 ---Waits until all parties have arrived, in whatever process.
 ---
 ---Each member holds a lease. If a member dies, is closed or is restarted, the wait fails with a
@@ -186,10 +197,7 @@ function Redis:wait(timeout, callback, ...)
   local request = member:wait(timeout, 0, callback ~= nil or await.can_wait())
   local inner = request.inner
   if callback ~= nil then
-    local waiter = inner:wait(function()
-      callback(member:deliver(request.result, inner))
-    end)
-    request.is_begun = true
+    local waiter = call_back(member, request, callback)
     return setmetatable({ [PRIVATE] = { waiter = waiter, member = member } }, Waiter)
   end
   request.is_begun = true
@@ -224,13 +232,11 @@ function Redis:arrive(callback)
   local member = private(self, "arrive")
   check(callback == nil or is_callable(callback), 1, "arrive", CALLABLE, type(callback))
   local request = member:wait(nil, 1, true)
-  request.inner:wait(function()
-    local err = member:deliver(request.result, request.inner)
+  call_back(member, request, function(err)
     if callback ~= nil then
       callback(err)
     end
   end)
-  request.is_begun = true
 end
 
 ---Breaks the barrier: until it is reset, every wait, in whatever process, fails with a

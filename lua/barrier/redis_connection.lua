@@ -82,7 +82,8 @@ function Member.parse(buffer, at, depth)
   return rest, list
 end
 
----Takes what has arrived. It sends nothing: what is to be sent then is sent in the next turn.
+---Takes what has arrived. Nothing is sent from here: a request that this calls for is sent in the
+---next turn of the loop.
 function Member:read(link, data)
   local buffer = link.buffer .. data
   while buffer ~= "" and self.link == link do
@@ -328,6 +329,19 @@ function Member:tick()
   elseif self.head then
     self.beats = true
     self:sync() -- or the next call is one, if there is one under way
+  end
+  self:tidy()
+end
+
+---Redis refuses this member: nothing is sent until there is another request.
+function Member:refuse(reason)
+  self:disconnect()
+  self:fail_all(reason)
+  for _, request in ipairs(self.requests) do
+    request.is_over = request.is_over or request.kind ~= "cancel"
+  end
+  if self.leaving then
+    return self:stop()
   end
   self:tidy()
 end

@@ -182,19 +182,26 @@ function Member:tidy()
       is_behind = true
     end
   end
+  if is_over then
+    self:forget()
+  end
+  self:hold()
+  return is_behind
+end
+
+---Forgets the requests that are over. A list that others may be walking is left as it is.
+function Member:forget()
   local requests, kept = self.requests, {}
   local n = #requests
-  for i = 1, is_over and n or 0 do
+  for i = 1, n do
     kept[#kept + 1] = not requests[i].is_over and requests[i] or nil
   end
-  if is_over and self.requests == requests then -- it is another list if a finalizer has done this
+  if self.requests == requests then -- it is another list if a finalizer has done this
     self.requests = kept
     for i = n + 1, #requests do -- it has added these
       table.insert(kept, requests[i])
     end
   end
-  self:hold()
-  return is_behind
 end
 
 ---Keeps the loop alive as long as there is something to wait for.
@@ -377,19 +384,6 @@ function Member:on_outcome(generation, reason)
   if self:tidy() or reason ~= "" then
     self:soon()
   end
-end
-
----Redis refuses this member: nothing is sent until there is another request.
-function Member:refuse(reason)
-  self:disconnect()
-  self:fail_all(reason)
-  for _, request in ipairs(self.requests) do
-    request.is_over = request.is_over or request.kind ~= "cancel"
-  end
-  if self.leaving then
-    return self:stop()
-  end
-  self:tidy()
 end
 
 -- }===
