@@ -67,6 +67,16 @@ local function gated(port, gate)
   end
 end
 
+---The same, and `n` counts how often it was called.
+local function counting(connect)
+  local self = { n = 0 }
+  function self.connect(callback)
+    self.n = self.n + 1
+    connect(callback)
+  end
+  return self
+end
+
 local GATES = {}
 
 ---The connection is lost at step k, once.
@@ -362,7 +372,6 @@ describe("barrier.redis, when something goes wrong:", function()
 
   it_redis("a member whose calls are under way whenever its lease is due renews it", function()
     local held, written
-    local connections = 0
     local function gate(direction, data, pass)
       if direction == "read" and held then
         held[#held + 1] = function()
@@ -373,14 +382,8 @@ describe("barrier.redis, when something goes wrong:", function()
       written = direction == "write" and data or written
       pass(data)
     end
-    local connect = gated(server.port, gate)
-    local a = member("a", 3, {
-      connect = function(callback)
-        connections = connections + 1
-        connect(callback)
-      end,
-      ttl = 900,
-    })
+    local connections = counting(gated(server.port, gate))
+    local a = member("a", 3, { connect = connections.connect, ttl = 900 })
     redis.run_until(function()
       return a.epoch ~= 0
     end)
@@ -404,7 +407,7 @@ describe("barrier.redis, when something goes wrong:", function()
       answer()
     end
     held = nil
-    assert.are.equal(1, connections)
+    assert.are.equal(1, connections.n)
   end)
 
   it_redis("replies that come a byte at a time are understood", function()
@@ -481,16 +484,25 @@ describe("barrier.redis, when something goes wrong:", function()
     "+OK\r\n+OK\r\n+OK\r\n+sha\r\n",
   }
 
+  ---An array as Redis sends it; what is no string is an array of an integer.
+  local function array(items)
+    local sent = { "*" .. #items .. "\r\n" }
+    for i, item in ipairs(items) do
+      sent[i + 1] = type(item) == "string" and "$" .. #item .. "\r\n" .. item .. "\r\n"
+        or "*1\r\n:1\r\n"
+    end
+    return table.concat(sent)
+  end
+
+  local function message(text)
+    return ">" .. array({ "message", "k", text }):sub(2)
+  end
+
   ---What a peer sends that begins as Redis does: to the greeting, then to each call.
   local function answering(...)
     local pieces = { "%0\r\n+OK\r\n>1\r\n+subscribe\r\n$3\r\nsha\r\n" }
-    for _, answer in ipairs { ... } do
-      local sent = { type(answer) == "string" and answer or "*" .. #answer .. "\r\n" }
-      for i, item in ipairs(type(answer) == "table" and answer or {}) do
-        sent[i + 1] = type(item) == "string" and "$" .. #item .. "\r\n" .. item .. "\r\n"
-          or "*1\r\n:1\r\n"
-      end
-      pieces[#pieces + 1] = table.concat(sent)
+    for i, answer in ipairs { ... } do
+      pieces[i + 1] = type(answer) == "string" and answer or array(answer)
     end
     return pieces
   end
@@ -594,11 +606,8 @@ describe("barrier.redis, when something goes wrong:", function()
 
   it_redis("what is usual is told from what looks like it", function()
     local function counted(generation, position)
-      return ("*2\r\n$9\r\n5 %d 1 1 0\r\n$11\r\ncounted %d %d\r\n"):format(generation, generation,
-        position)
-    end
-    local function message(text)
-      return ">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$" .. #text .. "\r\n" .. text .. "\r\n"
+      return array { ("5 %d 1 1 0"):format(generation),
+        ("counted %d %d"):format(generation, position) }
     end
     for i, case in ipairs {
       { counted(3, 1) .. message "5 3 ", "1 4" },
@@ -614,7 +623,7 @@ describe("barrier.redis, when something goes wrong:", function()
       { counted(3, 1) .. message "5 3 s\r\n", "BrokenBarrierError: barrier aborted: \r\n 4" },
       -- These are no answers of Redis: it connects again.
       { counted(3, 1) .. counted(3, 1) },
-      { (counted(3, 1):gsub("^(.-)9\r\n5 3 1", "%139\r\n5 3 " .. ("1"):rep(31))) },
+      { array { "5 3 " .. ("1"):rep(31) .. " 1 0", "counted 3 1" } },
     } do
       local redis_like = peer(function()
         return answering({ "5 3 0 0 1 1 0" }, case[1], { "5 9 0 0 0", "passed 8 0" }, { "left" })
@@ -649,8 +658,7 @@ describe("barrier.redis, when something goes wrong:", function()
   it_redis("what others have passed meanwhile a wait that is withdrawn has not", function()
     local redis_like = peer(function()
       return answering({ "5 3 0 0 0 1 0" }, { "5 3 1 1 0", "counted 3 0" },
-        ">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$4\r\n5 3 \r\n"
-          .. "*2\r\n$13\r\n5 4 0 0 0 0 0\r\n$9\r\nwithdrawn\r\n", { "left" })
+        message "5 3 " .. array { "5 4 0 0 0 0 0", "withdrawn" }, { "left" })
     end)
     local outcome
     local b = member("a", 2, { url = "redis://" .. redis_like.url, ttl = 200000 })
@@ -667,17 +675,10 @@ describe("barrier.redis, when something goes wrong:", function()
   end)
 
   it_redis("a finalizer may wait at any instruction of another wait", function()
-    local connections = 0
-    local connect = gated(server.port, function(_, data, pass)
+    local connections = counting(gated(server.port, function(_, data, pass)
       pass(data)
-    end)
-    local b = member("a", 2, {
-      connect = function(callback)
-        connections = connections + 1
-        connect(callback)
-      end,
-      ttl = 600000,
-    })
+    end))
+    local b = member("a", 2, { connect = connections.connect, ttl = 600000 })
     local k, is_inside = 0, true
     while is_inside do
       k = k + 1
@@ -706,12 +707,12 @@ describe("barrier.redis, when something goes wrong:", function()
     end
     assert.is_true(k > 100)
     -- Between two instructions of Lua a hook may come in where a finalizer cannot.
-    assert.is_true(connections < 4, connections)
+    assert.is_true(connections.n < 4, connections.n)
   end, not rawget(_G, "jit"), "in LuaJIT there are more instructions than steps of a finalizer")
 
   it_redis("nothing is read after a refusal", function()
     local refusing = peer(function()
-      return answering "*2\r\n$7\r\nrefused\r\n$2\r\nno\r\n+OK\r\n"
+      return answering(array { "refused", "no" } .. "+OK\r\n")
     end)
     local reason
     member("a", 2, { url = "redis://" .. refusing.url }):wait(function(err)
@@ -727,21 +728,20 @@ describe("barrier.redis, when something goes wrong:", function()
 
   it_redis("a stream may answer while it is written to", function()
     local on_read
-    local greeting = answering()[1]
-    local answers = {
-      "*1\r\n$13\r\n5 3 0 0 0 1 0\r\n",
-      "*2\r\n$9\r\n5 4 0 0 0\r\n$10\r\npassed 3 0\r\n",
-      "*2\r\n$9\r\n5 5 1 1 0\r\n$11\r\ncounted 5 1\r\n", -- the fourth has failed
-      "*2\r\n$9\r\n5 7 0 0 0\r\n$10\r\npassed 6 0\r\n",
-      "*1\r\n$4\r\nleft\r\n",
-    }
+    local pieces = answering(
+      { "5 3 0 0 0 1 0" },
+      { "5 4 0 0 0", "passed 3 0" },
+      { "5 5 1 1 0", "counted 5 1" }, -- the fourth has failed
+      { "5 7 0 0 0", "passed 6 0" },
+      { "left" }
+    )
     local b = member("a", 2, { ttl = 200000, connect = function(callback)
       callback(nil, {
         read_start = function(_, f)
           on_read = f
         end,
-        write = function(_, data)
-          on_read(nil, data:find "HELLO" and greeting or table.remove(answers, 1))
+        write = function()
+          on_read(nil, table.remove(pieces, 1))
         end,
         close = function() end,
       })
@@ -755,7 +755,7 @@ describe("barrier.redis, when something goes wrong:", function()
     local timer = uv.new_timer()
     timer:start(1, 1, function()
       local read = b.n_arrived == 1 and on_read or function() end
-      read(nil, ">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$4\r\n5 5 \r\n")
+      read(nil, message "5 5 ")
     end)
     redis.run_until(function()
       return #log == 3
